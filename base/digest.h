@@ -1,0 +1,47 @@
+// Digests, message authentication and text encodings, over OpenSSL 3. Streaming digests hold their
+// own state; use from one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace kumoi {
+
+enum class DigestKind { Md5, Sha256, Sha512 };
+
+class Digest {
+public:
+    explicit Digest(DigestKind kind);
+    ~Digest();
+    Digest(Digest&&) noexcept;
+    Digest& operator=(Digest&&) noexcept;
+    void update(std::span<const std::byte> bytes);
+    void update(std::string_view text) { update(std::as_bytes(std::span(text))); }
+    std::string finish();      // raw bytes; call once
+    std::string finish_hex();  // lower case hexadecimal; call once
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+std::string digest_hex(DigestKind kind, std::string_view data);
+std::string hmac_sha256(std::string_view key, std::string_view data);  // raw 32 bytes
+bool equal_constant_time(std::string_view left, std::string_view right);
+// scrypt (RFC 7914), N=2^14 r=8 p=1: "$scrypt$<base64 salt>$<base64 key>".
+std::string password_hash(std::string_view password, std::string_view salt16);
+bool password_matches(std::string_view password, std::string_view hash);
+
+std::string to_hex(std::string_view bytes);
+std::string base64_encode(std::string_view bytes);               // RFC 4648 §4, padded
+std::optional<std::string> base64_decode(std::string_view text);  // strict: alphabet, padding; whitespace skipped
+std::string base64url_encode(std::string_view bytes);            // RFC 4648 §5, no padding
+
+}  // namespace kumoi

@@ -1,0 +1,48 @@
+# How every folder is built: one static library from the .cc files below it, headers by path from the
+# root, warnings as errors. Sources are globbed with CONFIGURE_DEPENDS, so a new file needs no edit here.
+
+add_library(kumoi_options INTERFACE)
+target_compile_features(kumoi_options INTERFACE cxx_std_20)
+target_include_directories(kumoi_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+target_compile_options(kumoi_options INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wimplicit-fallthrough
+  -fno-omit-frame-pointer)
+target_compile_definitions(kumoi_options INTERFACE _FILE_OFFSET_BITS=64)
+
+if(KUMOI_SANITIZE)
+  target_compile_options(kumoi_options INTERFACE -fsanitize=${KUMOI_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(kumoi_options INTERFACE -fsanitize=${KUMOI_SANITIZE})
+endif()
+if(KUMOI_FUZZ)
+  target_compile_options(kumoi_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+if(KUMOI_COVERAGE)
+  target_compile_options(kumoi_options INTERFACE --coverage)
+  target_link_options(kumoi_options INTERFACE --coverage)
+endif()
+find_program(KUMOI_MOLD mold)
+if(KUMOI_MOLD AND NOT KUMOI_FUZZ)
+  target_link_options(kumoi_options INTERFACE -fuse-ld=mold)
+endif()
+
+# kumoi_library(NAME [DEPENDS lib...] [EXCLUDE regex...]): static library of this folder's sources,
+# without any main.cc.
+function(kumoi_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;EXCLUDE;SOURCES" ${ARGN})
+  if(ARG_SOURCES)
+    set(sources ${ARG_SOURCES})
+  else()
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cc)
+  endif()
+  list(FILTER sources EXCLUDE REGEX "(^|/)main\\.cc$")
+  foreach(pattern IN LISTS ARG_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX "${pattern}")
+  endforeach()
+  if(sources)
+    add_library(${name} STATIC ${sources})
+    target_link_libraries(${name} PUBLIC kumoi_options ${ARG_DEPENDS})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE kumoi_options ${ARG_DEPENDS})
+  endif()
+endfunction()

@@ -1,0 +1,68 @@
+// GuestMemory: guest RAM as checked, copy-in/copy-out access by guest physical address (gpa).
+//
+// RAM is one memfd mapped MAP_SHARED, laid out as regions around the PCI hole. Every address and
+// length that comes from the guest goes through here and is bounds-checked; a refused access is an
+// Error, never a crash. The guest may write the same bytes at any moment: copy first, then check the
+// copy. Thread safe: regions are fixed once created; concurrent data races with the guest are inherent
+// and limited to the bytes copied.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace kumoi::hypervisor {
+
+struct MemoryRegion {
+    uint64_t gpa = 0;
+    uint64_t size = 0;         // bytes
+    uint64_t file_offset = 0;  // in the memfd
+    std::byte* host = nullptr;
+};
+
+constexpr uint64_t kPciHoleStart = 0xC000'0000;  // RAM below: at most 3 GiB
+constexpr uint64_t kHighMemoryStart = 0x1'0000'0000;  // the rest of RAM starts here
+
+class GuestMemory {
+public:
+    // RAM of `size` bytes (a multiple of 4096): up to 3 GiB at 0, the rest at 4 GiB.
+    static Result<GuestMemory> create(uint64_t size);
+    GuestMemory(GuestMemory&&) = default;
+    GuestMemory& operator=(GuestMemory&&) = default;
+
+    Result<void> read(uint64_t gpa, std::span<std::byte> out) const;
+    Result<void> write(uint64_t gpa, std::span<const std::byte> bytes);
+    Result<void> fill(uint64_t gpa, uint64_t size, std::byte value);
+    template <class T>
+        requires std::is_trivially_copyable_v<T>
+    Result<T> load(uint64_t gpa) const {
+        T value;
+        TRY(read(gpa, std::as_writable_bytes(std::span(&value, 1))));
+        return value;
+    }
+    template <class T>
+        requires std::is_trivially_copyable_v<T>
+    Result<void> store(uint64_t gpa, const T& value) {
+        return write(gpa, std::as_bytes(std::span(&value, 1)));
+    }
+    // Host view of [gpa, gpa+size), which must lie inside one region. For I/O buffers and for rings
+    // that were checked once: never check bytes through it and then use them through it again.
+    Result<std::span<std::byte>> host_span(uint64_t gpa, uint64_t size) const;
+
+    const std::vector<MemoryRegion>& regions() const { return regions_; }
+    uint64_t size() const { return mapping_.size(); }
+    int fd() const { return memfd_.get(); }
+
+private:
+    GuestMemory() = default;
+    UniqueFd memfd_;
+    Mapping mapping_;
+    std::vector<MemoryRegion> regions_;
+};
+
+}  // namespace kumoi::hypervisor
