@@ -1,0 +1,57 @@
+// ComputeApi: a node's verbs as its callers see them; the in-process twin of Nova's compute RPC API
+// (nova/compute/rpcapi.py names). The conductor calls it; ComputeManager implements it; later the AMQP
+// front end calls the same methods.
+//
+// The "cast" verbs only queue the work (per server, one at a time, in order) and return an error when
+// the node cannot even queue it; their outcome is written through ConductorApi. "call" verbs answer.
+// Callers set task_state before they cast; the manager clears it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "compute/manager/conductor_api.h"
+#include "compute/objects.h"
+
+namespace kumoi::compute {
+
+struct BuildRequest {
+    RequestContext context;
+    Instance instance;  // host and node already set; vm_state building, task_state null
+    std::vector<RequestedNetwork> requested_networks;
+    std::map<std::string, std::string> injected_files;  // path -> content (personality, < 2.57)
+};
+
+enum class RebootType { Soft, Hard };
+
+class ComputeApi {
+public:
+    virtual ~ComputeApi() = default;
+
+    // casts
+    virtual Result<void> build_and_run_instance(BuildRequest request) = 0;
+    virtual Result<void> terminate_instance(const RequestContext& context, const std::string& uuid) = 0;
+    virtual Result<void> start_instance(const RequestContext& context, const std::string& uuid) = 0;
+    virtual Result<void> stop_instance(const RequestContext& context, const std::string& uuid,
+                                       bool clean_shutdown) = 0;
+    virtual Result<void> reboot_instance(const RequestContext& context, const std::string& uuid,
+                                         RebootType type) = 0;
+    virtual Result<void> pause_instance(const RequestContext& context, const std::string& uuid) = 0;
+    virtual Result<void> unpause_instance(const RequestContext& context, const std::string& uuid) = 0;
+
+    // calls
+    // The last `tail_lines` lines (negative: all that is kept).
+    virtual Result<std::string> get_console_output(const RequestContext& context,
+                                                   const std::string& uuid, int64_t tail_lines) = 0;
+    // Nova's Diagnostics object, microversion 2.48 layout.
+    virtual Result<Json> get_instance_diagnostics(const RequestContext& context,
+                                                  const std::string& uuid) = 0;
+    virtual Result<double> get_host_uptime() = 0;  // seconds
+    virtual ComputeNode compute_node() = 0;        // last measured inventory and use
+};
+
+}  // namespace kumoi::compute

@@ -1,0 +1,40 @@
+// NetworkApi: what the manager asks of the network service (Neutron's part), and VifDriver: what it
+// asks of this host. Standalone: compute/network implements both. Any thread; may block.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "compute/manager/conductor_api.h"
+#include "compute/objects.h"
+
+namespace kumoi::compute {
+
+class NetworkApi {
+public:
+    virtual ~NetworkApi() = default;
+    // Creates or takes over one port per requested network, bound to instance.host, with addresses
+    // and the server's security groups. Calling it again for the same server returns what is there.
+    // On error nothing is left behind.
+    virtual Result<std::vector<VifInfo>> allocate_for_instance(
+        const RequestContext& context, const Instance& instance,
+        const std::vector<RequestedNetwork>& requested) = 0;
+    // Deletes the ports Nova made, unbinds those the user brought. Absent ports are fine.
+    virtual Result<void> deallocate_for_instance(const RequestContext& context,
+                                                 const Instance& instance) = 0;
+    virtual Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) = 0;
+};
+
+class VifDriver {
+public:
+    virtual ~VifDriver() = default;
+    // Makes (or adopts) the TAP device of this VIF, joined to its network with DHCP, filtering and
+    // anti-spoofing in force; idempotent. Returns the TAP's name.
+    virtual Result<std::string> plug(const Instance& instance, const VifInfo& vif) = 0;
+    virtual Result<void> unplug(const Instance& instance, const VifInfo& vif) = 0;  // absent is fine
+    // At start: everything on this host that belongs to none of these is removed, the rest repaired.
+    virtual Result<void> reconcile(const std::vector<Instance>& instances) = 0;
+};
+
+}  // namespace kumoi::compute
