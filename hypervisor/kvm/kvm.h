@@ -1,0 +1,77 @@
+// Kvm and KvmVm: /dev/kvm and one virtual machine's descriptor as owned types. This file and
+// kvm/vcpu_fd are the only ones that issue KVM ioctls; everything above speaks in these terms.
+//
+// Threading: Kvm is immutable after open(). KvmVm's functions are plain ioctls, which the kernel
+// serialises; any thread may call them. Errors carry the ioctl's name and errno's text.
+// Source: Linux Documentation/virt/kvm/api.rst, section numbers in the .cc.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <linux/kvm.h>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "hypervisor/memory/guest_memory.h"
+
+namespace kumoi::hypervisor {
+
+class VcpuFd;
+
+// Issues one ioctl, again after EINTR; a negative answer becomes "<name> failed: <errno text>".
+Result<int> kvm_ioctl(int fd, unsigned long request, uintptr_t argument, std::string_view name);
+
+class Kvm {
+public:
+    static Result<Kvm> open(const std::string& path = "/dev/kvm");
+
+    int capability(int number) const;  // KVM_CHECK_EXTENSION; 0 when absent
+    uint32_t vcpus_max() const;
+    // What this kernel and processor can offer a guest (KVM_GET_SUPPORTED_CPUID).
+    Result<std::vector<kvm_cpuid_entry2>> supported_cpuid() const;
+    // False on a KVM that works without VT-x or AMD-V (page-table virtualization): there, vmcall
+    // and vmmcall do not reach KVM, so paravirtual features that need hypercalls must stay hidden.
+    static bool hypercalls_work();
+    int fd() const { return fd_.get(); }
+    size_t vcpu_mapping_size() const { return vcpu_mapping_size_; }
+
+private:
+    UniqueFd fd_;
+    size_t vcpu_mapping_size_ = 0;
+};
+
+// The state of the chips KVM emulates for us, taken when fresh so that a reset can put it back.
+struct KvmChipState {
+    kvm_irqchip chips[3];
+    kvm_pit_state2 pit;
+};
+
+class KvmVm {
+public:
+    // A machine with in-kernel PIC, IOAPIC, LAPICs and PIT, and no memory or vCPU yet.
+    static Result<KvmVm> create(const Kvm& kvm);
+
+    Result<void> add_memory(uint32_t slot, const MemoryRegion& region);
+    Result<VcpuFd> create_vcpu(uint32_t index);
+
+    Result<void> set_gsi_routing(std::span<const kvm_irq_routing_entry> entries);
+    Result<void> set_irq_line(uint32_t gsi, bool asserted);
+    Result<void> add_irqfd(int eventfd, uint32_t gsi);
+    Result<void> remove_irqfd(int eventfd, uint32_t gsi);
+    // Any width and value (KVM_CAP_IOEVENTFD_NO_LENGTH).
+    Result<void> add_ioeventfd(uint64_t gpa, int eventfd);
+    Result<void> remove_ioeventfd(uint64_t gpa, int eventfd);
+    Result<KvmChipState> chip_state() const;
+    Result<void> set_chip_state(const KvmChipState& state);
+
+private:
+    const Kvm* kvm_ = nullptr;  // outlives the machine
+    UniqueFd fd_;
+};
+
+}  // namespace kumoi::hypervisor
