@@ -1,0 +1,90 @@
+// PciRoot: the root complex with one bus: configuration cycles by CF8/CFC and by ECAM, the host
+// bridge at 00:00.0, and the places of all BARs.
+//
+//     PciRoot root(platform, {.mmio32_base = 0xd000'0000, ...});
+//     TRY(root.add(1, *disk));        // slots come from the configuration, never from discovery
+//     order TRY(root.assign_bars());        // direct boot: no firmware does it TRY(root.attach());
+//     // puts CF8/CFC and ECAM on the buses
+//
+// The guest may move BARs afterwards: a BAR inside a window is mapped while memory decoding is on;
+// a place that overlaps something else is refused and the register rolled back to the last good
+// place. Outside the windows nothing is decoded. Functions that do not exist read as all ones.
+// Threading: config cycles come from any vCPU thread and are serialised by one mutex here.
+// Devices must outlive the root. After the PCI Firmware Spec 3.3 and the Q35 (82G33) host bridge
+// ids.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/result.h"
+#include "hypervisor/board/platform.h"
+#include "hypervisor/pci/pci_device.h"
+
+namespace kumoi::hypervisor {
+
+struct PciRootConfig {
+    uint64_t mmio32_base = 0xd000'0000;  // BARs below 4 GiB; must not hold ECAM, IOAPIC or LAPIC
+    uint64_t mmio32_size = 0x1000'0000;
+    uint64_t mmio64_base = 0;  // BARs above RAM; size 0: none
+    uint64_t mmio64_size = 0;
+    uint64_t ecam_base = 0xe000'0000;  // 0: no ECAM
+    bool bars_above_4gib = false;      // where assign_bars() puts 64-bit BARs
+};
+
+class PciRoot {
+public:
+    static constexpr uint64_t kEcamSize = 1u << 20;  // one bus: 32 devices x 8 functions x 4 KiB
+    static constexpr unsigned kSlotCount = 32;
+
+    PciRoot(Platform& platform, const PciRootConfig& config);
+    ~PciRoot();
+    PciRoot(const PciRoot&) = delete;
+    PciRoot& operator=(const PciRoot&) = delete;
+
+    // Function 0 of `slot` (1-31; 0 is the host bridge). Refuses a taken slot.
+    Result<void> add(unsigned slot, PciDevice& device);
+    // Gives every BAR a place in its window and turns memory decoding on.
+    Result<void> assign_bars();
+    Result<void> attach();
+    // Machine reset: every function to its power-on state; BARs assigned again if they were before.
+    Result<void> reset();
+
+    uint32_t config_read(unsigned slot, unsigned function, uint32_t offset, uint32_t width);
+    void config_write(unsigned slot, unsigned function, uint32_t offset, uint32_t width,
+                      uint32_t value);
+    // Where the BAR is mapped now; 0 when it is not.
+    uint64_t bar_address(unsigned slot, unsigned index);
+    const PciRootConfig& config() const { return config_; }
+
+private:
+    struct Slot {
+        PciDevice* device = nullptr;
+        std::array<uint64_t, pci::kBarCount> mapped{};     // 0: not on the bus
+        std::array<uint64_t, pci::kBarCount> last_good{};  // last place that was accepted
+    };
+    class PortAccess;
+    class EcamAccess;
+    bool inside_window(uint64_t base, uint64_t size) const;
+    Result<void> assign_bars_locked();
+    Result<void> assign_bar(Slot& slot, unsigned index, uint64_t& next32, uint64_t& next64);
+    void follow_bars(Slot& slot);
+    void follow_bar(Slot& slot, unsigned index, bool decoding);
+    bool map_bar(Slot& slot, unsigned index, uint64_t base);
+    void unmap_bar(Slot& slot, unsigned index);
+
+    Platform& platform_;
+    const PciRootConfig config_;
+    std::mutex mutex_;  // guards everything below
+    std::unique_ptr<PciDevice> bridge_;
+    std::array<Slot, kSlotCount> slots_;
+    bool assigned_ = false;
+    bool attached_ = false;
+    std::unique_ptr<PortAccess> ports_;
+    std::unique_ptr<EcamAccess> ecam_;
+};
+
+}  // namespace kumoi::hypervisor

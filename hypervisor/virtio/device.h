@@ -1,0 +1,64 @@
+// VirtioDevice: what every virtio device type implements, and VirtioContext, what it gets while
+// running.
+//
+// Life: the transport asks for features, queue sizes and config space at any time. At DRIVER_OK the
+// DeviceRunner starts the device's I/O thread and calls start(); then process_queue() whenever the
+// driver rings a queue; quiesce() before a pause; stop() (after quiesce()) at reset.
+// Threading: read_config, write_config and statistics are called by vCPU and control threads while
+// the device runs, so what they touch is atomic, constant or locked. Everything else runs on the
+// I/O thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/result.h"
+#include "hypervisor/virtio/queue.h"
+
+namespace kumoi::hypervisor {
+
+struct Statistic {
+    std::string name;  // "read_bytes"
+    uint64_t value = 0;
+};
+using DeviceStatistics = std::vector<Statistic>;
+
+class VirtioContext {
+public:
+    virtual ~VirtioContext() = default;
+    virtual EventLoop& loop() = 0;
+    virtual Queue* queue(uint16_t index) = 0;  // null when the driver did not enable it
+    virtual uint64_t features() const = 0;     // what was negotiated
+    // Runs process_queue(index) again soon: a device that stopped early has room again.
+    virtual void run_queue(uint16_t index) = 0;
+    virtual void config_changed() = 0;  // raises the configuration interrupt
+};
+
+class VirtioDevice {
+public:
+    virtual ~VirtioDevice() = default;
+    virtual std::string name() const = 0;     // "disk0": for logs, events and statistics
+    virtual uint16_t type() const = 0;        // virtio 1.2 §5
+    virtual uint32_t class_code() const = 0;  // PCI class, 24 bits
+    virtual uint64_t features() const = 0;    // device type bits only (0-23, 50-127)
+    virtual std::vector<uint16_t> queue_sizes() const = 0;  // largest size of each queue
+    // Any offset and length; bytes past the end of the config space read as zero.
+    virtual void read_config(uint32_t offset, std::span<uint8_t> out) const = 0;
+    virtual void write_config(uint32_t /*offset*/, std::span<const uint8_t> /*bytes*/) {}
+    virtual DeviceStatistics statistics() const = 0;
+
+    virtual Result<void> start(VirtioContext& context) = 0;
+    virtual void process_queue(Queue& queue) = 0;
+    // Returns when nothing is in flight and guest memory is not touched any more.
+    virtual void quiesce() {}
+    virtual void resume() {}  // after a pause; every queue is processed next
+    virtual void stop() = 0;  // drops everything that start() made
+};
+
+// For read_config(): copies out of a packed structure, zeros past its end.
+void read_config_bytes(std::span<const uint8_t> config, uint32_t offset, std::span<uint8_t> out);
+
+}  // namespace kumoi::hypervisor

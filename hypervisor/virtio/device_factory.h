@@ -1,0 +1,68 @@
+// How the machine makes its virtio devices: a configuration in, a PCI function out.
+//
+//     auto disk = TRY(make_virtio_block(platform, {.name = "disk0", .path = "/srv/disk.raw"},
+//     pci)); TRY(root.add(1, *disk));
+//     ...
+//     disk->pause();  disk->resume();  disk->statistics();
+//
+// Files, locks and taps are opened here, so a wrong configuration is refused before the guest
+// starts; threads and I/O rings are made when the guest's driver is ready (DRIVER_OK). Called from
+// the control thread. The platform must outlive the devices.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/random.h"
+#include "base/result.h"
+#include "hypervisor/block/disk_image.h"
+#include "hypervisor/board/platform.h"
+#include "hypervisor/net/net_backend.h"
+#include "hypervisor/virtio/block.h"
+#include "hypervisor/virtio/console.h"
+#include "hypervisor/virtio/net.h"
+#include "hypervisor/virtio/pci_transport.h"
+
+namespace kumoi::hypervisor {
+
+struct VirtioBlockConfig {
+    std::string name = "disk0";
+    std::string path;
+    bool read_only = false;
+    CacheMode cache = CacheMode::Writeback;
+    DiskEngine engine = DiskEngine::Automatic;
+    std::string serial;  // get-id: at most 20 bytes; empty: the name
+    uint16_t queue_size = 256;
+};
+
+struct VirtioNetConfig {
+    std::string name = "net0";
+    std::string tap;  // name of an existing TAP device
+    MacAddress mac{};
+    uint16_t mtu = 1500;
+    uint16_t queue_size = 256;
+};
+
+struct VirtioConsoleConfig {
+    std::string name = "console0";
+    std::string socket_path;  // empty: output goes nowhere, no input
+    uint16_t columns = 0;     // 0: no size told
+    uint16_t rows = 0;
+};
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform,
+                                                           const VirtioBlockConfig& config,
+                                                           const VirtioPciConfig& pci = {});
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform,
+                                                         const VirtioNetConfig& config,
+                                                         const VirtioPciConfig& pci = {});
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform,
+                                                             const VirtioConsoleConfig& config,
+                                                             const VirtioPciConfig& pci = {});
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_rng(Platform& platform, std::string name,
+                                                         const VirtioPciConfig& pci = {});
+
+}  // namespace kumoi::hypervisor
