@@ -1,5 +1,5 @@
-// KUMOI_ASSERT: stops the process on a bug of ours, in every build. Never for bytes that came from a
-// guest, a socket, a file or a peer: those get an Error. One condition per assert.
+// KUMOI_ASSERT: stops the process on a bug of ours, in every build. Never for bytes that came from
+// a guest, a socket, a file or a peer: those get an Error. One condition per assert.
 #pragma once
 
 namespace kumoi {
@@ -8,7 +8,6 @@ namespace kumoi {
 
 }  // namespace kumoi
 
-#define KUMOI_ASSERT(condition)                                            \
-    (static_cast<bool>(condition)                                          \
-         ? static_cast<void>(0)                                            \
-         : ::kumoi::assertion_failed(#condition, __FILE__, __LINE__))
+#define KUMOI_ASSERT(condition)                          \
+    (static_cast<bool>(condition) ? static_cast<void>(0) \
+                                  : ::kumoi::assertion_failed(#condition, __FILE__, __LINE__))

@@ -71,10 +71,16 @@ std::optional<int64_t> take_fraction_ns(std::string_view& text) {
 
 }  // namespace
 
-int64_t SystemClock::monotonic_ns() const { return read_clock(CLOCK_MONOTONIC); }
-int64_t SystemClock::wall_ns() const { return read_clock(CLOCK_REALTIME); }
+int64_t SystemClock::monotonic_ns() const {
+    return read_clock(CLOCK_MONOTONIC);
+}
+int64_t SystemClock::wall_ns() const {
+    return read_clock(CLOCK_REALTIME);
+}
 
-std::string iso8601(int64_t wall_ns) { return date_and_time(floor_seconds(wall_ns)) + "Z"; }
+std::string iso8601(int64_t wall_ns) {
+    return date_and_time(floor_seconds(wall_ns)) + "Z";
+}
 
 std::string iso8601_micros(int64_t wall_ns) {
     const int64_t seconds = floor_seconds(wall_ns);
@@ -95,8 +101,7 @@ std::optional<int64_t> parse_iso8601(std::string_view text) {
     if (!date.ok()) {
         return std::nullopt;
     }
-    int64_t seconds =
-        std::chrono::sys_days(date).time_since_epoch() / std::chrono::seconds(1);
+    int64_t seconds = std::chrono::sys_days(date).time_since_epoch() / std::chrono::seconds(1);
     if (text.empty()) {
         return seconds * kNanosPerSecond;
     }

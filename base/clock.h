@@ -30,7 +30,8 @@ public:
 // For tests: stands still until advanced. May be advanced from any thread.
 class ManualClock final : public Clock {
 public:
-    explicit ManualClock(int64_t wall_ns = 1'700'000'000 * kNanosPerSecond) : start_wall_(wall_ns) {}
+    explicit ManualClock(int64_t wall_ns = 1'700'000'000 * kNanosPerSecond)
+        : start_wall_(wall_ns) {}
     int64_t monotonic_ns() const override { return now_.load(); }
     int64_t wall_ns() const override { return start_wall_ + now_.load(); }
     void advance(int64_t nanoseconds) { now_ += nanoseconds; }

@@ -8,9 +8,9 @@
 //     Config config = TRY(Config::parse_file("/etc/kumoi/kumoi.conf", table));
 //     int64_t builds = config.integer("compute", "max_concurrent_builds");
 //
-// Syntax as oslo.config: `key = value` or `key: value`, `#` and `;` comments at line start, repeated
-// keys make a multi value (last one wins for the others), an indented line continues the value
-// before it. Sections are case sensitive except DEFAULT.
+// Syntax as oslo.config: `key = value` or `key: value`, `#` and `;` comments at line start,
+// repeated keys make a multi value (last one wins for the others), an indented line continues the
+// value before it. Sections are case sensitive except DEFAULT.
 #pragma once
 
 #include <cstdint>
@@ -59,17 +59,21 @@ public:
     static Config defaults(const OptionTable& table);
 
     // Each asserts that the option was declared with that type.
-    std::string string(std::string_view section, std::string_view name) const;  // String, Path, HostPort
+    std::string string(std::string_view section,
+                       std::string_view name) const;  // String, Path, HostPort
     int64_t integer(std::string_view section, std::string_view name) const;
     double floating(std::string_view section, std::string_view name) const;
     bool boolean(std::string_view section, std::string_view name) const;
-    std::vector<std::string> list(std::string_view section, std::string_view name) const;  // List, Multi
-    bool is_set(std::string_view section, std::string_view name) const;  // in the file, not by default
+    std::vector<std::string> list(std::string_view section,
+                                  std::string_view name) const;  // List, Multi
+    bool is_set(std::string_view section,
+                std::string_view name) const;  // in the file, not by default
     // For tests and command line overrides; checked like a line in the file.
     Result<void> set(std::string_view section, std::string_view name, std::string value);
     const OptionTable& table() const { return *table_; }
 
 private:
+    Result<void> take_line(const std::string& line, std::string& section);
     const std::vector<std::string>& values(std::string_view section, std::string_view name,
                                            OptionType type) const;
     const OptionTable* table_ = nullptr;  // must outlive the Config

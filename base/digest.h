@@ -40,8 +40,9 @@ std::string password_hash(std::string_view password, std::string_view salt16);
 bool password_matches(std::string_view password, std::string_view hash);
 
 std::string to_hex(std::string_view bytes);
-std::string base64_encode(std::string_view bytes);               // RFC 4648 §4, padded
-std::optional<std::string> base64_decode(std::string_view text);  // strict: alphabet, padding; whitespace skipped
-std::string base64url_encode(std::string_view bytes);            // RFC 4648 §5, no padding
+std::string base64_encode(std::string_view bytes);  // RFC 4648 §4, padded
+std::optional<std::string> base64_decode(
+    std::string_view text);  // strict: alphabet, padding; whitespace skipped
+std::string base64url_encode(std::string_view bytes);  // RFC 4648 §5, no padding
 
 }  // namespace kumoi

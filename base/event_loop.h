@@ -8,7 +8,8 @@
 //     loop.run();                        // until stop()
 //
 // Timers follow the injected Clock; with a ManualClock a test calls run_ready() after advancing it.
-// Equal deadlines fire in the order they were set. A callback may add and remove watches and timers.
+// Equal deadlines fire in the order they were set. A callback may add and remove watches and
+// timers.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +66,8 @@ public:
 private:
     struct Watched {
         int fd;
-        std::shared_ptr<std::function<void(uint32_t)>> function;  // shared: may be removed while it runs
+        std::shared_ptr<std::function<void(uint32_t)>>
+            function;  // shared: may be removed while it runs
     };
     void unwatch(uint64_t id);
     void wait_and_dispatch(int timeout_ms);

@@ -97,8 +97,7 @@ Result<void> write_all(int fd, std::span<const std::byte> bytes) {
 
 Result<void> pwrite_all(int fd, std::span<const std::byte> bytes, uint64_t offset) {
     while (!bytes.empty()) {
-        const ssize_t count =
-            ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        const ssize_t count = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
         if (count < 0) {
             if (errno == EINTR) {
                 continue;

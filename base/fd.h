@@ -55,7 +55,8 @@ private:
 };
 
 // All transfer loops restart on EINTR and go on after short transfers.
-Result<UniqueFd> open_file(const std::string& path, int flags, unsigned mode = 0644);  // adds O_CLOEXEC
+Result<UniqueFd> open_file(const std::string& path, int flags,
+                           unsigned mode = 0644);  // adds O_CLOEXEC
 Result<void> write_all(int fd, std::span<const std::byte> bytes);
 Result<void> pwrite_all(int fd, std::span<const std::byte> bytes, uint64_t offset);
 // Fewer bytes than asked for only at end of file; returns the count.

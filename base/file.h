@@ -13,7 +13,8 @@ namespace kumoi {
 
 Result<std::string> read_file(const std::string& path, size_t size_max = 16u << 20);
 // Writes path.tmp.<pid>.<n>, fsyncs it, renames it over path, fsyncs the directory.
-Result<void> write_file_atomic(const std::string& path, std::string_view content, unsigned mode = 0644);
+Result<void> write_file_atomic(const std::string& path, std::string_view content,
+                               unsigned mode = 0644);
 Result<void> make_directories(const std::string& path, unsigned mode = 0755);
 Result<void> remove_tree(const std::string& path);  // absent is fine
 Result<void> remove_file(const std::string& path);  // absent is fine

@@ -6,9 +6,9 @@
 //
 //     auto body  = TRY(Json::parse(text));
 //     JsonView server = TRY(JsonView(body).object("server"));
-//     std::string name = TRY(server.string("name"));              // error: "server.name: expected ..."
-//     int64_t count    = TRY(server.integer_or("min_count", 1, {1, 100}));
-//     Json reply = Json::object({{"id", uuid.text()}, {"links", Json::array()}});
+//     std::string name = TRY(server.string("name"));              // error: "server.name: expected
+//     ..." int64_t count    = TRY(server.integer_or("min_count", 1, {1, 100})); Json reply =
+//     Json::object({{"id", uuid.text()}, {"links", Json::array()}});
 #pragma once
 
 #include <cstdint>
@@ -54,7 +54,11 @@ public:
     Json(const std::optional<T>& value) : Json(value ? Json(*value) : Json()) {}
 
     static Json array() { return Json(Array()); }
-    static Json object() { Json json; json.value_ = Object(); return json; }
+    static Json object() {
+        Json json;
+        json.value_ = Object();
+        return json;
+    }
     static Json object(std::initializer_list<Member> members);
     template <class Range>
     static Json array_of(const Range& range) {
@@ -66,9 +70,9 @@ public:
     }
 
     static Result<Json> parse(std::string_view text, JsonLimits limits = {});
-    std::string dump() const;                   // compact
-    std::string dump_pretty() const;            // two spaces
-    void append_to(std::string& out) const;     // compact, appended
+    std::string dump() const;                // compact
+    std::string dump_pretty() const;         // two spaces
+    void append_to(std::string& out) const;  // compact, appended
 
     bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
     bool is_bool() const { return std::holds_alternative<bool>(value_); }
@@ -88,7 +92,8 @@ public:
     Array& as_array();
     const Object& as_object() const;
     Object& as_object();
-    std::optional<int64_t> to_int64() const;  // integers that fit
+    std::optional<int64_t> to_int64() const;    // integers that fit
+    std::optional<uint64_t> to_uint64() const;  // integers that fit
 
     // Objects. find(): nullptr when absent or when this is no object.
     const Json* find(std::string_view key) const;
@@ -112,7 +117,8 @@ public:
     bool operator==(const Json& other) const;
 
 private:
-    std::variant<std::monostate, bool, int64_t, uint64_t, double, std::string, Array, Object> value_;
+    std::variant<std::monostate, bool, int64_t, uint64_t, double, std::string, Array, Object>
+        value_;
 };
 
 struct JsonRange {
@@ -123,7 +129,8 @@ struct JsonRange {
 // A borrowed Json plus the path that led to it. Cheap to copy; must not outlive the Json.
 class JsonView {
 public:
-    explicit JsonView(const Json& json, std::string path = {}) : json_(&json), path_(std::move(path)) {}
+    explicit JsonView(const Json& json, std::string path = {})
+        : json_(&json), path_(std::move(path)) {}
 
     const Json& json() const { return *json_; }
     const std::string& path() const { return path_; }

@@ -1,12 +1,14 @@
-// Structured log lines: one line an event, `time level component message key=value ...`, or one JSON
-// object a line with format "json". Request and server ids come from the innermost LogScope of the
-// calling thread, so code deep below a request need not carry them. Thread safe after log_init().
+// Structured log lines: one line an event, `time level component message key=value ...`, or one
+// JSON object a line with format "json". Request and server ids come from the innermost LogScope of
+// the calling thread, so code deep below a request need not carry them. Thread safe after
+// log_init().
 //
 //     LogScope scope({{"request", request_id}, {"server", uuid}});
 //     log_info("compute", "spawned", {{"seconds", 1.2}});
 //
 // error: a user's action failed; warn: odd but survived; info: rare state changes; debug: the rest.
-// Never in a per-I/O path: count with a metric instead. Values are escaped: a log line stays one line.
+// Never in a per-I/O path: count with a metric instead. Values are escaped: a log line stays one
+// line.
 #pragma once
 
 #include <initializer_list>
@@ -25,7 +27,7 @@ enum class LogLevel { Debug, Info, Warn, Error };
 
 struct LogOptions {
     LogLevel level = LogLevel::Info;
-    std::string file;      // empty: standard error
+    std::string file;  // empty: standard error
     bool json = false;
 };
 

@@ -1,8 +1,9 @@
 // Counters, gauges and histograms in one registry, rendered in Prometheus text format 0.0.4.
-// Instruments are created once and live as long as the registry; updating them is lock free and safe
-// from any thread. Every metric has help text (tests/tidy checks it).
+// Instruments are created once and live as long as the registry; updating them is lock free and
+// safe from any thread. Every metric has help text (tests/tidy checks it).
 //
-//     Counter& refusals = metrics.counter("kumoi_scheduler_refusals_total", "Hosts refused, by filter.",
+//     Counter& refusals = metrics.counter("kumoi_scheduler_refusals_total", "Hosts refused, by
+//     filter.",
 //                                         {{"filter", "RamFilter"}});
 //     refusals.increment();
 #pragma once

@@ -8,9 +8,10 @@
 // error can cross a thread, a socket or a journal like any other value.
 //
 // Why not std::error_code or plain enums. An operator needs three things: what was refused, why
-// (with the numbers), and what to do next. Error carries them as `message` and `hint`; `code` is the
-// coarse class a program may branch on, and `fault` the field's own name for it ("NoValidHost"),
-// which the API layers turn into HTTP statuses and Nova exceptions, in one place each.
+// (with the numbers), and what to do next. Error carries them as `message` and `hint`; `code` is
+// the coarse class a program may branch on, and `fault` the field's own name for it
+// ("NoValidHost"), which the API layers turn into HTTP statuses and Nova exceptions, in one place
+// each.
 //
 // Use:
 //     Result<UniqueFd> open_disk(const std::string& path) {
@@ -41,16 +42,16 @@ enum class ErrorCode {
     Unauthenticated,  // we do not know who asks
     Forbidden,        // we know, and the answer is no
     NotFound,
-    Conflict,         // right request, wrong state or moment
-    TooLarge,         // over a documented limit
-    Exhausted,        // no room: quota, memory, disk, addresses
-    Unavailable,      // a peer, service or device cannot be used now; try again
+    Conflict,     // right request, wrong state or moment
+    TooLarge,     // over a documented limit
+    Exhausted,    // no room: quota, memory, disk, addresses
+    Unavailable,  // a peer, service or device cannot be used now; try again
     Timeout,
-    Unsupported,      // understood, and not offered here
+    Unsupported,  // understood, and not offered here
     Cancelled,
-    Corrupt,          // stored or received data contradicts itself
-    Io,               // the operating system refused; message holds errno's text
-    Internal,         // our own bug or a broken promise of a library
+    Corrupt,   // stored or received data contradicts itself
+    Io,        // the operating system refused; message holds errno's text
+    Internal,  // our own bug or a broken promise of a library
 };
 
 std::string_view to_string(ErrorCode code);
@@ -65,9 +66,9 @@ struct Error {
     static Error make(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
         return {code, fmt::format(format, std::forward<Args>(args)...), {}, {}};
     }
-#define KUMOI_ERROR_FACTORY(name, enumerator)                               \
-    template <class... Args>                                                \
-    static Error name(fmt::format_string<Args...> format, Args&&... args) { \
+#define KUMOI_ERROR_FACTORY(name, enumerator)                                    \
+    template <class... Args>                                                     \
+    static Error name(fmt::format_string<Args...> format, Args&&... args) {      \
         return make(ErrorCode::enumerator, format, std::forward<Args>(args)...); \
     }
     KUMOI_ERROR_FACTORY(invalid, InvalidArgument)
@@ -90,8 +91,14 @@ struct Error {
     // for EEXIST/EBUSY, Forbidden for EPERM/EACCES, Io otherwise.
     static Error from_errno(int errno_value, std::string what);
 
-    Error with_hint(std::string text) && { hint = std::move(text); return std::move(*this); }
-    Error with_fault(std::string name) && { fault = std::move(name); return std::move(*this); }
+    Error with_hint(std::string text) && {
+        hint = std::move(text);
+        return std::move(*this);
+    }
+    Error with_fault(std::string name) && {
+        fault = std::move(name);
+        return std::move(*this);
+    }
     // Puts "context: " before the message.
     Error with_context(std::string_view context) &&;
     // "message. hint" for people.
@@ -107,17 +114,32 @@ public:
     bool ok() const { return state_.index() == 0; }
     explicit operator bool() const { return ok(); }
 
-    T& value() & { KUMOI_ASSERT(ok()); return *std::get_if<0>(&state_); }
-    const T& value() const& { KUMOI_ASSERT(ok()); return *std::get_if<0>(&state_); }
-    T value() && { KUMOI_ASSERT(ok()); return std::move(*std::get_if<0>(&state_)); }
+    T& value() & {
+        KUMOI_ASSERT(ok());
+        return *std::get_if<0>(&state_);
+    }
+    const T& value() const& {
+        KUMOI_ASSERT(ok());
+        return *std::get_if<0>(&state_);
+    }
+    T value() && {
+        KUMOI_ASSERT(ok());
+        return std::move(*std::get_if<0>(&state_));
+    }
     T value_or(T other) && { return ok() ? std::move(*std::get_if<0>(&state_)) : std::move(other); }
     T& operator*() & { return value(); }
     const T& operator*() const& { return value(); }
     T* operator->() { return &value(); }
     const T* operator->() const { return &value(); }
 
-    const Error& error() const& { KUMOI_ASSERT(!ok()); return *std::get_if<1>(&state_); }
-    Error error() && { KUMOI_ASSERT(!ok()); return std::move(*std::get_if<1>(&state_)); }
+    const Error& error() const& {
+        KUMOI_ASSERT(!ok());
+        return *std::get_if<1>(&state_);
+    }
+    Error error() && {
+        KUMOI_ASSERT(!ok());
+        return std::move(*std::get_if<1>(&state_));
+    }
 
 private:
     std::variant<T, Error> state_;
@@ -132,8 +154,14 @@ public:
     bool ok() const { return !error_.has_value(); }
     explicit operator bool() const { return ok(); }
     void value() const { KUMOI_ASSERT(ok()); }
-    const Error& error() const& { KUMOI_ASSERT(!ok()); return *error_; }
-    Error error() && { KUMOI_ASSERT(!ok()); return std::move(*error_); }
+    const Error& error() const& {
+        KUMOI_ASSERT(!ok());
+        return *error_;
+    }
+    Error error() && {
+        KUMOI_ASSERT(!ok());
+        return std::move(*error_);
+    }
 
 private:
     std::optional<Error> error_;
@@ -141,20 +169,27 @@ private:
 
 }  // namespace kumoi
 
-#define TRY(expression)                                             \
-    __extension__({                                                 \
-        auto try_result_ = (expression);                            \
-        if (!try_result_.ok()) [[unlikely]] {                       \
-            return std::move(try_result_).error();                  \
-        }                                                           \
-        std::move(try_result_).value();                             \
+// The counter gives each use its own variable, so that TRY may stand inside TRY's argument.
+#define KUMOI_TRY_NAME(prefix, counter) prefix##counter
+#define KUMOI_TRY(name, expression)         \
+    __extension__({                         \
+        auto name = (expression);           \
+        if (!name.ok()) [[unlikely]] {      \
+            return std::move(name).error(); \
+        }                                   \
+        std::move(name).value();            \
     })
-
-#define TRY_CONTEXT(expression, ...)                                                    \
-    __extension__({                                                                     \
-        auto try_result_ = (expression);                                                \
-        if (!try_result_.ok()) [[unlikely]] {                                           \
-            return std::move(try_result_).error().with_context(fmt::format(__VA_ARGS__)); \
-        }                                                                               \
-        std::move(try_result_).value();                                                 \
+#define KUMOI_TRY_CONTEXT(name, expression, ...)                                   \
+    __extension__({                                                                \
+        auto name = (expression);                                                  \
+        if (!name.ok()) [[unlikely]] {                                             \
+            return std::move(name).error().with_context(fmt::format(__VA_ARGS__)); \
+        }                                                                          \
+        std::move(name).value();                                                   \
     })
+#define KUMOI_TRY_EXPAND(counter, expression) \
+    KUMOI_TRY(KUMOI_TRY_NAME(try_result_, counter), expression)
+#define KUMOI_TRY_CONTEXT_EXPAND(counter, expression, ...) \
+    KUMOI_TRY_CONTEXT(KUMOI_TRY_NAME(try_result_, counter), expression, __VA_ARGS__)
+#define TRY(expression) KUMOI_TRY_EXPAND(__COUNTER__, expression)
+#define TRY_CONTEXT(expression, ...) KUMOI_TRY_CONTEXT_EXPAND(__COUNTER__, expression, __VA_ARGS__)

@@ -14,10 +14,10 @@
 namespace kumoi {
 
 struct CommandOptions {
-    std::string input;                     // written to standard input
-    int64_t timeout_ms = 60'000;           // then SIGKILL and ErrorCode::Timeout
-    size_t output_max = 4u << 20;          // bytes kept of each of stdout and stderr
-    std::string directory;                 // working directory; empty: ours
+    std::string input;             // written to standard input
+    int64_t timeout_ms = 60'000;   // then SIGKILL and ErrorCode::Timeout
+    size_t output_max = 4u << 20;  // bytes kept of each of stdout and stderr
+    std::string directory;         // working directory; empty: ours
 };
 
 struct CommandOutput {
@@ -27,15 +27,17 @@ struct CommandOutput {
 };
 
 // Error only when the program could not be run or timed out; a non-zero exit is in exit_code.
-Result<CommandOutput> run_command(const std::vector<std::string>& argv, const CommandOptions& options = {});
+Result<CommandOutput> run_command(const std::vector<std::string>& argv,
+                                  const CommandOptions& options = {});
 // The same, but a non-zero exit is an error that quotes the end of stderr. Returns stdout.
-Result<std::string> run_checked(const std::vector<std::string>& argv, const CommandOptions& options = {});
+Result<std::string> run_checked(const std::vector<std::string>& argv,
+                                const CommandOptions& options = {});
 
 struct DaemonOptions {
-    std::string log_path;              // stdout and stderr are appended here; empty: /dev/null
-    std::vector<int> inherited_fds;    // kept open under the same numbers
+    std::string log_path;            // stdout and stderr are appended here; empty: /dev/null
+    std::vector<int> inherited_fds;  // kept open under the same numbers
     std::string directory;
-    bool new_session = true;           // setsid(): survives us, gets no terminal signals
+    bool new_session = true;  // setsid(): survives us, gets no terminal signals
 };
 
 // Starts a program that lives on its own (the child of init once we are gone). Returns its pid; the

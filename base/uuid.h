@@ -15,7 +15,7 @@ namespace kumoi {
 
 class Uuid {
 public:
-    Uuid() = default;  // all zero
+    Uuid() = default;                      // all zero
     static Uuid generate(Random& random);  // version 4
     // Accepts 8-4-4-4-12 or 32 hexadecimal digits, any case.
     static std::optional<Uuid> parse(std::string_view text);

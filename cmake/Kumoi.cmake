@@ -6,6 +6,7 @@ target_compile_features(kumoi_options INTERFACE cxx_std_20)
 target_include_directories(kumoi_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
 target_compile_options(kumoi_options INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wimplicit-fallthrough
+  -Wno-missing-field-initializers  # designated initializers leave the rest at its default on purpose
   -fno-omit-frame-pointer)
 target_compile_definitions(kumoi_options INTERFACE _FILE_OFFSET_BITS=64)
 
@@ -29,7 +30,7 @@ endif()
 # without any main.cc.
 function(kumoi_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;EXCLUDE;SOURCES" ${ARGN})
-  if(ARG_SOURCES)
+  if("SOURCES" IN_LIST ARGN)
     set(sources ${ARG_SOURCES})
   else()
     file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cc)

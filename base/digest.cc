@@ -1,0 +1,192 @@
+#include "base/digest.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include <algorithm>
+#include <array>
+
+namespace kumoi {
+namespace {
+
+constexpr std::string_view kStandard =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr std::string_view kUrlSafe =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+constexpr std::string_view kPasswordPrefix = "$scrypt$";
+
+const EVP_MD* algorithm(DigestKind kind) {
+    switch (kind) {
+        case DigestKind::Md5: return EVP_md5();
+        case DigestKind::Sha256: return EVP_sha256();
+        case DigestKind::Sha512: return EVP_sha512();
+    }
+    return EVP_sha256();
+}
+
+std::string encode(std::string_view bytes, std::string_view alphabet, bool padded) {
+    std::string out;
+    out.reserve((bytes.size() + 2) / 3 * 4);
+    for (size_t index = 0; index < bytes.size(); index += 3) {
+        const size_t left = std::min<size_t>(3, bytes.size() - index);
+        uint32_t group = 0;
+        for (size_t byte = 0; byte < 3; ++byte) {
+            group <<= 8;
+            if (byte < left) {
+                group |= static_cast<unsigned char>(bytes[index + byte]);
+            }
+        }
+        for (size_t digit = 0; digit < 4; ++digit) {
+            if (digit <= left) {
+                out.push_back(alphabet[(group >> (18 - 6 * digit)) & 63]);
+            } else if (padded) {
+                out.push_back('=');
+            }
+        }
+    }
+    return out;
+}
+
+std::string scrypt(std::string_view password, std::string_view salt) {
+    std::array<unsigned char, 32> key{};
+    const int outcome = EVP_PBE_scrypt(
+        password.data(), password.size(), reinterpret_cast<const unsigned char*>(salt.data()),
+        salt.size(), 1 << 14, 8, 1, 64u << 20, key.data(), key.size());
+    KUMOI_ASSERT(outcome == 1);
+    return {reinterpret_cast<const char*>(key.data()), key.size()};
+}
+
+}  // namespace
+
+struct Digest::State {
+    EVP_MD_CTX* context = EVP_MD_CTX_new();
+    State() = default;
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+    ~State() { EVP_MD_CTX_free(context); }
+};
+
+Digest::Digest(DigestKind kind) : state_(std::make_unique<State>()) {
+    KUMOI_ASSERT(EVP_DigestInit_ex(state_->context, algorithm(kind), nullptr) == 1);
+}
+
+Digest::~Digest() = default;
+Digest::Digest(Digest&&) noexcept = default;
+Digest& Digest::operator=(Digest&&) noexcept = default;
+
+void Digest::update(std::span<const std::byte> bytes) {
+    KUMOI_ASSERT(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1);
+}
+
+std::string Digest::finish() {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> value{};
+    unsigned size = 0;
+    KUMOI_ASSERT(EVP_DigestFinal_ex(state_->context, value.data(), &size) == 1);
+    return {reinterpret_cast<const char*>(value.data()), size};
+}
+
+std::string Digest::finish_hex() {
+    return to_hex(finish());
+}
+
+std::string digest_hex(DigestKind kind, std::string_view data) {
+    Digest digest(kind);
+    digest.update(data);
+    return digest.finish_hex();
+}
+
+std::string hmac_sha256(std::string_view key, std::string_view data) {
+    std::array<unsigned char, 32> value{};
+    unsigned size = value.size();
+    const auto* result =
+        HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
+             reinterpret_cast<const unsigned char*>(data.data()), data.size(), value.data(), &size);
+    KUMOI_ASSERT(result != nullptr);
+    return {reinterpret_cast<const char*>(value.data()), size};
+}
+
+bool equal_constant_time(std::string_view left, std::string_view right) {
+    return left.size() == right.size() &&
+           CRYPTO_memcmp(left.data(), right.data(), left.size()) == 0;
+}
+
+std::string password_hash(std::string_view password, std::string_view salt16) {
+    return fmt::format("{}{}${}", kPasswordPrefix, base64_encode(salt16),
+                       base64_encode(scrypt(password, salt16)));
+}
+
+bool password_matches(std::string_view password, std::string_view hash) {
+    if (!hash.starts_with(kPasswordPrefix)) {
+        return false;
+    }
+    const std::string_view rest = hash.substr(kPasswordPrefix.size());
+    const size_t dollar = rest.find('$');
+    if (dollar == std::string_view::npos) {
+        return false;
+    }
+    const auto salt = base64_decode(rest.substr(0, dollar));
+    const auto key = base64_decode(rest.substr(dollar + 1));
+    return salt && key && equal_constant_time(scrypt(password, *salt), *key);
+}
+
+std::string to_hex(std::string_view bytes) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string out;
+    out.reserve(bytes.size() * 2);
+    for (const char character : bytes) {
+        const auto byte = static_cast<unsigned char>(character);
+        out.push_back(kDigits[byte >> 4]);
+        out.push_back(kDigits[byte & 15]);
+    }
+    return out;
+}
+
+std::string base64_encode(std::string_view bytes) {
+    return encode(bytes, kStandard, true);
+}
+
+std::string base64url_encode(std::string_view bytes) {
+    return encode(bytes, kUrlSafe, false);
+}
+
+std::optional<std::string> base64_decode(std::string_view text) {
+    std::string out;
+    out.reserve(text.size() / 4 * 3);
+    uint32_t group = 0;
+    size_t digits = 0;
+    size_t padding = 0;
+    for (const char character : text) {
+        if (character == '\n' || character == '\r' || character == ' ' || character == '\t') {
+            continue;
+        }
+        if (character == '=') {
+            ++padding;
+            continue;
+        }
+        const size_t value = kStandard.find(character);
+        if (value == std::string_view::npos || padding > 0) {
+            return std::nullopt;
+        }
+        group = (group << 6) | static_cast<uint32_t>(value);
+        if (++digits % 4 == 0) {
+            out.push_back(static_cast<char>(group >> 16));
+            out.push_back(static_cast<char>(group >> 8));
+            out.push_back(static_cast<char>(group));
+            group = 0;
+        }
+    }
+    const size_t rest = digits % 4;
+    if (rest == 1 || padding != (rest == 0 ? 0 : 4 - rest)) {
+        return std::nullopt;
+    }
+    if (rest >= 2) {
+        out.push_back(static_cast<char>(group >> (rest == 2 ? 4 : 10)));
+    }
+    if (rest == 3) {
+        out.push_back(static_cast<char>(group >> 2));
+    }
+    return out;
+}
+
+}  // namespace kumoi
