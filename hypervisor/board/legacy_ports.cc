@@ -1,0 +1,140 @@
+#include "hypervisor/board/legacy_ports.h"
+
+#include <algorithm>
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+constexpr uint64_t kDataOffset = 0;
+constexpr uint64_t kCommandOffset = 4;
+constexpr uint8_t kStatusOutputFull = 0x01;
+constexpr uint8_t kStatusSystem = 0x04;  // POST has passed
+constexpr uint8_t kStatusUnlocked = 0x10;
+constexpr uint8_t kCommandReadByte = 0x20;
+constexpr uint8_t kCommandWriteByte = 0x60;
+constexpr uint8_t kCommandDisableAux = 0xa7;
+constexpr uint8_t kCommandEnableAux = 0xa8;
+constexpr uint8_t kCommandTestAux = 0xa9;
+constexpr uint8_t kCommandSelfTest = 0xaa;
+constexpr uint8_t kCommandTestKeyboard = 0xab;
+constexpr uint8_t kCommandDisableKeyboard = 0xad;
+constexpr uint8_t kCommandEnableKeyboard = 0xae;
+constexpr uint8_t kCommandReadOutputPort = 0xd0;
+constexpr uint8_t kCommandWriteOutputPort = 0xd1;
+constexpr uint8_t kCommandPulse = 0xf0;  // to 0xff: pulse low the bits that are 0
+constexpr uint8_t kSelfTestPassed = 0x55;
+constexpr uint8_t kInterfaceClockStuck = 0x01;  // nothing is plugged in
+constexpr uint8_t kOutputPortDefault = 0x03;    // not in reset, A20 open
+constexpr uint8_t kOutputPortReset = 0x01;      // active low
+
+}  // namespace
+
+void I8042::io_read(uint64_t offset, std::span<uint8_t> data) {
+    std::ranges::fill(data, uint8_t{0xff});
+    const std::lock_guard lock(mutex_);
+    if (offset == kDataOffset) {
+        data[0] = output_;
+        output_full_ = false;
+    } else if (offset == kCommandOffset) {
+        data[0] = static_cast<uint8_t>(kStatusUnlocked | kStatusSystem |
+                                       (output_full_ ? kStatusOutputFull : 0));
+    }
+}
+
+void I8042::io_write(uint64_t offset, std::span<const uint8_t> data) {
+    const std::lock_guard lock(mutex_);
+    if (offset == kDataOffset) {
+        data_write(data[0]);
+    } else if (offset == kCommandOffset) {
+        command(data[0]);
+    }
+}
+
+void I8042::answer(uint8_t value) {
+    output_ = value;
+    output_full_ = true;
+}
+
+void I8042::command(uint8_t value) {
+    pending_command_ = 0;
+    if (value >= kCommandPulse) {
+        if ((value & kOutputPortReset) == 0) {
+            request_reset_();
+        }
+        return;
+    }
+    switch (value) {
+        case kCommandReadByte: answer(command_byte_); break;
+        case kCommandTestAux:
+        case kCommandTestKeyboard: answer(kInterfaceClockStuck); break;
+        case kCommandSelfTest: answer(kSelfTestPassed); break;
+        case kCommandReadOutputPort: answer(kOutputPortDefault); break;
+        case kCommandWriteByte:
+        case kCommandWriteOutputPort: pending_command_ = value; break;
+        case kCommandDisableKeyboard: command_byte_ |= 0x10; break;
+        case kCommandEnableKeyboard: command_byte_ &= 0xef; break;
+        case kCommandDisableAux: command_byte_ |= 0x20; break;
+        case kCommandEnableAux: command_byte_ &= 0xdf; break;
+        default: break;
+    }
+}
+
+void I8042::data_write(uint8_t value) {
+    const uint8_t pending = pending_command_;
+    pending_command_ = 0;
+    if (pending == kCommandWriteByte) {
+        command_byte_ = value;
+    } else if (pending == kCommandWriteOutputPort && (value & kOutputPortReset) == 0) {
+        request_reset_();
+    }
+    // Anything else is meant for the keyboard, which is not there and never answers.
+}
+
+void I8042::reset() {
+    const std::lock_guard lock(mutex_);
+    command_byte_ = 0x30;
+    output_ = 0;
+    output_full_ = false;
+    pending_command_ = 0;
+}
+
+void Port92::io_read(uint64_t, std::span<uint8_t> data) {
+    std::ranges::fill(data, uint8_t{0xff});
+    data[0] = value_;
+}
+
+void Port92::io_write(uint64_t, std::span<const uint8_t> data) {
+    constexpr uint8_t kFastReset = 0x01;
+    const uint8_t before = value_.exchange(data[0] & static_cast<uint8_t>(~kFastReset));
+    if ((data[0] & kFastReset) != 0 && (before & kFastReset) == 0) {
+        request_reset_();
+    }
+}
+
+void DebugPort::io_read(uint64_t, std::span<uint8_t> data) {
+    std::ranges::fill(data, uint8_t{0xff});
+    data[0] = signature_;
+}
+
+void DebugPort::io_write(uint64_t, std::span<const uint8_t> data) {
+    const std::lock_guard lock(mutex_);
+    const char byte = static_cast<char>(data[0]);
+    if (byte != '\n') {
+        line_ += byte;
+    }
+    if (byte == '\n' || line_.size() >= kLineMax) {
+        sink_(line_);
+        line_.clear();
+    }
+}
+
+void PostPort::io_read(uint64_t, std::span<uint8_t> data) {
+    std::ranges::fill(data, uint8_t{0xff});
+}
+
+void PostPort::io_write(uint64_t, std::span<const uint8_t> data) {
+    code_ = data[0];
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,91 @@
+// Small chips of an old PC that kernels poke at: the keyboard controller (as far as reset and A20
+// go), port 0x92, POST and debug ports.
+//
+// Threads: any vCPU thread; each guards its few bytes by a lock or atomics.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "hypervisor/board/io_bus.h"
+
+namespace kumoi::hypervisor {
+
+// Intel 8042 at ports 0x60 and 0x64 with no keyboard or mouse behind it: self-test, command byte,
+// output port, and the pulse of bit 0 that resets the machine. A20 is always open.
+class I8042 final : public IoDevice {
+public:
+    static constexpr uint64_t kPortSpan = 5;  // 0x60 to 0x64; 0x61 belongs to the in-kernel PIT
+
+    explicit I8042(std::function<void()> request_reset)
+        : request_reset_(std::move(request_reset)) {}
+    std::string name() const override { return "i8042"; }
+    void io_read(uint64_t offset, std::span<uint8_t> data) override;
+    void io_write(uint64_t offset, std::span<const uint8_t> data) override;
+    void reset();
+
+private:
+    void command(uint8_t value);
+    void data_write(uint8_t value);
+    void answer(uint8_t value);
+
+    std::function<void()> request_reset_;
+    std::mutex mutex_;             // guards all below
+    uint8_t command_byte_ = 0x30;  // both devices disabled
+    uint8_t output_ = 0;
+    bool output_full_ = false;
+    uint8_t pending_command_ = 0;  // waits for its data byte
+};
+
+// Port 0x92: bit 0 resets, bit 1 is A20 (stored; the gate is always open).
+class Port92 final : public IoDevice {
+public:
+    explicit Port92(std::function<void()> request_reset)
+        : request_reset_(std::move(request_reset)) {}
+    std::string name() const override { return "port92"; }
+    void io_read(uint64_t offset, std::span<uint8_t> data) override;
+    void io_write(uint64_t offset, std::span<const uint8_t> data) override;
+    void reset() { value_ = 0x02; }
+
+private:
+    std::function<void()> request_reset_;
+    std::atomic<uint8_t> value_{0x02};
+};
+
+// Collects bytes into lines and hands each to `sink`; reads answer `signature`. SeaBIOS and OVMF
+// print here (port 0x402, signature 0xe9), small kernels at 0xe9. Lines are bounded at 256 bytes.
+class DebugPort final : public IoDevice {
+public:
+    static constexpr size_t kLineMax = 256;
+
+    DebugPort(std::string name, uint8_t signature, std::function<void(std::string_view)> sink)
+        : name_(std::move(name)), signature_(signature), sink_(std::move(sink)) {}
+    std::string name() const override { return name_; }
+    void io_read(uint64_t offset, std::span<uint8_t> data) override;
+    void io_write(uint64_t offset, std::span<const uint8_t> data) override;
+
+private:
+    std::string name_;
+    uint8_t signature_;
+    std::function<void(std::string_view)> sink_;
+    std::mutex mutex_;
+    std::string line_;
+};
+
+// POST codes and the I/O delay port: remembers the last code, for the dump.
+class PostPort final : public IoDevice {
+public:
+    std::string name() const override { return "post"; }
+    void io_read(uint64_t offset, std::span<uint8_t> data) override;
+    void io_write(uint64_t offset, std::span<const uint8_t> data) override;
+    uint8_t last_code() const { return code_; }
+
+private:
+    std::atomic<uint8_t> code_{0};
+};
+
+}  // namespace kumoi::hypervisor
