@@ -1,0 +1,191 @@
+#include "compute/options.h"
+
+namespace kumoi::compute {
+namespace {
+
+void add_default_options(OptionTable& table) {
+    table.add({"DEFAULT",
+               "mode",
+               OptionType::String,
+               "standalone",
+               "How this node finds its control plane. standalone: it is embedded in this process.",
+               {},
+               {},
+               {"standalone"}});
+    table.add({"DEFAULT", "host", OptionType::String, "",
+               "Name of this node in the API and in records. Empty: the machine's host name. Never "
+               "change it while servers are here."});
+    table.add({"DEFAULT", "my_ip", OptionType::String, "127.0.0.1",
+               "Address of this node as shown by hypervisor show."});
+    table.add(
+        {"DEFAULT", "state_path", OptionType::Path, "/var/lib/kumoi",
+         "Folder of everything kumoi keeps: database, images, instances, journal, credentials."});
+    table.add({"DEFAULT", "instances_path", OptionType::Path, "",
+               "Folder with one folder a server. Empty: instances below state_path."});
+    table.add(
+        {"DEFAULT",
+         "compute_driver",
+         OptionType::String,
+         "kumoi",
+         "What runs the servers. kumoi: one kumoi-vmm process a guest. simulated: nothing real, "
+         "with the delays and failures of section [simulated]; for tests and load tests.",
+         {},
+         {},
+         {"kumoi", "simulated"}});
+    table.add({"DEFAULT", "log_file", OptionType::Path, "", "Log file. Empty: standard error."});
+    table.add(
+        {"DEFAULT", "debug", OptionType::Boolean, "false", "Writes debug lines to the log too."});
+    table.add({"DEFAULT", "use_json", OptionType::Boolean, "false",
+               "Writes the log as one JSON object a line."});
+    table.add({"DEFAULT", "report_interval", OptionType::Integer, "10",
+               "Seconds between two signs of life of this node's nova-compute service.", 1, 3600});
+    table.add({"DEFAULT", "service_down_time", OptionType::Integer, "60",
+               "Seconds without a sign of life after which a service counts as down.", 2, 86400});
+    table.add({"DEFAULT", "update_resources_interval", OptionType::Integer, "60",
+               "Seconds between two measurements of this node's resources.", 1, 86400});
+    table.add({"DEFAULT", "sync_power_state_interval", OptionType::Integer, "600",
+               "Seconds between two comparisons of recorded and real power states.", 1, 86400});
+    table.add({"DEFAULT", "max_concurrent_builds", OptionType::Integer, "10",
+               "Servers this node builds at the same time.", 1, 1000});
+    table.add({"DEFAULT", "shutdown_timeout", OptionType::Integer, "60",
+               "Seconds a guest gets to shut down by itself before its power is cut.", 0, 3600});
+    table.add({"DEFAULT", "reserved_host_memory_mb", OptionType::Integer, "512",
+               "MiB of memory kept for the host and never given to servers.", 0, 1 << 24});
+    table.add({"DEFAULT", "cpu_allocation_ratio", OptionType::Float, "4.0",
+               "How many virtual CPUs a host thread may carry."});
+    table.add({"DEFAULT", "ram_allocation_ratio", OptionType::Float, "1.0",
+               "How much memory may be given to servers, as a share of what the host has."});
+    table.add({"DEFAULT", "disk_allocation_ratio", OptionType::Float, "1.0",
+               "How much disk may be promised to servers, as a share of what the host has."});
+    table.add({"DEFAULT", "force_config_drive", OptionType::Boolean, "false",
+               "Gives every server a config drive, also when the request does not ask for one."});
+    table.add({"DEFAULT", "resume_guests_state_on_host_boot", OptionType::Boolean, "true",
+               "Starts the servers again that were running when the host went down."});
+}
+
+void add_api_options(OptionTable& table) {
+    table.add({"api", "listen", OptionType::HostPort, "127.0.0.1:8774",
+               "Where the Compute API listens."});
+    table.add({"api", "worker_threads", OptionType::Integer, "8",
+               "Threads that run request handlers, for each API.", 1, 256});
+    table.add({"api", "osapi_max_limit", OptionType::Integer, "1000",
+               "Most items one page of a list holds.", 1, 100000});
+    table.add({"identity", "listen", OptionType::HostPort, "127.0.0.1:5000",
+               "Where the Identity API listens."});
+    table.add({"identity", "public_host", OptionType::String, "",
+               "Host name or address that the catalog's endpoints carry. Empty: the address of "
+               "each listen option."});
+    table.add({"identity", "region", OptionType::String, "RegionOne",
+               "Region of the catalog's endpoints."});
+    table.add({"identity", "token_expiration", OptionType::Integer, "3600",
+               "Seconds a token is valid.", 60, 604800});
+    table.add({"identity",
+               "admin_password",
+               OptionType::String,
+               "",
+               "Password of the user admin, set at the first start. Empty: one is made up. Either "
+               "way it is "
+               "written to admin-openrc and clouds.yaml in state_path, readable by root only.",
+               {},
+               {},
+               {},
+               true});
+    table.add({"image", "listen", OptionType::HostPort, "127.0.0.1:9292",
+               "Where the Image API listens."});
+    table.add({"image", "size_max_gb", OptionType::Integer, "1024",
+               "Largest image that may be uploaded, GiB.", 1, 1 << 20});
+    table.add({"network", "listen", OptionType::HostPort, "127.0.0.1:9696",
+               "Where the Network API listens."});
+    table.add({"network", "nat", OptionType::Boolean, "false",
+               "Lets servers reach other networks through this host by masquerading (nftables), "
+               "and turns "
+               "on IP forwarding."});
+    table.add({"network", "dns_servers", OptionType::List, "",
+               "Name servers told to guests of subnets that name none."});
+    table.add({"network", "real_devices", OptionType::Boolean, "true",
+               "Makes bridges, TAPs, DHCP and filters on this host. False: only records, for the "
+               "simulated "
+               "driver and for machines without the rights."});
+    table.add({"metrics", "listen", OptionType::HostPort, "127.0.0.1:9177",
+               "Where Prometheus reads /metrics."});
+}
+
+void add_node_options(OptionTable& table) {
+    table.add(
+        {"kumoi", "vmm_path", OptionType::Path, "",
+         "The kumoi-vmm program. Empty: the one beside kumoi-compute, else the one in PATH."});
+    table.add({"kumoi", "cpu_model", OptionType::String, "host",
+               "CPU model shown to guests: host, or a named baseline of kumoi-vmm --help."});
+    table.add({"kumoi", "cpu_features_masked", OptionType::List, "",
+               "CPU features hidden from every guest, by name."});
+    table.add({"kumoi", "kernel_append", OptionType::String, "",
+               "Words added to the kernel command line of every directly booted guest."});
+    table.add({"kumoi", "console_log_size_max", OptionType::Integer, "1048576",
+               "Bytes kept of each server's console log.", 65536, 1 << 30});
+    table.add({"kumoi", "start_timeout", OptionType::Integer, "30",
+               "Seconds a kumoi-vmm process may take to answer after it was started.", 1, 600});
+    table.add({"simulated", "seed", OptionType::Integer, "1",
+               "Seed of the simulated driver's random stream."});
+    table.add({"simulated", "vcpus", OptionType::Integer, "64", "Host threads it pretends to have.",
+               1, 1 << 20});
+    table.add({"simulated", "memory_mb", OptionType::Integer, "262144",
+               "MiB of memory it pretends to have.", 1, 1LL << 40});
+    table.add({"simulated", "local_gb", OptionType::Integer, "4096",
+               "GiB of disk it pretends to have.", 1, 1LL << 40});
+    table.add({"simulated", "spawn_delay_ms", OptionType::Integer, "0",
+               "Milliseconds each spawn takes.", 0, 600000});
+    table.add({"simulated", "operation_delay_ms", OptionType::Integer, "0",
+               "Milliseconds each other verb takes.", 0, 600000});
+    table.add({"simulated", "failure_rate", OptionType::Float, "0",
+               "Share of spawns that fail, 0 to 1."});
+}
+
+OptionTable make_table() {
+    OptionTable table;
+    add_default_options(table);
+    add_api_options(table);
+    add_node_options(table);
+    return table;
+}
+
+}  // namespace
+
+const OptionTable& options() {
+    static const OptionTable table = make_table();
+    return table;
+}
+
+std::string describe_options() {
+    std::string out =
+        "# Configuration of kumoi-compute\n\n"
+        "Made by `kumoi-compute --describe-options`; a test compares. The file is oslo-style INI, "
+        "by\n"
+        "default `/etc/kumoi/kumoi.conf`; an unknown section or key is an error with a "
+        "suggestion.\n"
+        "`kumoi-compute --sample-config` prints a commented sample, `--check-config FILE` checks "
+        "one.\n";
+    std::string section;
+    for (const Option& option : options().options()) {
+        if (option.section != section) {
+            section = option.section;
+            out += fmt::format("\n## [{}]\n", section);
+        }
+        out += fmt::format("\n### `[{}] {}`\n{}\n", option.section, option.name, option.help);
+        out += option.default_value.empty() ? "Default: empty."
+                                            : fmt::format("Default: `{}`.", option.default_value);
+        if (option.min && option.max) {
+            out += fmt::format(" Range: {} to {}.", *option.min, *option.max);
+        }
+        if (!option.choices.empty()) {
+            out += " Choices:";
+            for (const std::string& choice : option.choices) {
+                out += fmt::format(" `{}`", choice);
+            }
+            out += ".";
+        }
+        out += "\n";
+    }
+    return out;
+}
+
+}  // namespace kumoi::compute
