@@ -52,6 +52,7 @@ struct FixedIp {
     std::optional<std::string> gateway;
     std::vector<std::string> dns_servers;
     std::vector<std::pair<std::string, std::string>> routes;  // destination CIDR, next hop
+    bool enable_dhcp = true;  // of the subnet: the guest asks for its address
 };
 
 // One network interface of one server: what Nova's network_info holds for one VIF.
@@ -83,6 +84,7 @@ struct Fault {
 
 // One server. Times are wall-clock nanoseconds, 0 = never.
 struct Instance {
+    int64_t id = 0;  // the number in Nova's instance name, "instance-0000002a"
     std::string uuid;
     std::string project_id;
     std::string user_id;
@@ -96,7 +98,8 @@ struct Instance {
     int power_state = 0;                    // vm_states.h
     std::string host;
     std::string node;
-    std::string availability_zone;
+    std::string availability_zone;  // of the host
+    std::optional<std::string> pinned_availability_zone;  // what the user asked for
     std::string image_id;   // empty when booted from a volume
     Flavor flavor;          // as it was at creation
     ImageMeta image;        // as it was at creation
@@ -104,6 +107,9 @@ struct Instance {
     std::string key_data;   // public key text
     std::string user_data;  // base64, as sent
     bool config_drive = false;
+    bool auto_disk_config = false;
+    std::string access_ip_v4;
+    std::string access_ip_v6;
     std::string admin_password;  // only while building; never stored in clear
     Properties metadata;
     Properties system_metadata;
