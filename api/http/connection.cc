@@ -120,7 +120,7 @@ void Connection::finish_reply() {
         return;
     }
     first_request_ = false;
-    head_started_ns_ = 0;
+    head_started_ns_.reset();
     scanner_ = {};
     state_ = State::AwaitHead;
     advance();
@@ -152,7 +152,7 @@ bool Connection::try_head() {
     if (unread().empty()) {
         return false;
     }
-    if (head_started_ns_ == 0) {
+    if (!head_started_ns_) {
         head_started_ns_ = now();
     }
     const std::string_view bytes = unread().substr(0, options_.header_bytes_max + 1);
@@ -276,8 +276,8 @@ void Connection::compact() {
 int64_t Connection::deadline_ns() const {
     switch (state_) {
         case State::AwaitHead:
-            if (head_started_ns_ != 0) {
-                return after(head_started_ns_, options_.header_timeout_ms);
+            if (head_started_ns_) {
+                return after(*head_started_ns_, options_.header_timeout_ms);
             }
             return after(since_ns_,
                          first_request_ ? options_.header_timeout_ms : options_.idle_timeout_ms);
@@ -289,7 +289,7 @@ int64_t Connection::deadline_ns() const {
 }
 
 void Connection::expire() {
-    if (state_ == State::AwaitBody || (state_ == State::AwaitHead && head_started_ns_ != 0)) {
+    if (state_ == State::AwaitBody || (state_ == State::AwaitHead && head_started_ns_)) {
         refuse({408, "The request did not arrive completely in time."});
         return;
     }

@@ -120,9 +120,9 @@ private:
     size_t output_sent_ = 0;
     bool keep_alive_ = true;  // after the answer that is going out
     bool shutdown_due_ = false;
-    size_t discarded_ = 0;         // while lingering
-    int64_t head_started_ns_ = 0;  // 0: no byte of a head yet
-    int64_t since_ns_ = 0;         // start of the wait that deadline_ns() measures
+    size_t discarded_ = 0;                    // while lingering
+    std::optional<int64_t> head_started_ns_;  // none: no byte of a head yet
+    int64_t since_ns_ = 0;                    // start of the wait that deadline_ns() measures
     bool first_request_ = true;
 };
 

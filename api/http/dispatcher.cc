@@ -29,6 +29,7 @@ void Dispatcher::submit(Connection::Next next, std::function<void(Answer)> done)
     const ResponseContext context = next.context;
     const auto finish = [this, context, done = std::move(done)](Reply reply) {
         ResponseContext now = context;
+        now.keep_alive = now.keep_alive && !draining_;
         now.wall_ns = dependencies_.clock.wall_ns();
         done(make_answer(std::move(reply), now));
     };

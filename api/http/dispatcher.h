@@ -24,6 +24,9 @@ public:
     Reply run(Request& request, BodyReader* body);
     Reply busy_reply(const Request* request) const;
     void count_connection(int by) { connections_.add(by); }
+    // From now on every answer says that its connection closes.
+    void drain() { draining_ = true; }
+    bool draining() const { return draining_; }
     void stop();  // refuses new work, waits for what runs
 
 private:
@@ -34,6 +37,7 @@ private:
     Histogram& seconds_;
     Counter& refused_;
     Gauge& connections_;
+    std::atomic<bool> draining_{false};
     WorkerPool pool_;
 };
 

@@ -464,6 +464,7 @@ Result<void> PistacheServer::drain(int64_t timeout_ms) {
     if (!running_) {
         return {};
     }
+    shared_.dispatcher.drain();
     // First the listener, then every loop: what was accepted before is adopted by then.
     shared_.loops.front()->post([this] {
         shared_.loops.front()->stop_listening();
