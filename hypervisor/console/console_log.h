@@ -1,0 +1,37 @@
+// ConsoleLog: the serial output of a guest in a file of bounded size. When the file is full it
+// becomes <path>.1 and a new one begins, so at most twice the limit is on disk and the last `limit`
+// bytes are always there. Used by one thread. A full disk loses output and counts it; it never fails
+// the guest.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace kumoi::hypervisor {
+
+class ConsoleLog {
+public:
+    static constexpr uint64_t kSizeMaxDefault = 4u << 20;
+
+    // Appends to what an earlier run left.
+    static Result<ConsoleLog> open(std::string path, uint64_t size_max);
+    void append(std::string_view bytes);
+    uint64_t lost_bytes() const { return lost_; }
+
+private:
+    Result<void> rotate();
+    Result<void> write(std::string_view bytes);
+
+    std::string path_;
+    uint64_t size_max_ = kSizeMaxDefault;
+    UniqueFd fd_;
+    uint64_t size_ = 0;
+    uint64_t lost_ = 0;
+    bool complained_ = false;
+};
+
+}  // namespace kumoi::hypervisor

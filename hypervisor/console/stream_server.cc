@@ -1,0 +1,208 @@
+#include "hypervisor/console/stream_server.h"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+constexpr int kBacklog = 64;
+constexpr size_t kReadSize = 16u << 10;
+constexpr int kAcceptsPerTurn = 16;
+
+Result<sockaddr_un> socket_address(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.empty() || path.size() >= sizeof address.sun_path) {
+        return Error::invalid("the socket path \"{}\" has {} bytes; 1 to {} are possible", path,
+                              path.size(), sizeof address.sun_path - 1)
+            .with_hint("use a shorter directory name");
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+}
+
+Result<UniqueFd> stream_socket() {
+    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd.is_open()) {
+        return Error::from_errno(errno, "making a unix socket");
+    }
+    return fd;
+}
+
+const sockaddr* generic(const sockaddr_un& address) {
+    return reinterpret_cast<const sockaddr*>(&address);
+}
+
+// A socket file survives its process. Connecting tells a live one from a left-over.
+Result<void> remove_stale_socket(const std::string& path, const sockaddr_un& address) {
+    struct stat status {};
+    if (lstat(path.c_str(), &status) != 0) {
+        return {};
+    }
+    if (!S_ISSOCK(status.st_mode)) {
+        return Error::conflict("{} exists and is not a socket", path);
+    }
+    const UniqueFd probe = TRY(stream_socket());
+    if (connect(probe.get(), generic(address), sizeof address) == 0 || errno == EAGAIN) {
+        return Error::conflict("another process listens on {}", path)
+            .with_hint("is this guest running already?");
+    }
+    if (unlink(path.c_str()) != 0 && errno != ENOENT) {
+        return Error::from_errno(errno, fmt::format("removing the old socket {}", path));
+    }
+    return {};
+}
+
+}  // namespace
+
+StreamServer::StreamServer(EventLoop& loop, std::string path, Options options, Handlers handlers)
+    : loop_(loop), path_(std::move(path)), options_(options), handlers_(std::move(handlers)) {}
+
+Result<std::unique_ptr<StreamServer>> StreamServer::listen(EventLoop& loop, const std::string& path,
+                                                           Options options, Handlers handlers) {
+    const sockaddr_un address = TRY(socket_address(path));
+    TRY(remove_stale_socket(path, address));
+    UniqueFd listener = TRY(stream_socket());
+    if (bind(listener.get(), generic(address), sizeof address) != 0) {
+        return Error::from_errno(errno, fmt::format("binding the socket {}", path));
+    }
+    if (chmod(path.c_str(), options.mode) != 0 || ::listen(listener.get(), kBacklog) != 0) {
+        const int error = errno;
+        unlink(path.c_str());
+        return Error::from_errno(error, fmt::format("listening on the socket {}", path));
+    }
+    std::unique_ptr<StreamServer> server(
+        new StreamServer(loop, path, options, std::move(handlers)));
+    server->listener_ = std::move(listener);
+    StreamServer* self = server.get();
+    server->watch_ = TRY(loop.watch(server->listener_.get(), EventLoop::kReadable,
+                                    [self](uint32_t) { self->accept_all(); }));
+    return server;
+}
+
+StreamServer::~StreamServer() {
+    watch_.reset();
+    clients_.clear();
+    if (listener_.is_open()) {
+        unlink(path_.c_str());
+    }
+}
+
+void StreamServer::accept_all() {
+    for (int i = 0; i < kAcceptsPerTurn; ++i) {
+        UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!fd.is_open()) {
+            return;  // EAGAIN, or no descriptors left: the next readiness tries again
+        }
+        if (clients_.size() >= options_.clients_max) {
+            ++dropped_;
+            continue;  // closing tells the client
+        }
+        const ClientId id = next_id_++;
+        auto client = std::make_unique<Client>();
+        auto watch = loop_.watch(fd.get(), EventLoop::kReadable,
+                                 [this, id](uint32_t events) { serve(id, events); });
+        if (!watch) {
+            continue;
+        }
+        client->fd = std::move(fd);
+        client->watch = std::move(watch).value();
+        clients_.emplace(id, std::move(client));
+        if (handlers_.connected) {
+            handlers_.connected(id);
+        }
+    }
+}
+
+void StreamServer::serve(ClientId id, uint32_t events) {
+    if ((events & EventLoop::kWritable) != 0) {
+        const auto found = clients_.find(id);
+        if (found != clients_.end() && !write_to(*found->second)) {
+            close_client(id, true);
+            return;
+        }
+    }
+    if ((events & EventLoop::kReadable) != 0 && !read_from(id)) {
+        close_client(id, true);
+    }
+}
+
+bool StreamServer::read_from(ClientId id) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) {
+        return true;
+    }
+    std::array<char, kReadSize> buffer;
+    const ssize_t count = recv(found->second->fd.get(), buffer.data(), buffer.size(), 0);
+    if (count > 0) {
+        if (handlers_.received) {
+            handlers_.received(id, std::string_view(buffer.data(), static_cast<size_t>(count)));
+        }
+        return true;
+    }
+    return count < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+bool StreamServer::write_to(Client& client) {
+    while (!client.output.empty()) {
+        const ssize_t count =
+            ::send(client.fd.get(), client.output.data(), client.output.size(), MSG_NOSIGNAL);
+        if (count > 0) {
+            client.output.erase(0, static_cast<size_t>(count));
+        } else if (errno != EINTR) {
+            if (errno != EAGAIN) {
+                return false;
+            }
+            return client.watch.set_events(EventLoop::kReadable | EventLoop::kWritable).ok();
+        }
+    }
+    return client.watch.set_events(EventLoop::kReadable).ok();
+}
+
+bool StreamServer::send(ClientId id, std::string_view bytes) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) {
+        return false;
+    }
+    Client& client = *found->second;
+    if (bytes.size() > options_.output_max - std::min(options_.output_max, client.output.size())) {
+        ++dropped_;
+        close_client(id, true);
+        return false;
+    }
+    const bool was_empty = client.output.empty();
+    client.output += bytes;
+    if (was_empty && !write_to(client)) {
+        close_client(id, true);
+        return false;
+    }
+    return true;
+}
+
+void StreamServer::flush_all() {
+    for (auto& [id, client] : clients_) {
+        write_to(*client);  // a client that fails here is found at its next event
+    }
+}
+
+void StreamServer::drop(ClientId id) {
+    close_client(id, false);
+}
+
+void StreamServer::close_client(ClientId id, bool tell) {
+    if (clients_.erase(id) != 0 && tell && handlers_.closed) {
+        handlers_.closed(id);
+    }
+}
+
+}  // namespace kumoi::hypervisor

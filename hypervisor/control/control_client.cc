@@ -1,0 +1,186 @@
+#include "hypervisor/control/control_client.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+constexpr size_t kReadSize = 16u << 10;
+
+// Deadlines guard against a hung process, so they follow the real clock even in tests.
+int64_t now_ns() {
+    return SystemClock().monotonic_ns();
+}
+
+// True when ready, false at the deadline.
+Result<bool> wait_for(int fd, short events, int64_t deadline_ns) {
+    for (;;) {
+        const int64_t left_ns = std::max<int64_t>(deadline_ns - now_ns(), 0);
+        pollfd item{fd, events, 0};
+        const auto left_ms = static_cast<int>(
+            std::min<int64_t>((left_ns + kNanosPerMilli - 1) / kNanosPerMilli, INT32_MAX));
+        const int count = poll(&item, 1, left_ms);
+        if (count > 0) {
+            return true;
+        }
+        if (count == 0) {
+            return false;
+        }
+        if (errno != EINTR) {
+            return Error::from_errno(errno, "waiting for the control socket");
+        }
+    }
+}
+
+}  // namespace
+
+Result<ControlClient> ControlClient::connect(const std::string& path, int64_t timeout_ms) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.empty() || path.size() >= sizeof address.sun_path) {
+        return Error::invalid("the socket path \"{}\" has {} bytes; 1 to {} are possible", path,
+                              path.size(), sizeof address.sun_path - 1);
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd.is_open()) {
+        return Error::from_errno(errno, "making a unix socket");
+    }
+    const int64_t deadline = now_ns() + timeout_ms * kNanosPerMilli;
+    while (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        if (errno == EAGAIN && now_ns() < deadline) {  // its queue of connections is full
+            constexpr int kRetryMs = 5;
+            poll(nullptr, 0, kRetryMs);
+            continue;
+        }
+        if (errno == EINTR) {
+            continue;
+        }
+        if (errno == ECONNREFUSED || errno == EAGAIN) {
+            return Error::unavailable("nobody answers on {}: {}", path, std::strerror(errno));
+        }
+        return Error::from_errno(errno, fmt::format("connecting to {}", path));
+    }
+    return ControlClient(std::move(fd));
+}
+
+Error ControlClient::gone(std::string_view why) {
+    fd_.reset();
+    return Error::unavailable("the connection to the virtual machine's process has ended: {}", why);
+}
+
+Result<Json> ControlClient::call(std::string_view method, const Json& params, int64_t timeout_ms) {
+    const int64_t deadline = now_ns() + timeout_ms * kNanosPerMilli;
+    const int64_t id = next_id_++;
+    TRY(send_all(control_request_line(id, method, params), deadline));
+    for (;;) {
+        const std::optional<Json> message = TRY(receive(deadline));
+        if (!message) {
+            return Error::timeout("the virtual machine's process did not answer \"{}\" in {} ms",
+                                  method, timeout_ms);
+        }
+        if (message->contains("event")) {
+            keep_event(*message);
+            continue;
+        }
+        if (message->integer_or("id", -1) != id) {
+            continue;  // the late answer to a call that timed out
+        }
+        if (const Json* error = message->find("error")) {
+            return control_error(*error);
+        }
+        const Json* result = message->find("result");
+        return result == nullptr ? Json::object() : *result;
+    }
+}
+
+Result<std::optional<ControlEvent>> ControlClient::wait_event(int64_t timeout_ms) {
+    const int64_t deadline = now_ns() + timeout_ms * kNanosPerMilli;
+    for (;;) {
+        if (!events_.empty()) {
+            ControlEvent event = std::move(events_.front());
+            events_.pop_front();
+            return std::optional<ControlEvent>(std::move(event));
+        }
+        const std::optional<Json> message = TRY(receive(deadline));
+        if (!message) {
+            return std::optional<ControlEvent>();
+        }
+        keep_event(*message);
+    }
+}
+
+void ControlClient::keep_event(const Json& message) {
+    const Json* name = message.find("event");
+    if (name == nullptr || !name->is_string()) {
+        return;
+    }
+    const Json* data = message.find("data");
+    if (events_.size() >= kEventsMax) {
+        events_.pop_front();
+    }
+    events_.push_back({name->as_string(), data == nullptr ? Json() : *data});
+}
+
+Result<void> ControlClient::send_all(std::string_view bytes, int64_t deadline_ns) {
+    if (!fd_.is_open()) {
+        return gone("it was closed before");
+    }
+    while (!bytes.empty()) {
+        const ssize_t count = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        if (count > 0) {
+            bytes.remove_prefix(static_cast<size_t>(count));
+        } else if (errno == EAGAIN) {
+            if (!TRY(wait_for(fd_.get(), POLLOUT, deadline_ns))) {
+                return gone("it does not read our request");  // half a line was sent
+            }
+        } else if (errno != EINTR) {
+            return gone(std::strerror(errno));
+        }
+    }
+    return {};
+}
+
+Result<std::optional<Json>> ControlClient::receive(int64_t deadline_ns) {
+    for (;;) {
+        if (const auto line = lines_.next_line()) {
+            auto json = Json::parse(*line, {kControlLineMax, 64});
+            if (!json) {
+                return gone("it sent something that is not JSON");
+            }
+            return std::optional<Json>(std::move(json).value());
+        }
+        if (!fd_.is_open()) {
+            return gone("it was closed before");
+        }
+        if (!TRY(wait_for(fd_.get(), POLLIN, deadline_ns))) {
+            return std::optional<Json>();
+        }
+        std::array<char, kReadSize> buffer;
+        const ssize_t count = recv(fd_.get(), buffer.data(), buffer.size(), 0);
+        if (count == 0) {
+            return gone("the process has closed it");
+        }
+        if (count < 0) {
+            if (errno == EAGAIN || errno == EINTR) {
+                continue;
+            }
+            return gone(std::strerror(errno));
+        }
+        if (!lines_.append(std::string_view(buffer.data(), static_cast<size_t>(count)))) {
+            return gone("it sent an endless line");
+        }
+    }
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,106 @@
+// Vcpu: one virtual processor's thread: it runs KVM_RUN, hands port and memory accesses to the buses,
+// and parks when asked to.
+//
+// Life: created parked; resume() lets it run; request_pause() kicks it out of KVM_RUN (immediate_exit
+// plus a signal, so a kick between the check and the ioctl is not lost) and wait_parked() is the
+// barrier. A vCPU that cannot go on (crash, triple fault, shutdown) parks itself and says so through
+// Events. Threading: everything here but fd() and the accesses may be called from any thread; fd() only
+// while the vCPU is parked. Events are called on the vCPU's thread and must not wait for it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "base/json.h"
+#include "base/metrics.h"
+#include "hypervisor/board/io_bus.h"
+#include "hypervisor/kvm/vcpu_fd.h"
+#include "hypervisor/memory/guest_memory.h"
+
+namespace kumoi::hypervisor {
+
+struct CrashReport {
+    uint32_t vcpu = 0;
+    std::string reason;  // "KVM could not emulate an instruction"
+    Json details;        // exit data, registers, instruction bytes
+};
+
+class Vcpu {
+public:
+    static constexpr size_t kExitReasons = 64;
+
+    struct Events {
+        std::function<void(CrashReport)> crashed;
+        std::function<void()> triple_fault;  // KVM_EXIT_SHUTDOWN
+        std::function<void()> shutdown;      // asked for by the guest through KVM
+        std::function<void()> reset;
+    };
+    struct Statistics {
+        std::array<Counter, kExitReasons> exits;  // by KVM_EXIT_* number
+        Counter interrupted;                      // KVM_RUN ended by a signal
+        Counter unclaimed_ports;                  // accesses that no device answered
+        Counter unclaimed_mmio;
+    };
+
+    Vcpu(uint32_t index, VcpuFd fd, IoBus& ports, IoBus& mmio, const GuestMemory& memory,
+         Events events);
+    ~Vcpu();  // stop() and join()
+    Vcpu(const Vcpu&) = delete;
+    Vcpu& operator=(const Vcpu&) = delete;
+
+    // To be called once, before any vCPU thread exists: installs the handler of the kick signal.
+    static Result<void> install_kick_handler();
+
+    Result<void> start();  // the thread, parked
+    void resume();
+    void request_pause();
+    bool wait_parked(int64_t timeout_ns);
+    void request_stop();
+    void join();
+
+    uint32_t index() const { return index_; }
+    VcpuFd& fd() { return fd_; }
+    const Statistics& statistics() const { return statistics_; }
+    static std::string exit_reason_name(uint32_t reason);
+
+private:
+    void thread_main();
+    bool park_if_asked();  // false: the thread is to end
+    void finish_pending_io();
+    void stay_parked();  // from the vCPU's own thread: park at the next turn
+    void handle_run_error(int error);
+    void handle_exit();
+    bool handle_io_exit(kvm_run& run);     // false: not one of these
+    bool handle_guest_ends(kvm_run& run);  // false: not one of these
+    void handle_port(kvm_run& run);
+    void handle_mmio(kvm_run& run);
+    void handle_system_event(kvm_run& run);
+    void crash(std::string reason, Json details);
+    Json exit_details(const kvm_run& run) const;
+
+    const uint32_t index_;
+    VcpuFd fd_;
+    IoBus& ports_;
+    IoBus& mmio_;
+    const GuestMemory& memory_;
+    Events events_;
+    Statistics statistics_;
+    std::atomic<bool> attention_{
+        true};                 // set with pause_wanted_ or stop_wanted_, read without lock
+    bool io_pending_ = false;  // own thread: KVM has yet to take our answer
+    std::mutex mutex_;         // guards all below
+    std::condition_variable changed_;
+    bool pause_wanted_ = true;
+    bool stop_wanted_ = false;
+    bool parked_ = false;
+    bool started_ = false;
+    std::thread thread_;
+};
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,266 @@
+#include "hypervisor/vm_config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <set>
+
+#include <fmt/ranges.h>
+
+#include "base/file.h"
+#include "base/uuid.h"
+#include "hypervisor/board/board_layout.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+constexpr int64_t kMemoryMibMin = 2;
+constexpr int64_t kMemoryMibMax = 16 << 20;  // 16 TiB
+constexpr int64_t kVcpusMax = 1024;          // the host's own limit is checked when it is known
+constexpr size_t kDisksMax = 24;
+constexpr size_t kNicsMax = 8;
+constexpr size_t kDevicesMax = 30;  // slots 1 to 30 of the PCI root
+constexpr size_t kFileSizeMax = 1u << 20;
+constexpr size_t kNameMax = 255;
+constexpr int64_t kMtuMin = 68;  // RFC 791
+constexpr int64_t kMtuMax = 65535;
+constexpr size_t kTapNameMax = 15;     // IFNAMSIZ - 1
+constexpr size_t kDiskSerialMax = 20;  // virtio 1.2 §5.2.6: get-id
+
+std::string absolute(const std::string& path, const std::string& base) {
+    if (path.empty() || path.front() == '/') {
+        return path;
+    }
+    return (std::filesystem::path(base) / path).lexically_normal().string();
+}
+
+// A path that is there must not be empty nor hold a zero byte, which would cut it short silently.
+Result<std::string> path_or(const JsonView& view, std::string_view key, const std::string& base) {
+    if (!view.has(key)) {
+        return std::string();
+    }
+    const std::string path = TRY(view.string(key));
+    if (path.empty() || path.find('\0') != std::string::npos) {
+        return TRY(view.at(key)).error("expected a path");
+    }
+    return absolute(path, base);
+}
+
+template <class Value>
+Result<Value> choice(const JsonView& view, std::string_view key, Value other,
+                     std::initializer_list<std::pair<std::string_view, Value>> choices) {
+    if (!view.has(key)) {
+        return other;
+    }
+    const std::string text = TRY(view.string(key));
+    std::vector<std::string> names;
+    for (const auto& [name, value] : choices) {
+        if (name == text) {
+            return value;
+        }
+        names.emplace_back(name);
+    }
+    return TRY(view.at(key))
+        .error(fmt::format("\"{}\" is not one of {}", text, fmt::join(names, ", ")));
+}
+
+Result<std::vector<std::string>> strings_or_none(const JsonView& view, std::string_view key) {
+    std::vector<std::string> strings;
+    if (view.has(key)) {
+        for (const JsonView& item : TRY(view.array(key))) {
+            strings.push_back(TRY(item.as_string()));
+        }
+    }
+    return strings;
+}
+
+Result<std::array<uint8_t, 6>> parse_mac(const JsonView& view) {
+    const std::string text = TRY(view.as_string());
+    std::array<uint8_t, 6> mac{};
+    bool good = text.size() == 17;
+    for (size_t i = 0; good && i < mac.size(); ++i) {
+        const char* at = text.data() + i * 3;
+        const auto [end, error] = std::from_chars(at, at + 2, mac[i], 16);
+        good = error == std::errc() && end == at + 2 && (i == 5 || at[2] == ':');
+    }
+    if (!good) {
+        return view.error(fmt::format("\"{}\" is not a MAC address like 52:54:00:12:34:56", text));
+    }
+    if ((mac[0] & 1) != 0) {
+        return view.error(
+            fmt::format("{} is a group address; a card needs an individual one", text));
+    }
+    return mac;
+}
+
+Result<std::string> parse_id(const JsonView& view, std::set<std::string>& taken) {
+    const std::string id = TRY(view.string("id"));
+    if (id.empty() || id.size() > kNameMax || !taken.insert(id).second) {
+        return TRY(view.at("id"))
+            .error(id.empty() ? std::string("must not be empty")
+                              : fmt::format("\"{}\" is too long or used twice", id));
+    }
+    return id;
+}
+
+Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base,
+                              std::set<std::string>& ids) {
+    TRY(view.only({"id", "path", "format", "read_only", "serial", "cache"}));
+    DiskConfig disk;
+    disk.id = TRY(parse_id(view, ids));
+    disk.path = TRY(path_or(view, "path", base));
+    if (disk.path.empty()) {
+        return view.error("a disk needs a path");
+    }
+    TRY(choice<bool>(view, "format", true, {{"raw", true}}));
+    disk.read_only = TRY(view.boolean_or("read_only", false));
+    disk.serial = TRY(view.string_or("serial", ""));
+    if (disk.serial.size() > kDiskSerialMax) {
+        return TRY(view.at("serial"))
+            .error(fmt::format("has {} bytes; at most {} are possible", disk.serial.size(),
+                               kDiskSerialMax));
+    }
+    disk.cache = TRY(choice<DiskCache>(view, "cache", DiskCache::Writeback,
+                                       {{"writeback", DiskCache::Writeback},
+                                        {"none", DiskCache::None},
+                                        {"writethrough", DiskCache::Writethrough}}));
+    return disk;
+}
+
+Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
+    TRY(view.only({"id", "tap", "mac", "mtu"}));
+    NicConfig nic;
+    nic.id = TRY(parse_id(view, ids));
+    nic.tap = TRY(view.string("tap"));
+    if (nic.tap.empty() || nic.tap.size() > kTapNameMax ||
+        nic.tap.find_first_of(std::string_view("/\0 ", 3)) != std::string::npos) {
+        return TRY(view.at("tap"))
+            .error(fmt::format("\"{}\" is no interface name of 1 to {} characters", nic.tap,
+                               kTapNameMax));
+    }
+    nic.mac = TRY(parse_mac(TRY(view.at("mac"))));
+    nic.mtu = static_cast<uint16_t>(TRY(view.integer_or("mtu", 1500, {kMtuMin, kMtuMax})));
+    return nic;
+}
+
+Result<void> parse_devices(const JsonView& view, const std::string& base, VmConfig& config) {
+    std::set<std::string> ids;
+    if (view.has("disks")) {
+        for (const JsonView& item : TRY(view.array("disks"))) {
+            config.disks.push_back(TRY(parse_disk(item, base, ids)));
+        }
+    }
+    if (view.has("nics")) {
+        for (const JsonView& item : TRY(view.array("nics"))) {
+            config.nics.push_back(TRY(parse_nic(item, ids)));
+        }
+    }
+    if (config.disks.size() > kDisksMax || config.nics.size() > kNicsMax ||
+        config.disks.size() + config.nics.size() + 2 > kDevicesMax) {
+        return view.error(fmt::format("{} disks and {} nics are too many: at most {} and {} fit",
+                                      config.disks.size(), config.nics.size(), kDisksMax,
+                                      kNicsMax));
+    }
+    if (view.has("rng")) {
+        const JsonView rng = TRY(view.object("rng"));
+        TRY(rng.only({"enabled"}));
+        config.rng = TRY(rng.boolean_or("enabled", true));
+    }
+    if (view.has("console")) {
+        const JsonView console = TRY(view.object("console"));
+        TRY(console.only({"socket"}));
+        config.console.enabled = true;
+        config.console.socket = TRY(path_or(console, "socket", base));
+    }
+    return {};
+}
+
+Result<void> parse_machine(const JsonView& view, VmConfig& config) {
+    config.name = TRY(view.string_or("name", "guest"));
+    if (config.name.empty() || config.name.size() > kNameMax) {
+        return TRY(view.at("name")).error(fmt::format("must have 1 to {} bytes", kNameMax));
+    }
+    if (view.has("uuid")) {
+        const std::string text = TRY(view.string("uuid"));
+        const auto uuid = Uuid::parse(text);
+        if (!uuid) {
+            return TRY(view.at("uuid")).error(fmt::format("\"{}\" is not a UUID", text));
+        }
+        config.uuid = uuid->text();
+    }
+    TRY(choice<bool>(view, "board", true, {{board::kName, true}}));
+    config.memory_mib =
+        static_cast<uint64_t>(TRY(view.integer("memory_mib", {kMemoryMibMin, kMemoryMibMax})));
+    config.vcpus = static_cast<uint32_t>(TRY(view.integer_or("vcpus", 1, {1, kVcpusMax})));
+    if (view.has("cpu")) {
+        const JsonView cpu = TRY(view.object("cpu"));
+        TRY(cpu.only({"model", "mask", "add"}));
+        config.cpu.model = TRY(cpu.string_or("model", "host"));
+        config.cpu.mask = TRY(strings_or_none(cpu, "mask"));
+        config.cpu.add = TRY(strings_or_none(cpu, "add"));
+        TRY_CONTEXT(check_cpu_selection(config.cpu), "{}", cpu.path());
+    }
+    return {};
+}
+
+Result<void> parse_boot_and_serial(const JsonView& view, const std::string& base,
+                                   VmConfig& config) {
+    const JsonView boot = TRY(view.object("boot"));
+    TRY(boot.only({"kernel", "initrd", "cmdline"}));
+    config.boot.kernel = TRY(path_or(boot, "kernel", base));
+    if (config.boot.kernel.empty()) {
+        return boot.error("a kernel is needed");
+    }
+    config.boot.initrd = TRY(path_or(boot, "initrd", base));
+    config.boot.cmdline = TRY(boot.string_or("cmdline", ""));
+    if (view.has("serial")) {
+        constexpr int64_t kLogMin = 4096;
+        constexpr int64_t kLogMax = int64_t{1} << 40;
+        const JsonView serial = TRY(view.object("serial"));
+        TRY(serial.only({"log", "socket", "log_size_max"}));
+        config.serial.log = TRY(path_or(serial, "log", base));
+        config.serial.socket = TRY(path_or(serial, "socket", base));
+        config.serial.log_size_max = static_cast<uint64_t>(
+            TRY(serial.integer_or("log_size_max", 4 << 20, {kLogMin, kLogMax})));
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_directory) {
+    const JsonView view(json);
+    if (!json.is_object()) {
+        return view.wrong_type("an object");
+    }
+    TRY(view.only({"name", "uuid", "board", "memory_mib", "vcpus", "cpu", "boot", "disks", "nics",
+                   "serial", "rng", "console", "control_socket", "pid_file", "on_reboot",
+                   "on_shutdown", "on_crash"}));
+    VmConfig config;
+    TRY(parse_machine(view, config));
+    TRY(parse_boot_and_serial(view, base_directory, config));
+    TRY(parse_devices(view, base_directory, config));
+    config.control_socket = TRY(path_or(view, "control_socket", base_directory));
+    config.pid_file = TRY(path_or(view, "pid_file", base_directory));
+    config.on_reboot =
+        TRY(choice<OnReboot>(view, "on_reboot", OnReboot::Reset,
+                             {{"reset", OnReboot::Reset}, {"exit", OnReboot::Exit}}));
+    config.on_shutdown =
+        TRY(choice<OnShutdown>(view, "on_shutdown", OnShutdown::Exit,
+                               {{"exit", OnShutdown::Exit}, {"stay", OnShutdown::Stay}}));
+    config.on_crash = TRY(choice<OnCrash>(view, "on_crash", OnCrash::Stay,
+                                          {{"stay", OnCrash::Stay}, {"exit", OnCrash::Exit}}));
+    return config;
+}
+
+Result<VmConfig> load_vm_config(const std::string& path) {
+    const std::string text =
+        TRY_CONTEXT(read_file(path, kFileSizeMax), "reading the guest configuration {}", path);
+    const Json json = TRY_CONTEXT(Json::parse(text), "{}", path);
+    std::error_code ignored;
+    const auto full = std::filesystem::absolute(path, ignored);
+    return TRY_CONTEXT(parse_vm_config(json, full.parent_path().string()), "{}", path);
+}
+
+}  // namespace kumoi::hypervisor

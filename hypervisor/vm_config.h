@@ -1,0 +1,74 @@
+// VmConfig: everything about one machine, parsed from guest.json and checked before anything exists.
+// Errors name the JSON path; an unknown key is an error with a suggestion. The format is documented in
+// docs/reference/guest-config.md. Plain values; immutable once parsed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "hypervisor/vcpu/cpu_model.h"
+
+namespace kumoi::hypervisor {
+
+enum class DiskCache { Writeback, None, Writethrough };
+enum class OnReboot { Reset, Exit };
+enum class OnShutdown { Exit, Stay };
+enum class OnCrash { Stay, Exit };
+
+struct DiskConfig {
+    std::string id;
+    std::string path;
+    std::string serial;
+    bool read_only = false;
+    DiskCache cache = DiskCache::Writeback;
+};
+
+struct NicConfig {
+    std::string id;
+    std::string tap;
+    std::array<uint8_t, 6> mac{};
+    uint16_t mtu = 1500;
+};
+
+struct VmConfig {
+    std::string name;
+    std::string uuid;  // canonical text, or empty
+    std::string board = "kumoi-1";
+    uint64_t memory_mib = 0;
+    uint32_t vcpus = 1;
+    CpuSelection cpu;
+    struct {
+        std::string kernel;
+        std::string initrd;
+        std::string cmdline;
+    } boot;
+    std::vector<DiskConfig> disks;
+    std::vector<NicConfig> nics;
+    struct {
+        std::string log;
+        std::string socket;
+        uint64_t log_size_max = 4u << 20;  // bytes
+    } serial;
+    bool rng = true;
+    struct {
+        bool enabled = false;  // the member "console" is there
+        std::string socket;
+    } console;
+    std::string control_socket;
+    std::string pid_file;
+    OnReboot on_reboot = OnReboot::Reset;
+    OnShutdown on_shutdown = OnShutdown::Exit;
+    OnCrash on_crash = OnCrash::Stay;
+
+    uint64_t memory_bytes() const { return memory_mib << 20; }
+};
+
+// Relative paths are taken from `base_directory`.
+Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_directory);
+Result<VmConfig> load_vm_config(const std::string& path);
+
+}  // namespace kumoi::hypervisor
