@@ -18,7 +18,8 @@ struct AuthContext {
     std::vector<std::string> roles;  // names, lower case: admin, manager, member, reader, service
     std::string request_id;
     std::string token_id;
-    bool is_admin = false;  // holds role admin
+    bool is_admin = false;      // holds role admin
+    bool system_scope = false;  // token is scoped to the whole deployment
 
     bool has_role(const std::string& role) const;
     // What a role implies: admin > manager > member > reader (Keystone's implied roles).

@@ -33,8 +33,8 @@ class SqlRow {
 public:
     explicit SqlRow(std::vector<SqlValue> columns) : columns_(std::move(columns)) {}
     bool is_null(size_t index) const;
-    int64_t integer(size_t index) const;       // null: 0
-    double real(size_t index) const;           // null: 0
+    int64_t integer(size_t index) const;          // null: 0
+    double real(size_t index) const;              // null: 0
     const std::string& text(size_t index) const;  // null: ""
     std::optional<std::string> text_or_null(size_t index) const;
     size_t size() const { return columns_.size(); }
@@ -81,7 +81,8 @@ public:
     }
     // Constraint violations are Conflict; everything else Internal/Io.
     Result<int64_t> run_values(const std::string& sql, const std::vector<SqlValue>& values);
-    Result<std::vector<SqlRow>> query_values(const std::string& sql, const std::vector<SqlValue>& values);
+    Result<std::vector<SqlRow>> query_values(const std::string& sql,
+                                             const std::vector<SqlValue>& values);
     int64_t last_insert_id() const;
 
 private:
