@@ -7,6 +7,7 @@
 #include <rapidjson/writer.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 namespace kumoi {
@@ -20,19 +21,31 @@ public:
 
     bool Null() { return add(Json()); }
     bool Bool(bool value) { return add(Json(value)); }
-    bool Int(int value) { return add(Json(value)); }
-    bool Uint(unsigned value) { return add(Json(static_cast<int64_t>(value))); }
-    bool Int64(int64_t value) { return add(Json(value)); }
-    bool Uint64(uint64_t value) { return add(Json(value)); }
-    bool Double(double value) { return add(Json(value)); }
-    bool RawNumber(const char*, rapidjson::SizeType, bool) { return false; }
+    // Numbers arrive as text (kParseNumbersAsStringsFlag): RapidJSON 1.1's own conversion runs into
+    // undefined behaviour for a zero with an exponent; from_chars is exact and does not.
+    bool RawNumber(const char* text, rapidjson::SizeType size, bool) {
+        const char* end = text + size;
+        if (const auto value = whole<int64_t>(text, end)) {
+            return add(Json(*value));
+        }
+        if (const auto value = whole<uint64_t>(text, end)) {
+            return add(Json(*value));
+        }
+        const auto value = whole<double>(text, end);
+        return value && std::isfinite(*value) && add(Json(*value));
+    }
+    bool Int(int) { return false; }
+    bool Uint(unsigned) { return false; }
+    bool Int64(int64_t) { return false; }
+    bool Uint64(uint64_t) { return false; }
+    bool Double(double) { return false; }
     bool String(const char* text, rapidjson::SizeType size, bool) {
-        return add(Json(std::string(text, size)));
+        return is_unicode({text, size}) && add(Json(std::string(text, size)));
     }
     bool StartObject() { return push(Json::object()); }
     bool Key(const char* text, rapidjson::SizeType size, bool) {
         keys_.back().assign(text, size);
-        return true;
+        return is_unicode({text, size});
     }
     bool EndObject(rapidjson::SizeType) { return pop(); }
     bool StartArray() { return push(Json::array()); }
@@ -42,6 +55,23 @@ public:
     bool too_deep() const { return too_deep_; }
 
 private:
+    template <class T>
+    static std::optional<T> whole(const char* begin, const char* end) {
+        T value{};
+        const auto [stopped, error] = std::from_chars(begin, end, value);
+        return error == std::errc() && stopped == end ? std::optional<T>(value) : std::nullopt;
+    }
+    // RapidJSON 1.1 turns a lone escaped low surrogate ("\\ude00") into its three-byte form, which no
+    // UTF-8 reader takes (RFC 3629 §3): ED A0..BF.
+    static bool is_unicode(std::string_view text) {
+        for (size_t at = text.find('\xed'); at != std::string_view::npos;
+             at = text.find('\xed', at + 1)) {
+            if (at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) >= 0xa0) {
+                return false;
+            }
+        }
+        return true;
+    }
     bool push(Json container) {
         if (stack_.size() >= depth_max_) {
             too_deep_ = true;
@@ -152,7 +182,7 @@ Result<Json> Json::parse(std::string_view text, JsonLimits limits) {
     Builder builder(limits.depth_max);
     constexpr unsigned kFlags = rapidjson::kParseIterativeFlag |
                                 rapidjson::kParseValidateEncodingFlag |
-                                rapidjson::kParseFullPrecisionFlag;
+                                rapidjson::kParseNumbersAsStringsFlag;
     const auto outcome = reader.Parse<kFlags>(stream, builder);
     if (builder.too_deep()) {
         return Error::invalid("JSON is nested deeper than {} levels at byte {}", limits.depth_max,

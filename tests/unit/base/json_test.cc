@@ -16,6 +16,8 @@ TEST(JsonParse, RefusesWhatIsNotJson) {
 TEST(JsonParse, RefusesInvalidUtf8) {
     EXPECT_FALSE(Json::parse("\"\xff\"").ok());
     EXPECT_FALSE(Json::parse("\"\xed\xa0\x80\"").ok());  // a lone surrogate
+    EXPECT_FALSE(Json::parse(R"("\ude00")").ok());         // the same, escaped
+    EXPECT_FALSE(Json::parse(R"({"\ude00":1})").ok());
     EXPECT_EQ(Json::parse("\"\xe9\x9b\xb2\"")->as_string(), "雲");
 }
 
@@ -39,6 +41,9 @@ TEST(JsonParse, KeepsNumbersExact) {
     EXPECT_EQ(Json::parse("18446744073709551615")->dump(), "18446744073709551615");
     EXPECT_EQ(Json::parse("0.1")->as_double(), 0.1);
     EXPECT_EQ(Json::parse("-7")->as_int64(), -7);
+    EXPECT_EQ(Json::parse("0e308")->as_double(), 0.0);
+    EXPECT_EQ(Json::parse("18446744073709551616")->as_double(), 18446744073709551616.0);
+    EXPECT_FALSE(Json::parse("1e999").ok());
 }
 
 TEST(JsonParse, FirstOfDuplicateKeysWins) {
