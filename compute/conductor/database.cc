@@ -368,7 +368,11 @@ Result<void> Database::migrate(std::string_view component,
                 .with_hint("Run the newer kumoi-compute that wrote it, or restore a backup.");
         }
         for (size_t index = done; index < statements.size(); ++index) {
-            TRY_CONTEXT(sql.run(statements[index]), "{} tables, step {}", component, index + 1);
+            try {
+                sql.connection_.database.exec(statements[index]);  // may hold several statements
+            } catch (const SQLite::Exception& exception) {
+                return to_error(exception, fmt::format("{} tables, step {}", component, index + 1));
+            }
         }
         TRY(
             sql.run("INSERT INTO schema_versions(component, version) VALUES(?, ?) "
