@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,12 +39,18 @@ struct DiskRequest {
     uint32_t token = 0;          // comes back with the completion
 };
 
+// Who submitted; called on the queue's thread.
+class DiskClient {
+public:
+    virtual ~DiskClient() = default;
+    virtual void disk_completed(uint32_t token, int result) = 0;  // 0, or a negative errno
+    virtual void disk_batch_done() = 0;  // no further completion follows at once
+};
+
 class DiskQueue {
 public:
-    // result: 0, or a negative errno.
-    using Completion = std::function<void(uint32_t token, int result)>;
-    virtual ~DiskQueue() = default;  // drains
-    // False when the queue is full: ask again after a completion.
+    virtual ~DiskQueue() = default;  // nothing may be in flight: drain() first
+    // Takes the request's vectors. False when the queue is full: ask again after a completion.
     virtual bool submit(DiskRequest& request) = 0;
     virtual void kick() = 0;   // after a batch of submits: starts them
     virtual void drain() = 0;  // returns when all are completed
@@ -60,8 +65,7 @@ public:
     virtual uint32_t block_size() const = 0;  // smallest aligned transfer: 512 or 4096
     virtual bool write_cache() const = 0;     // false: writes are durable when completed
     virtual bool can_discard() const = 0;
-    virtual Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop,
-                                                          DiskQueue::Completion completion) = 0;
+    virtual Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) = 0;
 };
 
 }  // namespace kumoi::hypervisor

@@ -37,7 +37,8 @@ public:
 
     bool enabled() const;
     uint16_t vector_count() const { return static_cast<uint16_t>(entries_.size()); }
-    void trigger(uint16_t vector);  // out of range: ignored
+    // False when MSI-X is off. A vector out of range is ignored.
+    bool trigger(uint16_t vector);
     void reset(PciConfigSpace& config);
     uint64_t lost_count() const { return lost_.value(); }  // interrupts without a route
 

@@ -18,7 +18,7 @@
 
 namespace kumoi::hypervisor {
 
-class VirtioBlock final : public VirtioDevice {
+class VirtioBlock final : public VirtioDevice, private DiskClient {
 public:
     static constexpr uint32_t kSegmentCountMax = 126;      // data buffers a request
     static constexpr uint32_t kSegmentSizeMax = 1u << 20;  // bytes a buffer
@@ -52,16 +52,20 @@ private:
         DiskOperation operation = DiskOperation::Read;
         uint64_t size = 0;
     };
-    bool handle(Chain& chain);
-    bool handle_transfer(Chain& chain, DiskOperation operation, uint64_t sector);
-    bool handle_range(Chain& chain, DiskOperation operation);
-    bool handle_flush(Chain& chain);
-    void handle_get_id(Chain& chain);
-    bool submit(Chain& chain, DiskRequest& request);
-    void complete(uint32_t token, int result);
-    void finish(Chain& chain, uint8_t status, uint64_t data_bytes);
+    enum class Handled { Yes, DiskQueueFull };
+    Handled handle(Chain& chain);
+    Handled handle_transfer(Chain& chain, DiskOperation operation, uint64_t sector);
+    Handled handle_range(Chain& chain, DiskOperation operation);
+    Handled handle_flush(Chain& chain);
+    Handled handle_get_id(Chain& chain);
+    Handled refuse(Chain& chain, uint8_t status);
+    Handled submit(Chain& chain);  // scratch_ as the request
+    void disk_completed(uint32_t token, int result) override;
+    void disk_batch_done() override;
+    static void finish(Chain& chain, uint8_t status);
     void count(DiskOperation operation, uint64_t bytes);
-    uint64_t data_size(const Chain& chain, DiskOperation operation) const;
+    bool inside_disk(uint64_t sector, uint64_t size) const;
+    uint32_t segment_count_max() const;
 
     const std::string name_;
     const std::string serial_;
@@ -69,11 +73,10 @@ private:
     std::unique_ptr<DiskImage> image_;
     VirtioContext* context_ = nullptr;
     std::unique_ptr<DiskQueue> disk_;
-    std::vector<Pending> pending_;
+    std::vector<Pending> pending_;  // by token
     std::vector<uint32_t> free_tokens_;
     DiskRequest scratch_;
-    std::optional<Chain> waiting_;  // parsed when the disk queue was full; goes first
-    bool in_process_ = false;       // publish() follows anyway
+    std::optional<Chain> waiting_;  // taken when the disk queue was full; goes first
     Counter reads_, writes_, flushes_, discards_, write_zeroes_;
     Counter read_bytes_, write_bytes_, errors_, malformed_;
 };

@@ -28,13 +28,16 @@ public:
     CommonConfig(uint64_t device_features, const std::vector<uint16_t>& queue_sizes,
                  uint16_t vector_count);
 
-    void read(uint64_t offset, std::span<uint8_t> data) const;
+    // What changes outside of these registers: NEEDS_RESET and the configuration's generation.
+    struct Live {
+        uint8_t status_bits = 0;
+        uint8_t generation = 0;
+    };
+    void read(uint64_t offset, std::span<uint8_t> data, const Live& live) const;
     Effect write(uint64_t offset, std::span<const uint8_t> data);
     void reset();
 
     uint8_t status() const { return status_; }
-    void set_needs_reset() { status_ |= virtio::kStatusNeedsReset; }
-    void bump_generation() { ++generation_; }
     uint64_t features() const { return driver_features_; }
     uint16_t config_vector() const { return config_vector_; }
     uint16_t queue_vector(uint16_t index) const { return queues_[index].vector; }
@@ -50,10 +53,11 @@ private:
         uint64_t available_gpa = 0;
         uint64_t used_gpa = 0;
     };
-    std::array<uint8_t, kSize> image() const;
+    std::array<uint8_t, kSize> image(const Live& live) const;
     Effect write_status(uint8_t value);
     void write_features(uint32_t value);
     void write_queue(uint64_t offset, size_t width, uint64_t value);
+    void write_address(uint64_t offset, size_t width, uint64_t value);
     uint16_t checked_vector(uint64_t value) const;
     bool queues_open() const;
 
@@ -64,7 +68,6 @@ private:
     uint64_t driver_features_ = 0;
     uint16_t config_vector_ = virtio::kNoVector;
     uint8_t status_ = 0;
-    uint8_t generation_ = 0;
     uint16_t queue_select_ = 0;
     std::vector<QueueRegisters> queues_;
 };

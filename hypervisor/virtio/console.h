@@ -40,8 +40,8 @@ public:
 
 private:
     void transmit(Queue& queue);
-    void transmit_chain(Chain& chain);
-    void receive();
+    void transmit_chain(const Chain& chain);
+    void receive(Queue& queue);
 
     const std::string name_;
     const uint16_t columns_;

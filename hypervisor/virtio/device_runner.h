@@ -56,6 +56,7 @@ private:
     EventLoop& loop() override;
     Queue* queue(uint16_t index) override;
     uint64_t features() const override { return features_; }
+    bool serve_queue(uint16_t index) override;
     void run_queue(uint16_t index) override { ring(index); }
     void config_changed() override;
     void queue_used(uint16_t queue_index) override;
@@ -64,7 +65,6 @@ private:
     Result<void> make_queues(const std::vector<QueueConfig>& queues);
     Result<void> begin();            // on the I/O thread
     Result<void> watch_doorbells();  // on the I/O thread
-    void serve(uint16_t queue_index);
     void count_chains();
 
     VirtioDevice& device_;

@@ -47,15 +47,16 @@ public:
 
 private:
     struct Header;  // §5.1.6 struct virtio_net_hdr
-    enum class Received { Frame, NothingThere, NoBuffers };
+    enum class Received { Frame, NothingThere, NoBuffers, TurnOver };
     void transmit(Queue& queue);
     void transmit_chain(Chain& chain);
-    bool header_allowed(const Header& header, uint64_t frame_size) const;
-    void receive();
+    bool sanitise(Header& header, uint64_t frame_size) const;
+    void receive(Queue& queue);
     Received receive_frame(Queue& queue);
-    Received receive_bounced(Queue& queue);
+    Received receive_bounced();
     uint64_t gather(Queue& queue);  // takes buffers until the largest frame fits; bytes at hand
     void deliver(uint64_t size);
+    void backend_ready();
     uint64_t receive_size_max() const;
     void watch_backend(bool enabled);
     NetOffloads guest_offloads() const;
@@ -69,6 +70,7 @@ private:
     uint64_t negotiated_ = 0;
     EventLoop::Watch watch_;
     bool watching_ = false;
+    bool paused_ = false;
     std::deque<Chain> buffers_;  // taken from the receive queue, not filled yet
     uint64_t buffered_bytes_ = 0;
     std::vector<iovec> vectors_;     // scratch

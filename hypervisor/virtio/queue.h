@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -100,17 +101,23 @@ struct QueueConfig {
 class Queue {
 public:
     static constexpr uint64_t kChainBytesMax = 16u << 20;  // our limit; §2.7.4.2 allows 2^32
+    // Linux makes indirect tables longer than the ring (against §2.7.5.3.1), so they have a limit of
+    // their own.
+    static constexpr uint32_t kIndirectCountMax = 1024;
 
     // Resolves the rings once: alignment, size, and that each lies inside one region of RAM.
-    static Result<Queue> create(GuestMemory& memory, const QueueConfig& config, uint64_t features,
-                                QueueEvents& events);
-    Queue(Queue&& other) noexcept;  // only before the first chain
-    Queue& operator=(Queue&&) = delete;
+    static Result<std::unique_ptr<Queue>> create(GuestMemory& memory, const QueueConfig& config,
+                                                 uint64_t features, QueueEvents& events);
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
     ~Queue();
 
-    void begin_batch() { batch_left_ = size_; }
+    // Starts a bounded turn: at most size() chains, and no notifications until rearm().
+    void begin_batch();
     // Empty when the ring is empty, the batch is full or the queue is broken.
     std::optional<Chain> next_chain();
+    bool batch_full() const { return batch_left_ == 0; }
+    bool ran_dry() const { return ran_dry_; }  // next_chain() came back empty in this batch
     // Takes the newest chain back unused, as if never handed out. Newest first.
     void put_back(Chain chain);
     // Shows the driver all chains returned since the last call, and interrupts if it asked for
@@ -118,7 +125,7 @@ public:
     void publish();
     // Asks to be notified of new buffers; true when some are already there.
     bool rearm();
-    void interrupt_driver() { events_->queue_used(index_); }  // unconditionally: after a resume
+    void interrupt_driver() { events_.queue_used(index_); }  // unconditionally: after a resume
     void mark_broken(std::string_view reason);
 
     uint16_t index() const { return index_; }
@@ -130,35 +137,42 @@ public:
 private:
     friend class Chain;
     struct RawDescriptor;  // §2.7.5
+    enum class TableKind { Ring, Indirect };
     struct Table {
-        std::span<std::byte> bytes;
+        TableKind kind;
+        const std::byte* bytes;
         uint32_t count;
     };
-    Queue(const QueueConfig& config, uint64_t features, QueueEvents& events);
+    Queue(GuestMemory& memory, const QueueConfig& config, uint64_t features, QueueEvents& events);
+    Result<void> resolve(const QueueConfig& config);
     uint16_t available_index() const;
     bool something_available();
-    bool walk(Chain& chain);
-    bool walk_table(Chain& chain, const Table& table, uint16_t first, bool indirect);
+    bool walk(Chain& chain, const Table& table, uint16_t first);
     bool add_buffer(Chain& chain, const RawDescriptor& raw);
     bool enter_indirect(Chain& chain, const RawDescriptor& raw);
     bool refuse(std::string_view reason);
     void put_used(uint16_t head, uint32_t bytes);
     bool driver_wants_interrupt(uint16_t old_index, uint16_t new_index) const;
 
-    uint16_t index_;
-    uint16_t size_;
-    bool event_index_;
-    bool indirect_;
-    GuestMemory* memory_ = nullptr;
+    std::vector<Descriptor> take_storage();
+    void keep_storage(std::vector<Descriptor> storage);
+
+    const uint16_t index_;
+    const uint16_t size_;
+    const bool event_index_;
+    const bool indirect_;
+    GuestMemory& memory_;
+    QueueEvents& events_;
     std::byte* descriptors_ = nullptr;
     std::byte* available_ = nullptr;
     std::byte* used_ = nullptr;
-    QueueEvents* events_;
     uint16_t next_available_ = 0;
+    uint16_t seen_available_ = 0;  // the driver's index when we last looked
     uint16_t next_used_ = 0;       // where the next used element goes
     uint16_t published_used_ = 0;  // what the driver has been shown
     uint16_t in_flight_ = 0;
     uint16_t batch_left_ = 0;
+    bool ran_dry_ = false;
     bool broken_ = false;
     Counter chains_;
     std::vector<std::vector<Descriptor>> spare_;  // storage of finished chains, used again

@@ -1,0 +1,125 @@
+// The io_uring engine: one small ring for one queue; an eventfd tells the loop of completions.
+
+#include <liburing.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/assert.h"
+#include "hypervisor/block/raw_queue.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+constexpr unsigned kKernelWorkersMax = 4;  // of each kind, for calls that would block
+
+class UringQueue final : public RawQueue {
+public:
+    UringQueue(const RawFile& file, DiskClient& client) : RawQueue(file, client) {}
+    ~UringQueue() override {
+        watch_.reset();
+        if (ready_) {
+            io_uring_queue_exit(&ring_);
+        }
+    }
+
+    Result<void> open(EventLoop& loop);
+    void kick() override;
+    void drain() override;
+
+private:
+    void start(uint32_t slot) override;
+    void reap();
+
+    io_uring ring_{};
+    bool ready_ = false;
+    UniqueFd completions_;
+    EventLoop::Watch watch_;
+};
+
+Result<void> UringQueue::open(EventLoop& loop) {
+    if (const int failed = io_uring_queue_init(kDepth, &ring_, 0); failed < 0) {
+        return Error::from_errno(-failed, "setting up io_uring");
+    }
+    ready_ = true;
+    unsigned workers[2] = {kKernelWorkersMax, kKernelWorkersMax};
+    (void)io_uring_register_iowq_max_workers(&ring_, workers);  // only a limit: fine without
+    completions_ = TRY(make_eventfd());
+    if (const int failed = io_uring_register_eventfd(&ring_, completions_.get()); failed < 0) {
+        return Error::from_errno(-failed, "registering io_uring's eventfd");
+    }
+    watch_ = TRY(loop.watch(completions_.get(), EventLoop::kReadable, [this](uint32_t /*events*/) {
+        uint64_t count = 0;
+        [[maybe_unused]] const ssize_t size = ::read(completions_.get(), &count, sizeof(count));
+        reap();
+    }));
+    return {};
+}
+
+void UringQueue::start(uint32_t slot) {
+    io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+    if (entry == nullptr) {  // as many operations as entries: only when some are not submitted yet
+        io_uring_submit(&ring_);
+        entry = io_uring_get_sqe(&ring_);
+    }
+    KUMOI_ASSERT(entry != nullptr);
+    const RawOperation::Step step = operation(slot).step();
+    const auto count = static_cast<unsigned>(step.vectors.size());
+    switch (step.call) {
+        case RawOperation::Call::Read:
+            io_uring_prep_readv(entry, file_.fd, step.vectors.data(), count, step.offset);
+            break;
+        case RawOperation::Call::Write:
+            io_uring_prep_writev(entry, file_.fd, step.vectors.data(), count, step.offset);
+            break;
+        case RawOperation::Call::Sync:
+            io_uring_prep_fsync(entry, file_.fd, IORING_FSYNC_DATASYNC);
+            break;
+        case RawOperation::Call::Allocate:
+            io_uring_prep_rw(IORING_OP_FALLOCATE, entry, file_.fd,
+                             reinterpret_cast<const void*>(step.size),
+                             static_cast<unsigned>(step.mode), step.offset);
+            break;
+    }
+    entry->user_data = slot;
+}
+
+// An error (EAGAIN, EBUSY) leaves the entries in the ring: the next completion submits them.
+void UringQueue::kick() {
+    io_uring_submit(&ring_);
+}
+
+void UringQueue::reap() {
+    io_uring_cqe* entry = nullptr;
+    while (io_uring_peek_cqe(&ring_, &entry) == 0) {
+        const auto slot = static_cast<uint32_t>(entry->user_data);
+        const int result = entry->res;
+        io_uring_cqe_seen(&ring_, entry);
+        if (operation(slot).advance(result)) {
+            finish(slot);
+        } else {
+            start(slot);
+        }
+    }
+    io_uring_submit(&ring_);
+    batch_done();
+}
+
+void UringQueue::drain() {
+    while (in_flight() > 0) {
+        io_uring_submit_and_wait(&ring_, 1);
+        reap();
+    }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DiskQueue>> make_uring_queue(const RawFile& file, EventLoop& loop,
+                                                    DiskClient& client) {
+    auto queue = std::make_unique<UringQueue>(file, client);
+    TRY(queue->open(loop));
+    return Result<std::unique_ptr<DiskQueue>>(std::move(queue));
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,98 @@
+#include "hypervisor/net/tap.h"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+
+// Linux 6.2; Debian 12's headers are older.
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+unsigned tun_flags(const NetOffloads& offloads) {
+    if (!offloads.checksum) {
+        return 0;
+    }
+    unsigned flags = TUN_F_CSUM;
+    flags |= offloads.tso4 ? TUN_F_TSO4 : 0u;
+    flags |= offloads.tso6 ? TUN_F_TSO6 : 0u;
+    flags |= offloads.ufo ? TUN_F_UFO : 0u;
+    flags |= offloads.uso ? TUN_F_USO4 | TUN_F_USO6 : 0u;
+    return flags;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<NetBackend>> Tap::open(const std::string& device) {
+    std::unique_ptr<Tap> tap(new Tap(device));
+    TRY(tap->attach());
+    tap->probe_offloads();
+    return Result<std::unique_ptr<NetBackend>>(std::move(tap));
+}
+
+Result<void> Tap::attach() {
+    if (device_.empty() || device_.size() >= IFNAMSIZ) {
+        return Error::invalid("TAP name \"{}\" must have 1 to {} characters", device_,
+                              IFNAMSIZ - 1);
+    }
+    // TUNSETIFF would create a missing device that vanishes with us: say what is wrong instead.
+    if (if_nametoindex(device_.c_str()) == 0) {
+        return Error::not_found("TAP device {} does not exist", device_)
+            .with_hint(fmt::format("create it with: ip tuntap add dev {} mode tap", device_));
+    }
+    fd_ = TRY(open_file("/dev/net/tun", O_RDWR | O_NONBLOCK));
+    ifreq request{};
+    std::memcpy(request.ifr_name, device_.data(), device_.size());
+    request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    if (::ioctl(fd_.get(), TUNSETIFF, &request) != 0) {
+        return Error::from_errno(errno, fmt::format("attaching to TAP device {}", device_))
+            .with_hint("it must be a TAP device, used by no other process, and ours to open");
+    }
+    int header_size = kHeaderSize;
+    if (::ioctl(fd_.get(), TUNSETVNETHDRSZ, &header_size) != 0) {
+        return Error::from_errno(errno, fmt::format("setting the header size of {}", device_));
+    }
+    return {};
+}
+
+// What this kernel's tun driver can do: it refuses flags it does not know.
+void Tap::probe_offloads() {
+    const auto accepts = [this](unsigned flags) {
+        return ::ioctl(fd_.get(), TUNSETOFFLOAD, flags) == 0;
+    };
+    supported_.checksum = accepts(TUN_F_CSUM);
+    supported_.tso4 = supported_.checksum && accepts(TUN_F_CSUM | TUN_F_TSO4);
+    supported_.tso6 = supported_.checksum && accepts(TUN_F_CSUM | TUN_F_TSO6);
+    supported_.ufo = supported_.checksum && accepts(TUN_F_CSUM | TUN_F_UFO);
+    supported_.uso = supported_.checksum && accepts(TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6);
+    (void)accepts(0);
+}
+
+Result<void> Tap::set_offloads(const NetOffloads& offloads) {
+    if (::ioctl(fd_.get(), TUNSETOFFLOAD, tun_flags(offloads)) != 0) {
+        return Error::from_errno(errno, fmt::format("setting the offloads of {}", device_));
+    }
+    return {};
+}
+
+int64_t Tap::receive(std::span<const iovec> vectors) {
+    const ssize_t size = ::readv(fd_.get(), vectors.data(), static_cast<int>(vectors.size()));
+    return size < 0 ? -errno : size;
+}
+
+int64_t Tap::send(std::span<const iovec> vectors) {
+    const ssize_t size = ::writev(fd_.get(), vectors.data(), static_cast<int>(vectors.size()));
+    return size < 0 ? -errno : size;
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,79 @@
+#include "hypervisor/virtio/device_factory.h"
+
+#include "hypervisor/block/raw_image.h"
+#include "hypervisor/net/tap.h"
+#include "hypervisor/virtio/console_socket.h"
+#include "hypervisor/virtio/rng.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+Result<void> check_queue_size(const std::string& device, uint16_t size) {
+    if (size < 2 || size > virtio::kQueueSizeMax || (size & (size - 1)) != 0) {
+        return Error::invalid("queue size {} of {} is not a power of two from 2 to {}", size,
+                              device, virtio::kQueueSizeMax);
+    }
+    return {};
+}
+
+SystemRandom& system_random() {
+    static SystemRandom random;  // getrandom(2): no state, thread safe
+    return random;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform,
+                                                           const VirtioBlockConfig& config,
+                                                           const VirtioPciConfig& pci) {
+    TRY(check_queue_size(config.name, config.queue_size));
+    auto image = TRY(RawImage::open({.path = config.path,
+                                     .read_only = config.read_only,
+                                     .cache = config.cache,
+                                     .engine = config.engine}));
+    const std::string& serial = config.serial.empty() ? config.name : config.serial;
+    return VirtioPciDevice::create(
+        platform,
+        std::make_unique<VirtioBlock>(config.name, std::move(image), serial, config.queue_size),
+        pci);
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform,
+                                                         const VirtioNetConfig& config,
+                                                         const VirtioPciConfig& pci) {
+    TRY(check_queue_size(config.name, config.queue_size));
+    if (config.mtu < 68) {  // §5.1.4.1
+        return Error::invalid("MTU {} of {} is below 68", config.mtu, config.name);
+    }
+    if ((config.mac[0] & 1) != 0 || config.mac == MacAddress{}) {
+        return Error::invalid("the MAC address of {} is not a unicast address", config.name);
+    }
+    auto tap = TRY(Tap::open(config.tap));
+    return VirtioPciDevice::create(
+        platform,
+        std::make_unique<VirtioNet>(config.name, std::move(tap), config.mac, config.mtu,
+                                    config.queue_size),
+        pci);
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform,
+                                                             const VirtioConsoleConfig& config,
+                                                             const VirtioPciConfig& pci) {
+    std::unique_ptr<ConsoleBackend> backend = std::make_unique<NullConsoleBackend>();
+    if (!config.socket_path.empty()) {
+        backend = TRY(SocketConsole::open(config.socket_path));
+    }
+    return VirtioPciDevice::create(platform,
+                                   std::make_unique<VirtioConsole>(config.name, std::move(backend),
+                                                                   config.columns, config.rows),
+                                   pci);
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_rng(Platform& platform, std::string name,
+                                                         const VirtioPciConfig& pci) {
+    return VirtioPciDevice::create(
+        platform, std::make_unique<VirtioRng>(std::move(name), system_random()), pci);
+}
+
+}  // namespace kumoi::hypervisor
