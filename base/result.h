@@ -170,6 +170,7 @@ private:
 }  // namespace kumoi
 
 // The counter gives each use its own variable, so that TRY may stand inside TRY's argument.
+// NOLINTBEGIN(bugprone-macro-parentheses): a variable's name takes none
 #define KUMOI_TRY_NAME(prefix, counter) prefix##counter
 #define KUMOI_TRY(name, expression)         \
     __extension__({                         \
@@ -187,6 +188,7 @@ private:
         }                                                                          \
         std::move(name).value();                                                   \
     })
+// NOLINTEND(bugprone-macro-parentheses)
 #define KUMOI_TRY_EXPAND(counter, expression) \
     KUMOI_TRY(KUMOI_TRY_NAME(try_result_, counter), expression)
 #define KUMOI_TRY_CONTEXT_EXPAND(counter, expression, ...) \

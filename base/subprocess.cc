@@ -37,6 +37,7 @@ Result<Pipe> make_pipe() {
 
 std::vector<char*> c_argv(const std::vector<std::string>& argv) {
     std::vector<char*> pointers;
+    pointers.reserve(argv.size() + 1);
     for (const std::string& argument : argv) {
         pointers.push_back(const_cast<char*>(argument.c_str()));
     }
