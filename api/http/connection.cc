@@ -10,7 +10,6 @@ namespace {
 constexpr int64_t kLingerNs = 2 * kNanosPerSecond;
 constexpr size_t kLingerBytesMax = 4u << 20;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-constexpr size_t kEmptyLinesMax = 4;
 
 // "req-" and 36 characters of a UUID, lower case (oslo.middleware's own rule).
 bool well_formed_request_id(std::string_view text) {
@@ -143,13 +142,11 @@ void Connection::advance() {
 
 // True when the state moved on.
 bool Connection::try_head() {
-    for (size_t skipped = 0; skipped < kEmptyLinesMax && scanner_.at_start(); ++skipped) {
-        if (!unread().starts_with("\r\n")) {
-            break;  // RFC 9112 §2.2: empty lines before a request are ignored
-        }
+    // RFC 9112 §2.2: empty lines before a request are ignored, also when they arrive in halves.
+    while (scanner_.at_start() && unread().starts_with("\r\n")) {
         consumed_ += 2;
     }
-    if (unread().empty()) {
+    if (unread().empty() || (scanner_.at_start() && unread() == "\r")) {
         return false;
     }
     if (!head_started_ns_) {
