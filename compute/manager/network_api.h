@@ -14,6 +14,16 @@ namespace kumoi::compute {
 class NetworkApi {
 public:
     virtual ~NetworkApi() = default;
+    // Checks a create request before anything exists (Nova's validate_networks): each network is
+    // there for this project, each port free, each security group known; returns what to allocate.
+    // `automatic` (with nothing requested): picks the project's only network; several are a Conflict
+    // (NetworkAmbiguous); none gives an empty list. Errors: InvalidArgument, NotFound, Conflict.
+    virtual Result<std::vector<RequestedNetwork>> validate_networks(
+        const RequestContext& context, std::vector<RequestedNetwork> requested, bool automatic,
+        const std::vector<std::string>& security_groups) {
+        (void)context, (void)automatic, (void)security_groups;
+        return requested;
+    }
     // Creates or takes over one port per requested network, bound to instance.host, with addresses
     // and the server's security groups. Calling it again for the same server returns what is there.
     // On error nothing is left behind.

@@ -1,0 +1,81 @@
+// SimulatedDriver: the virt driver contract in memory: no processes, files or devices, thousands of
+// servers, with the delays and the share of failing spawns that the section [simulated] gives. For
+// tests of everything above the driver, and for load tests. Forgets its guests with the process.
+// Any thread; calls sleep for their configured delay without holding the lock.
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/random.h"
+#include "compute/driver/virt_driver.h"
+
+namespace kumoi::compute {
+
+struct SimulatedOptions {
+    int64_t vcpus = 64;
+    int64_t memory_mb = 262144;
+    int64_t local_gb = 4096;
+    int64_t spawn_delay_ms = 0;
+    int64_t operation_delay_ms = 0;
+    double failure_rate = 0;  // of spawns, 0 to 1
+
+    static SimulatedOptions from_config(const Config& config);
+};
+
+class SimulatedDriver final : public VirtDriver {
+public:
+    using Sleep = std::function<void(int64_t nanoseconds)>;
+
+    // `sleep`: how a delay passes; none: the calling thread sleeps.
+    SimulatedDriver(SimulatedOptions options, const Clock& clock, Random& random, Sleep sleep = {});
+
+    Result<void> init_host(const std::string& host) override;
+    void set_event_listener(std::function<void(const LifecycleEvent&)> listener) override;
+    Result<void> spawn(const SpawnRequest& request) override;
+    Result<void> destroy(const Instance& instance) override;
+    Result<void> power_on(const Instance& instance) override;
+    Result<void> power_off(const Instance& instance, int64_t timeout_s) override;
+    Result<void> reboot(const Instance& instance, RebootType type) override;
+    Result<void> pause(const Instance& instance) override;
+    Result<void> unpause(const Instance& instance) override;
+    Result<InstanceInfo> get_info(const Instance& instance) override;
+    Result<std::vector<std::string>> list_instance_uuids() override;
+    Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
+    Result<Json> get_instance_diagnostics(const Instance& instance) override;
+    Result<HostResources> get_available_resource() override;
+
+    // What a guest may do by itself: changes its state and tells the listener.
+    void guest_event(const std::string& uuid, LifecycleEvent::Kind kind, const std::string& detail);
+
+private:
+    struct Guest {
+        int power_state = 0;
+        int64_t started_ns = 0;
+        int64_t memory_mb = 0;
+        int64_t root_gb = 0;
+        int64_t vcpus = 0;
+        std::vector<std::string> macs;
+        std::string console;
+    };
+    void delay(int64_t milliseconds) const;
+    Result<void> set_power(const Instance& instance, int from, int to, std::string_view verb);
+    static void start(Guest& guest, const Instance& instance, int64_t now_ns);
+
+    const SimulatedOptions options_;
+    const Clock& clock_;
+    Random& random_;
+    const Sleep sleep_;
+    mutable std::mutex mutex_;  // guards everything below
+    std::unordered_map<std::string, Guest> guests_;
+    std::function<void(const LifecycleEvent&)> listener_;
+};
+
+// The last `lines` lines of a text; negative: all of it.
+std::string last_lines(std::string text, int64_t lines);
+
+}  // namespace kumoi::compute

@@ -1,0 +1,264 @@
+#include "compute/manager/compute_manager.h"
+
+#include <cstdlib>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "compute/manager/host_recovery.h"
+#include "compute/manager/power_sync.h"
+#include "compute/manager/power_tasks.h"
+#include "compute/manager/reboot_task.h"
+#include "compute/manager/spawn_task.h"
+#include "compute/manager/terminate_task.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::compute {
+namespace {
+
+constexpr size_t kWorkersBesideBuilds = 8;  // so that builds never keep a stop or delete waiting
+constexpr size_t kQueueLengthMax = 100'000;
+constexpr size_t kHousekeepingThreads = 2;
+constexpr size_t kHousekeepingQueueMax = 1024;
+constexpr int64_t kConsoleLinesAll = -1;
+
+ResourceOptions resource_options(const ManagerOptions& options, std::string compute_id) {
+    ResourceOptions resources;
+    resources.uuid = std::move(compute_id);
+    resources.host = options.host;
+    resources.host_ip = options.host_ip;
+    resources.reserved_memory_mb = options.reserved_memory_mb;
+    resources.cpu_allocation_ratio = options.cpu_allocation_ratio;
+    resources.ram_allocation_ratio = options.ram_allocation_ratio;
+    resources.disk_allocation_ratio = options.disk_allocation_ratio;
+    return resources;
+}
+
+void warn_unless_ok(const Result<void>& result, std::string_view what) {
+    if (!result.ok()) {
+        log_warn("compute", what, {{"why", result.error().text()}});
+    }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ComputeManager>> ComputeManager::create(const Borders& borders,
+                                                               ManagerOptions options,
+                                                               JournalOptions journal_options,
+                                                               ServerQueue::Executor executor) {
+    TRY(make_directories(options.state_path));
+    std::string compute_id = TRY(load_or_make_compute_id(options.state_path));
+    auto journal = TRY(
+        Journal::open(options.state_path + "/journal", borders.clock, std::move(journal_options)));
+    return std::unique_ptr<ComputeManager>(
+        new ComputeManager(borders, std::move(options), std::move(compute_id), std::move(journal),
+                           std::move(executor)));
+}
+
+ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
+                               std::string compute_id, std::unique_ptr<Journal> journal,
+                               ServerQueue::Executor executor)
+    : options_(std::move(options)),
+      journal_(std::move(journal)),
+      tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
+      services_{borders.conductor, borders.network, borders.vifs,  borders.driver,
+                tracker_,          *journal_,       borders.clock, options_},
+      workers_("compute", static_cast<size_t>(options_.builds_max) + kWorkersBesideBuilds,
+               kQueueLengthMax),
+      housekeeping_("compute-house", kHousekeepingThreads, kHousekeepingQueueMax),
+      queue_(
+          executor ? std::move(executor)
+                   : [this](std::function<void()>
+                                function) { return workers_.submit(std::move(function)); },
+          static_cast<size_t>(options_.builds_max)) {}
+
+ComputeManager::~ComputeManager() {
+    services_.driver.set_event_listener({});
+    stop();
+    housekeeping_.stop();
+    housekeeping_.join();
+}
+
+Result<void> ComputeManager::init_host() {
+    TRY_CONTEXT(services_.driver.init_host(options_.host), "starting the driver");
+    const bool rebooted = TRY(host_was_rebooted(options_.state_path));
+    HostRecovery recovery(
+        services_,
+        [this](const std::string& uuid, std::function<void()> function) {
+            submit_quietly(uuid, std::move(function));
+        },
+        rebooted);
+    TRY(recovery.execute());
+    tracker_.set_change_listener([this] { publish_compute_node(); });
+    services_.driver.set_event_listener(
+        [this](const LifecycleEvent& event) { on_lifecycle_event(event); });
+    TRY(services_.conductor.compute_node_update(tracker_.compute_node()));
+    return services_.conductor.service_heartbeat(options_.host);
+}
+
+void ComputeManager::stop() {
+    queue_.stop();
+    workers_.stop();
+    workers_.join();
+}
+
+Result<void> ComputeManager::build_and_run_instance(BuildRequest request) {
+    const RequestContext context = request.context;
+    const std::string uuid = request.instance.uuid;
+    return queue_.submit(uuid, ServerQueue::Lane::Build, [this, request = std::move(request)] {
+        run_verb(services_, verbs::kBuild, request.context, request.instance.uuid,
+                 [&](const Operation& operation) {
+                     return SpawnTask(services_, request, operation).execute();
+                 });
+    });
+}
+
+Result<void> ComputeManager::terminate_instance(const RequestContext& context,
+                                                const std::string& uuid) {
+    return submit(verbs::kTerminate, context, uuid, [](auto& services, const auto& operation) {
+        return TerminateTask(services, operation).execute();
+    });
+}
+
+Result<void> ComputeManager::start_instance(const RequestContext& context,
+                                            const std::string& uuid) {
+    return submit(verbs::kStart, context, uuid, start_task);
+}
+
+Result<void> ComputeManager::stop_instance(const RequestContext& context, const std::string& uuid,
+                                           bool clean_shutdown) {
+    return submit(verbs::kStop, context, uuid,
+                  [clean_shutdown](auto& services, const auto& operation) {
+                      return stop_task(services, operation, clean_shutdown);
+                  });
+}
+
+Result<void> ComputeManager::reboot_instance(const RequestContext& context, const std::string& uuid,
+                                             RebootType type) {
+    return submit(verbs::kReboot, context, uuid, [type](auto& services, const auto& operation) {
+        return RebootTask(services, operation, type).execute();
+    });
+}
+
+Result<void> ComputeManager::pause_instance(const RequestContext& context,
+                                            const std::string& uuid) {
+    return submit(verbs::kPause, context, uuid, pause_task);
+}
+
+Result<void> ComputeManager::unpause_instance(const RequestContext& context,
+                                              const std::string& uuid) {
+    return submit(verbs::kUnpause, context, uuid, unpause_task);
+}
+
+Result<void> ComputeManager::submit(const VerbInfo& info, const RequestContext& context,
+                                    const std::string& uuid, Task task) {
+    return queue_.submit(
+        uuid, ServerQueue::Lane::Other, [this, &info, context, uuid, task = std::move(task)] {
+            run_verb(services_, info, context, uuid,
+                     [&](const Operation& operation) { return task(services_, operation); });
+        });
+}
+
+void ComputeManager::submit_quietly(const std::string& uuid, std::function<void()> function) {
+    warn_unless_ok(queue_.submit(uuid, ServerQueue::Lane::Other, std::move(function)),
+                   "work for a server could not be queued");
+}
+
+Result<std::string> ComputeManager::get_console_output(const RequestContext& context,
+                                                       const std::string& uuid,
+                                                       int64_t tail_lines) {
+    const LogScope scope({{"request", context.request_id}, {"server", uuid}});
+    const Instance instance = TRY(services_.conductor.instance_get(uuid));
+    return services_.driver.get_console_output(instance,
+                                               tail_lines < 0 ? kConsoleLinesAll : tail_lines);
+}
+
+Result<Json> ComputeManager::get_instance_diagnostics(const RequestContext& context,
+                                                      const std::string& uuid) {
+    const LogScope scope({{"request", context.request_id}, {"server", uuid}});
+    const Instance instance = TRY(services_.conductor.instance_get(uuid));
+    if (power_state_of(services_.driver, instance) != power_states::kRunning) {
+        return Error::conflict("Server {} is not running, its state is {}", uuid, instance.vm_state)
+            .with_hint("Start it first.")
+            .with_fault("InstanceInvalidState");
+    }
+    return services_.driver.get_instance_diagnostics(instance);
+}
+
+Result<double> ComputeManager::get_host_uptime() {
+    const std::string text = TRY(read_file("/proc/uptime", 256));
+    return std::atof(text.c_str());
+}
+
+void ComputeManager::on_lifecycle_event(const LifecycleEvent& event) {
+    submit_quietly(event.instance_uuid, [this, event] {
+        const LogScope scope({{"server", event.instance_uuid}});
+        const auto handled = handle_lifecycle_event(services_, event);
+        if (!handled.ok() && !is_instance_gone(handled.error()) &&
+            !is_unexpected_task_state(handled.error())) {
+            log_warn("compute", "an event of the guest was not followed",
+                     {{"why", handled.error().text()}});
+        }
+    });
+}
+
+// Many claims in a row make one update.
+void ComputeManager::publish_compute_node() {
+    if (publish_pending_.exchange(true)) {
+        return;
+    }
+    const auto queued = housekeeping_.submit([this] {
+        publish_pending_ = false;
+        warn_unless_ok(services_.conductor.compute_node_update(tracker_.compute_node()),
+                       "the node's resources were not recorded");
+    });
+    if (!queued.ok()) {
+        publish_pending_ = false;  // the periodic audit publishes it
+    }
+}
+
+void ComputeManager::heartbeat() {
+    warn_unless_ok(services_.conductor.service_heartbeat(options_.host),
+                   "the sign of life was not recorded");
+}
+
+Result<void> ComputeManager::update_available_resource() {
+    tracker_.begin_update();
+    const HostResources resources = TRY(services_.driver.get_available_resource());
+    tracker_.update(resources, TRY(services_.conductor.instances_by_host(options_.host)));
+    return services_.conductor.compute_node_update(tracker_.compute_node());
+}
+
+void ComputeManager::sync_power_states() {
+    const auto instances = services_.conductor.instances_by_host(options_.host);
+    if (!instances.ok()) {
+        log_warn("compute", "servers could not be listed", {{"why", instances.error().text()}});
+        return;
+    }
+    for (const Instance& instance : *instances) {
+        if (decide_power_sync(instance, power_state_of(services_.driver, instance)) ==
+            PowerSyncAction::Nothing) {
+            continue;
+        }
+        on_lifecycle_event({instance.uuid, LifecycleEvent::Kind::Stopped, "periodic comparison"});
+    }
+}
+
+void ComputeManager::start_periodic_tasks(EventLoop& loop) {
+    repeat(loop, options_.report_interval_s, "heartbeat", [this] { heartbeat(); });
+    repeat(loop, options_.update_resources_interval_s, "update_available_resource", [this] {
+        warn_unless_ok(update_available_resource(), "the node's resources were not measured");
+    });
+    repeat(loop, options_.sync_power_state_interval_s, "sync_power_states",
+           [this] { sync_power_states(); });
+}
+
+void ComputeManager::repeat(EventLoop& loop, int64_t interval_s, const std::string& name,
+                            std::function<void()> function) {
+    loop.call_after(interval_s * kNanosPerSecond, [this, &loop, interval_s, name, function] {
+        warn_unless_ok(housekeeping_.submit(function),
+                       "periodic work could not be queued: " + name);
+        repeat(loop, interval_s, name, function);
+    });
+}
+
+}  // namespace kumoi::compute

@@ -1,0 +1,94 @@
+// ComputeManager: the verbs of one node, with Nova's names and semantics. Each cast puts a task on its
+// server's queue; the tasks live in files of their own (spawn_task, terminate_task, power_tasks,
+// reboot_task), what every verb shares is in verb.h.
+//
+// Threads: verbs may be called from any thread. Tasks run on a pool of workers, periodic work and
+// answers to the driver's events on it or on two housekeeping threads, so that a node full of slow
+// builds still shows signs of life. The timers live on the given loop.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "base/event_loop.h"
+#include "base/worker_pool.h"
+#include "compute/manager/compute_api.h"
+#include "compute/manager/server_queue.h"
+#include "compute/manager/verb.h"
+
+namespace kumoi::compute {
+
+class ComputeManager final : public ComputeApi {
+public:
+    // What it needs from others; all of it outlives the manager.
+    struct Borders {
+        ConductorApi& conductor;
+        NetworkApi& network;
+        VifDriver& vifs;
+        VirtDriver& driver;
+        const Clock& clock;
+    };
+
+    // Opens the journal and the compute id below options.state_path; touches no server yet.
+    // `executor`: tests run tasks in their own thread; none: a pool of workers.
+    static Result<std::unique_ptr<ComputeManager>> create(const Borders& borders,
+                                                          ManagerOptions options,
+                                                          JournalOptions journal_options = {},
+                                                          ServerQueue::Executor executor = {});
+    ~ComputeManager() override;
+
+    // Recovers from the last run, then accepts verbs. Blocks.
+    Result<void> init_host();
+    // Starts heartbeat, resource audit and power sync. Before loop.run(), or on its thread; the loop
+    // must stop before the manager is destroyed.
+    void start_periodic_tasks(EventLoop& loop);
+    // Refuses new verbs, lets running ones end. Guests go on.
+    void stop();
+    void wait_idle() { queue_.wait_idle(); }
+
+    Result<void> build_and_run_instance(BuildRequest request) override;
+    Result<void> terminate_instance(const RequestContext& context,
+                                    const std::string& uuid) override;
+    Result<void> start_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> stop_instance(const RequestContext& context, const std::string& uuid,
+                               bool clean_shutdown) override;
+    Result<void> reboot_instance(const RequestContext& context, const std::string& uuid,
+                                 RebootType type) override;
+    Result<void> pause_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> unpause_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<std::string> get_console_output(const RequestContext& context, const std::string& uuid,
+                                           int64_t tail_lines) override;
+    Result<Json> get_instance_diagnostics(const RequestContext& context,
+                                          const std::string& uuid) override;
+    Result<double> get_host_uptime() override;
+    ComputeNode compute_node() override { return tracker_.compute_node(); }
+
+    // The periodic tasks, each once.
+    void heartbeat();
+    Result<void> update_available_resource();
+    void sync_power_states();
+
+private:
+    ComputeManager(const Borders& borders, ManagerOptions options, std::string compute_id,
+                   std::unique_ptr<Journal> journal, ServerQueue::Executor executor);
+    using Task = std::function<Result<void>(NodeServices&, const Operation&)>;
+    Result<void> submit(const VerbInfo& info, const RequestContext& context,
+                        const std::string& uuid, Task task);
+    void submit_quietly(const std::string& uuid, std::function<void()> function);
+    void on_lifecycle_event(const LifecycleEvent& event);
+    void publish_compute_node();
+    void repeat(EventLoop& loop, int64_t interval_s, const std::string& name,
+                std::function<void()> function);
+
+    const ManagerOptions options_;
+    const std::unique_ptr<Journal> journal_;
+    ResourceTracker tracker_;
+    NodeServices services_;
+    std::atomic<bool> publish_pending_{false};
+    WorkerPool workers_;
+    WorkerPool housekeeping_;
+    ServerQueue queue_;
+};
+
+}  // namespace kumoi::compute

@@ -1,0 +1,289 @@
+#include "compute/manager/host_recovery.h"
+
+#include <algorithm>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "compute/manager/power_sync.h"
+#include "compute/manager/power_tasks.h"
+#include "compute/manager/reboot_task.h"
+#include "compute/manager/spawn_task.h"
+#include "compute/manager/terminate_task.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::compute {
+namespace {
+
+using Task = std::function<Result<void>(NodeServices&, const Operation&)>;
+
+bool is_building(const Instance& instance) {
+    return instance.vm_state == vm_states::kBuilding ||
+           instance.task_state == task_states::kNetworking ||
+           instance.task_state == task_states::kBlockDeviceMapping ||
+           instance.task_state == task_states::kSpawning;
+}
+
+bool is_hard_reboot(const std::string& task_state) {
+    return task_state == task_states::kRebootingHard ||
+           task_state == task_states::kRebootPendingHard ||
+           task_state == task_states::kRebootStartedHard;
+}
+
+bool is_soft_reboot(const std::string& task_state) {
+    return task_state == task_states::kRebooting || task_state == task_states::kRebootPending ||
+           task_state == task_states::kRebootStarted;
+}
+
+Result<void> reboot_again(NodeServices& services, const Operation& operation, bool hard) {
+    return RebootTask(services, operation, hard ? RebootType::Hard : RebootType::Soft).execute();
+}
+
+struct Continuation {
+    VerbInfo info;
+    Task task;
+};
+
+// The verb that was on its way when this task_state was left behind; nothing for other states.
+std::optional<Continuation> continuation_of(const std::string& task_state) {
+    if (task_state == task_states::kDeleting) {
+        return Continuation{verbs::kTerminate, [](auto& services, const auto& operation) {
+                                return TerminateTask(services, operation).execute();
+                            }};
+    }
+    if (task_state == task_states::kPoweringOff) {
+        return Continuation{verbs::kStop, [](auto& services, const auto& operation) {
+                                return stop_task(services, operation, true);
+                            }};
+    }
+    if (task_state == task_states::kPoweringOn) {
+        return Continuation{verbs::kStart, start_task};
+    }
+    if (is_soft_reboot(task_state) || is_hard_reboot(task_state)) {
+        const bool hard = is_hard_reboot(task_state);
+        return Continuation{verbs::kReboot, [hard](auto& services, const auto& operation) {
+                                return reboot_again(services, operation, hard);
+                            }};
+    }
+    if (task_state == task_states::kPausing) {
+        return Continuation{verbs::kPause, pause_task};
+    }
+    if (task_state == task_states::kUnpausing) {
+        return Continuation{verbs::kUnpause, unpause_task};
+    }
+    return std::nullopt;
+}
+
+Error cut_short() {
+    return Error::unavailable("The node was restarted while it built this server");
+}
+
+// Forward when the guest had been started, else back.
+void continue_build(NodeServices& services, const Operation& operation,
+                    const std::set<std::string>& steps) {
+    resume_verb(services, verbs::kBuild, operation, [&](const Operation& resumed) -> Result<void> {
+        auto instance = services.conductor.instance_get(resumed.uuid);
+        Instance traces;
+        traces.uuid = resumed.uuid;
+        if (!instance.ok()) {
+            const Error gone = instance.error();
+            SpawnTask::rollback(services, resumed, traces, gone);
+            return gone;
+        }
+        if (instance->vm_state == vm_states::kActive && !instance->task_state) {
+            return {};  // recorded; only the end was not
+        }
+        const bool handed_over =
+            steps.contains("rollback") && (instance->task_state == task_states::kScheduling ||
+                                           instance->vm_state == vm_states::kError);
+        if (instance->task_state == task_states::kDeleting || handed_over) {
+            const Error taken = Error::conflict("The server is another operation's")
+                                    .with_fault("UnexpectedTaskStateError");
+            SpawnTask::rollback(services, resumed, *instance, taken);
+            return handed_over ? cut_short() : taken;
+        }
+        if (steps.contains("spawned") && !steps.contains("rollback") &&
+            power_state_of(services.driver, *instance) == power_states::kRunning) {
+            instance->network_info = TRY(plug_all(services, *instance));
+            return save_active(services, *instance);
+        }
+        SpawnTask::rollback(services, resumed, *instance, cut_short());
+        return cut_short();
+    });
+}
+
+VerbInfo info_of(std::string_view verb) {
+    for (const VerbInfo& info : {verbs::kStart, verbs::kStop, verbs::kReboot, verbs::kPause}) {
+        if (info.verb == verb) {
+            return info;
+        }
+    }
+    return verbs::kUnpause;
+}
+
+void continue_operation(NodeServices& services, const OpenOperation& open) {
+    const Operation operation{open.context, open.instance_uuid, open.id};
+    if (open.verb == verbs::kBuild.verb) {
+        continue_build(services, operation, {open.steps.begin(), open.steps.end()});
+        return;
+    }
+    if (open.verb == verbs::kTerminate.verb) {
+        resume_verb(services, verbs::kTerminate, operation, [&services](const Operation& resumed) {
+            return TerminateTask(services, resumed).execute();
+        });
+        return;
+    }
+    const auto instance = services.conductor.instance_get(open.instance_uuid);
+    std::optional<Continuation> continuation;
+    if (instance.ok() && instance->task_state) {
+        continuation = continuation_of(*instance->task_state);
+    }
+    // Another task_state than the verb's own: its outcome was recorded, only the end was not.
+    const bool unfinished = continuation && continuation->info.verb == open.verb;
+    const VerbInfo info = info_of(open.verb);
+    resume_verb(services, info, operation, [&](const Operation& resumed) -> Result<void> {
+        return unfinished ? continuation->task(services, resumed) : Result<void>();
+    });
+}
+
+void continue_task(NodeServices& services, const Instance& instance) {
+    if (instance.task_state) {
+        if (const auto continuation = continuation_of(*instance.task_state)) {
+            run_verb(services, continuation->info, {}, instance.uuid,
+                     [&](const Operation& operation) {
+                         return continuation->task(services, operation);
+                     });
+            return;
+        }
+    }
+    if (is_building(instance)) {
+        run_verb(services, verbs::kBuild, {}, instance.uuid, [&](const Operation& operation) {
+            SpawnTask::rollback(services, operation, instance, cut_short());
+            return Result<void>(cut_short());
+        });
+    }
+}
+
+}  // namespace
+
+Result<void> HostRecovery::execute() {
+    TRY_CONTEXT(load(), "recovering the servers of this host");
+    remove_orphans();
+    TRY_CONTEXT(repair_networks(), "recovering the network devices of this host");
+    continue_operations();
+    continue_tasks();
+    check_guests();
+    return {};
+}
+
+Result<void> HostRecovery::load() {
+    instances_ = TRY(services_.conductor.instances_by_host(services_.options.host));
+    operations_ = services_.journal.open_operations();
+    for (const OpenOperation& operation : operations_) {
+        busy_.insert(operation.instance_uuid);
+    }
+    const HostResources resources = TRY(services_.driver.get_available_resource());
+    services_.tracker.begin_update();
+    services_.tracker.update(resources, instances_);
+    return {};
+}
+
+// Guests and folders that no record and no journal entry speaks for. When the records name no server
+// of this host at all they were more likely lost than emptied: then nothing is touched.
+void HostRecovery::remove_orphans() {
+    const auto local = services_.driver.list_instance_uuids();
+    if (!local.ok()) {
+        log_error("compute", "the driver's servers could not be listed",
+                  {{"why", local.error().text()}});
+        return;
+    }
+    std::set<std::string> known = busy_;
+    for (const Instance& instance : instances_) {
+        known.insert(instance.uuid);
+    }
+    for (const std::string& uuid : *local) {
+        if (known.contains(uuid)) {
+            continue;
+        }
+        const LogScope scope({{"server", uuid}});
+        const auto record = services_.conductor.instance_get(uuid);
+        const bool unknown = !record.ok() && record.error().code == ErrorCode::NotFound;
+        if (!unknown || instances_.empty()) {
+            log_error("compute", "a guest on this host is in no record of it; it is left alone",
+                      {{"hint", "if its records were not lost, remove it with kumoi vm delete"}});
+            continue;
+        }
+        Instance orphan;
+        orphan.uuid = uuid;
+        log_warn("compute", "removing a guest that was deleted while this node was down");
+        const auto destroyed = services_.driver.destroy(orphan);
+        if (!destroyed.ok()) {
+            log_error("compute", "it could not be removed", {{"why", destroyed.error().text()}});
+        }
+    }
+}
+
+Result<void> HostRecovery::repair_networks() {
+    std::vector<Instance> here = instances_;
+    std::erase_if(
+        here, [](const Instance& instance) { return instance.vm_state == vm_states::kDeleted; });
+    return services_.vifs.reconcile(here);
+}
+
+void HostRecovery::continue_operations() {
+    for (const OpenOperation& open : operations_) {
+        submit_(open.instance_uuid,
+                [services = &services_, open] { continue_operation(*services, open); });
+    }
+}
+
+// Servers whose task had been accepted and not begun.
+void HostRecovery::continue_tasks() {
+    for (const Instance& instance : instances_) {
+        if (busy_.contains(instance.uuid) || !(instance.task_state || is_building(instance))) {
+            continue;
+        }
+        submit_(instance.uuid,
+                [services = &services_, instance] { continue_task(*services, instance); });
+    }
+}
+
+void HostRecovery::check_guests() {
+    for (const Instance& instance : instances_) {
+        if (busy_.contains(instance.uuid) || instance.task_state || is_building(instance)) {
+            continue;
+        }
+        const bool resume = host_was_rebooted_ &&
+                            services_.options.resume_guests_state_on_host_boot &&
+                            instance.vm_state == vm_states::kActive &&
+                            power_state_of(services_.driver, instance) != power_states::kRunning;
+        submit_(instance.uuid, [services = &services_, uuid = instance.uuid, resume] {
+            if (resume) {
+                log_info("compute", "starting a server that ran when the host went down",
+                         {{"server", uuid}});
+                run_verb(*services, verbs::kStart, {}, uuid, [&](const Operation& operation) {
+                    return start_task(*services, operation);
+                });
+                return;
+            }
+            const auto synced = sync_power_state(*services, uuid);
+            if (!synced.ok()) {
+                log_warn("compute", "power state was not compared",
+                         {{"server", uuid}, {"why", synced.error().text()}});
+            }
+        });
+    }
+}
+
+Result<bool> host_was_rebooted(const std::string& state_path) {
+    const std::string path = state_path + "/boot_id";
+    const std::string now = TRY(read_file("/proc/sys/kernel/random/boot_id", 128));
+    const auto before = read_file(path, 128);
+    if (before.ok() && *before == now) {
+        return false;
+    }
+    TRY(make_directories(state_path));
+    TRY(write_file_atomic(path, now));
+    return before.ok();  // the very first start is no reboot
+}
+
+}  // namespace kumoi::compute

@@ -1,0 +1,81 @@
+#include "compute/manager/terminate_task.h"
+
+#include "base/log.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::compute {
+
+Result<void> TerminateTask::execute() {
+    auto result = [this]() -> Result<void> {
+        TRY(load_instance());
+        TRY(destroy_guest());
+        TRY(release_networks());
+        return record_deletion();
+    }();
+    if (!result.ok()) {
+        rollback();
+    }
+    return result;
+}
+
+void TerminateTask::rollback() {
+    InstanceUpdate update;
+    update.vm_state = vm_states::kError;
+    const auto saved = services_.conductor.instance_save(operation_.uuid, update);
+    if (!saved.ok() && !is_instance_gone(saved.error())) {
+        log_error("compute", "state ERROR was not recorded", {{"why", saved.error().text()}});
+    }
+}
+
+Result<void> TerminateTask::load_instance() {
+    auto instance = services_.conductor.instance_get(operation_.uuid);
+    if (instance.ok()) {
+        instance_ = std::move(*instance);
+        return {};
+    }
+    if (!is_instance_gone(instance.error()) && instance.error().code != ErrorCode::NotFound) {
+        return instance.error();
+    }
+    recorded_ = false;  // its traces on this host go all the same
+    instance_.uuid = operation_.uuid;
+    return {};
+}
+
+Result<void> TerminateTask::destroy_guest() {
+    services_.journal.step(operation_.journal_id, "destroy");
+    return services_.driver.destroy(instance_);
+}
+
+Result<void> TerminateTask::release_networks() {
+    services_.journal.step(operation_.journal_id, "networks");
+    if (instance_.network_info.empty()) {
+        auto known = services_.network.network_info(instance_.uuid);
+        instance_.network_info = known.ok() ? std::move(*known) : std::vector<VifInfo>();
+    }
+    TRY(unplug_all(services_, instance_));
+    return services_.network.deallocate_for_instance(operation_.context, instance_);
+}
+
+Result<void> TerminateTask::record_deletion() {
+    services_.journal.step(operation_.journal_id, "records");
+    services_.tracker.release(instance_.uuid);
+    if (!recorded_) {
+        return {};
+    }
+    InstanceUpdate update;
+    update.vm_state = vm_states::kDeleted;
+    update.task_state = std::optional<std::string>();
+    update.power_state = power_states::kNoState;
+    update.terminated_ns = services_.clock.wall_ns();
+    auto saved = services_.conductor.instance_save(instance_.uuid, update);
+    if (!saved.ok()) {
+        return is_instance_gone(saved.error()) ? Result<void>() : saved;
+    }
+    auto destroyed = services_.conductor.instance_destroy(instance_.uuid);
+    if (!destroyed.ok() && !is_instance_gone(destroyed.error())) {
+        return destroyed;
+    }
+    return {};
+}
+
+}  // namespace kumoi::compute

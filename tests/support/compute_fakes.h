@@ -1,0 +1,163 @@
+// In-memory stand-ins for everything a ComputeManager borders on. Each keeps its state as the real
+// service would, refuses what it would refuse, records its calls by name in one shared CallLog, and
+// calls the log's hook before and after every change: a test's place to fail or to "crash" (throw).
+// Any thread.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "compute/driver/virt_driver.h"
+#include "compute/manager/conductor_api.h"
+#include "compute/manager/image_api.h"
+#include "compute/manager/network_api.h"
+
+namespace kumoi::compute {
+
+class CallLog {
+public:
+    // Returns the error a test wants this call to fail with. `call`: "network.allocate".
+    std::function<Result<void>(const std::string& call)> fail;
+    std::function<void()> on_border;  // before and after each call that changes something
+
+    Result<void> enter(const std::string& call);
+    void leave();
+    std::vector<std::string> calls() const;
+    size_t count(const std::string& call) const;
+
+private:
+    mutable std::mutex mutex_;
+    std::vector<std::string> calls_;
+};
+
+// Knows servers, their events and faults; expected_task_state as Nova's compare-and-set.
+class FakeConductor final : public ConductorApi {
+public:
+    explicit FakeConductor(CallLog& log) : log_(log) {}
+
+    Result<Instance> instance_get(const std::string& uuid) override;
+    Result<std::vector<Instance>> instances_by_host(const std::string& host) override;
+    Result<void> instance_save(const std::string& uuid, const InstanceUpdate& update) override;
+    Result<void> instance_destroy(const std::string& uuid) override;
+    Result<void> fault_create(const std::string& uuid, const Fault& fault) override;
+    Result<void> action_event_start(const RequestContext& context, const std::string& uuid,
+                                    const std::string& event, const std::string& host) override;
+    Result<void> action_event_finish(const RequestContext& context, const std::string& uuid,
+                                     const std::string& event,
+                                     const std::optional<Error>& failure) override;
+    Result<void> reschedule_build(const RequestContext& context, const std::string& uuid,
+                                  const Error& reason) override;
+    Result<void> service_heartbeat(const std::string& host) override;
+    Result<void> compute_node_update(const ComputeNode& node) override;
+
+    void add(const Instance& instance);
+    Instance get(const std::string& uuid) const;  // an empty one when unknown
+    bool has(const std::string& uuid) const;
+    std::vector<std::string> open_events() const;  // "uuid event"
+    std::vector<std::string> task_state_history(const std::string& uuid) const;
+    std::vector<std::string> rescheduled() const;
+    ComputeNode node() const;
+    int heartbeats() const;
+    size_t fault_count(const std::string& uuid) const;
+
+private:
+    CallLog& log_;
+    mutable std::mutex mutex_;
+    std::map<std::string, Instance> instances_;
+    std::map<std::string, std::vector<std::string>> history_;
+    std::map<std::string, size_t> faults_;
+    std::multiset<std::string> open_events_;
+    std::vector<std::string> rescheduled_;
+    ComputeNode node_;
+    int heartbeats_ = 0;
+};
+
+// Ports by server. One address per requested network; none requested: one port.
+class FakeNetwork final : public NetworkApi {
+public:
+    explicit FakeNetwork(CallLog& log) : log_(log) {}
+    Result<std::vector<VifInfo>> allocate_for_instance(
+        const RequestContext& context, const Instance& instance,
+        const std::vector<RequestedNetwork>& requested) override;
+    Result<void> deallocate_for_instance(const RequestContext& context,
+                                         const Instance& instance) override;
+    Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) override;
+    size_t port_count() const;
+
+private:
+    CallLog& log_;
+    mutable std::mutex mutex_;
+    std::map<std::string, std::vector<VifInfo>> ports_;
+    int next_port_ = 1;
+};
+
+class FakeVifs final : public VifDriver {
+public:
+    explicit FakeVifs(CallLog& log) : log_(log) {}
+    Result<std::string> plug(const Instance& instance, const VifInfo& vif) override;
+    Result<void> unplug(const Instance& instance, const VifInfo& vif) override;
+    Result<void> reconcile(const std::vector<Instance>& instances) override;
+    std::set<std::string> taps() const;
+
+private:
+    CallLog& log_;
+    mutable std::mutex mutex_;
+    std::map<std::string, std::string> taps_;  // tap -> server
+};
+
+// Guests that outlive a manager, as real ones do.
+class FakeDriver final : public VirtDriver {
+public:
+    explicit FakeDriver(CallLog& log) : log_(log) {}
+    Result<void> init_host(const std::string& host) override;
+    void set_event_listener(std::function<void(const LifecycleEvent&)> listener) override;
+    Result<void> spawn(const SpawnRequest& request) override;
+    Result<void> destroy(const Instance& instance) override;
+    Result<void> power_on(const Instance& instance) override;
+    Result<void> power_off(const Instance& instance, int64_t timeout_s) override;
+    Result<void> reboot(const Instance& instance, RebootType type) override;
+    Result<void> pause(const Instance& instance) override;
+    Result<void> unpause(const Instance& instance) override;
+    Result<InstanceInfo> get_info(const Instance& instance) override;
+    Result<std::vector<std::string>> list_instance_uuids() override;
+    Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
+    Result<Json> get_instance_diagnostics(const Instance& instance) override;
+    Result<HostResources> get_available_resource() override;
+
+    void set_guest(const std::string& uuid, int power_state);  // made when absent
+    int power(const std::string& uuid) const;                  // 0 when absent
+    size_t guest_count() const;
+    int64_t last_timeout_s() const;
+    void send(const LifecycleEvent& event);
+
+private:
+    Result<void> change(const std::string& call, const Instance& instance, int power_state);
+    CallLog& log_;
+    mutable std::mutex mutex_;
+    std::map<std::string, int> guests_;
+    std::function<void(const LifecycleEvent&)> listener_;
+    int64_t last_timeout_s_ = -1;
+};
+
+// Images by id, their bytes in memory.
+class FakeImages final : public ImageApi {
+public:
+    explicit FakeImages(CallLog& log) : log_(log) {}
+    Result<ImageMeta> show(const RequestContext& context, const std::string& image_id) override;
+    Result<void> download(
+        const RequestContext& context, const std::string& image_id,
+        const std::function<Result<void>(std::span<const std::byte>)>& sink) override;
+    // Fills in size and hash.
+    ImageMeta add(ImageMeta meta, std::string bytes);
+
+private:
+    CallLog& log_;
+    mutable std::mutex mutex_;
+    std::map<std::string, std::pair<ImageMeta, std::string>> images_;
+};
+
+}  // namespace kumoi::compute
