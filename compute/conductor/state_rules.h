@@ -1,0 +1,17 @@
+// The table of legal server states: which verb may start in which vm_state and task_state, and the
+// refusal in Nova's words (nova/compute/api.py, check_instance_state). Pure.
+#pragma once
+
+#include "base/result.h"
+#include "compute/objects.h"
+
+namespace kumoi::compute {
+
+enum class ServerVerb { Start, Stop, RebootSoft, RebootHard, Pause, Unpause, Delete };
+
+const char* to_string(ServerVerb verb);  // Nova's word in messages: "start", "reboot", ...
+
+// Conflict, fault InstanceInvalidState: "Cannot 'stop' instance <uuid> while it is in vm_state ...".
+Result<void> check_instance_state(const Instance& instance, ServerVerb verb);
+
+}  // namespace kumoi::compute
