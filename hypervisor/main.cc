@@ -1,8 +1,164 @@
+// kumoi-vmm: one virtual machine. Command line in, exit code out; the rest is VmmProcess.
+#include <charconv>
 #include <cstdio>
+#include <optional>
+#include <string_view>
 
+#include "base/clock.h"
+#include "base/event_loop.h"
+#include "base/log.h"
+#include "base/random.h"
 #include "base/version.h"
+#include "hypervisor/control/vmm_process.h"
 
-int main() {
-    std::printf("kumoi-vmm %s\n", kumoi::kVersion);
-    return 0;
+namespace kumoi::hypervisor {
+namespace {
+
+constexpr char kHelp[] =
+    R"(kumoi-vmm runs one virtual machine on KVM.
+
+usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE] [--log-level LEVEL]
+       kumoi-vmm --control SOCKET      wait for the machine to be created over the socket
+       kumoi-vmm --help | --version
+
+  --config FILE       the machine, as JSON (docs/reference/guest-config.md)
+  --control SOCKET    listen for control requests (docs/reference/vmm-control.md)
+  --serial stdio      put the serial console on this terminal; control-A x ends
+  --log FILE          write the log there instead of standard error
+  --log-level LEVEL   debug, info, warn or error; default info, and warn with --serial stdio
+  --grace-ms N        milliseconds from SIGTERM to the end; default 30000
+
+Signals: SIGTERM and SIGINT press the guest's power button and end the process when the guest has
+powered off or the grace period is over; a second one ends it at once.
+Exit code: 0 the guest powered off or was told to quit, 1 it could not be started, 2 the command line
+is wrong, 3 it crashed (on_crash "exit"), 4 it rebooted (on_reboot "exit").
+)";
+
+struct CommandLine {
+    VmmOptions options;
+    LogOptions log;
+    bool level_given = false;
+    bool help = false;
+    bool version = false;
+};
+
+std::optional<LogLevel> parse_level(std::string_view text) {
+    if (text == "debug") {
+        return LogLevel::Debug;
+    }
+    if (text == "info") {
+        return LogLevel::Info;
+    }
+    if (text == "warn") {
+        return LogLevel::Warn;
+    }
+    return text == "error" ? std::optional(LogLevel::Error) : std::nullopt;
+}
+
+Result<void> take_option(CommandLine& line, std::string_view name, std::string_view value) {
+    if (name == "--config") {
+        line.options.config_path = value;
+    } else if (name == "--control") {
+        line.options.control_socket = value;
+    } else if (name == "--log") {
+        line.log.file = value;
+    } else if (name == "--serial") {
+        if (value != "stdio") {
+            return Error::invalid("--serial: \"{}\" is not \"stdio\"", value);
+        }
+        line.options.serial_stdio = true;
+    } else if (name == "--log-level") {
+        const auto level = parse_level(value);
+        if (!level) {
+            return Error::invalid("--log-level: \"{}\" is not debug, info, warn or error", value);
+        }
+        line.log.level = *level;
+        line.level_given = true;
+    } else if (name == "--grace-ms") {
+        const auto [end, error] =
+            std::from_chars(value.data(), value.data() + value.size(), line.options.grace_ms);
+        if (error != std::errc() || end != value.data() + value.size() ||
+            line.options.grace_ms < 0) {
+            return Error::invalid("--grace-ms: \"{}\" is not a number of milliseconds", value);
+        }
+    } else {
+        return Error::invalid("unknown option {}", name).with_hint("see kumoi-vmm --help");
+    }
+    return {};
+}
+
+Result<CommandLine> parse_command_line(int argc, char** argv) {
+    CommandLine line;
+    for (int i = 1; i < argc; ++i) {
+        std::string_view name = argv[i];
+        if (name == "--help" || name == "-h") {
+            line.help = true;
+            return line;
+        }
+        if (name == "--version") {
+            line.version = true;
+            return line;
+        }
+        if (const size_t equals = name.find('='); equals != std::string_view::npos) {
+            TRY(take_option(line, name.substr(0, equals), name.substr(equals + 1)));
+            continue;
+        }
+        if (i + 1 >= argc) {
+            return Error::invalid("{} needs a value, or is unknown", name)
+                .with_hint("see kumoi-vmm --help");
+        }
+        TRY(take_option(line, name, argv[++i]));
+    }
+    if (line.options.config_path.empty() && line.options.control_socket.empty()) {
+        return Error::invalid("neither --config nor --control is given")
+            .with_hint("see kumoi-vmm --help");
+    }
+    if (line.options.serial_stdio && !line.level_given) {
+        line.log.level = LogLevel::Warn;  // the terminal is the guest's
+    }
+    return line;
+}
+
+int fail(const Error& error, VmExit code) {
+    std::fprintf(stderr, "kumoi-vmm: %s\n", error.text().c_str());
+    return static_cast<int>(code);
+}
+
+int run(int argc, char** argv) {
+    auto line = parse_command_line(argc, argv);
+    if (!line) {
+        return fail(line.error(), VmExit::Usage);
+    }
+    if (line->help) {
+        std::fputs(kHelp, stdout);
+        return 0;
+    }
+    if (line->version) {
+        std::printf("kumoi-vmm %s\n", kVersion);
+        return 0;
+    }
+    if (auto started = log_init(line->log); !started) {
+        return fail(started.error(), VmExit::Failed);
+    }
+    const SystemClock clock;
+    SystemRandom random;
+    EventLoop loop(clock);
+    VmmProcess process(line->options, loop, clock, random);
+    auto started = process.prepare_signals();
+    if (started) {
+        started = process.start();
+    }
+    if (!started) {
+        return fail(started.error(), VmExit::Failed);
+    }
+    const VmExit code = process.run();
+    log_flush();
+    return static_cast<int>(code);
+}
+
+}  // namespace
+}  // namespace kumoi::hypervisor
+
+int main(int argc, char** argv) {
+    return kumoi::hypervisor::run(argc, argv);
 }

@@ -18,9 +18,8 @@ namespace {
 constexpr int64_t kMemoryMibMin = 2;
 constexpr int64_t kMemoryMibMax = 16 << 20;  // 16 TiB
 constexpr int64_t kVcpusMax = 1024;          // the host's own limit is checked when it is known
-constexpr size_t kDisksMax = 24;
-constexpr size_t kNicsMax = 8;
-constexpr size_t kDevicesMax = 30;  // slots 1 to 30 of the PCI root
+constexpr size_t kDisksMax = 20;             // slots 11 to 30
+constexpr size_t kNicsMax = 8;               // slots 3 to 10
 constexpr size_t kFileSizeMax = 1u << 20;
 constexpr size_t kNameMax = 255;
 constexpr int64_t kMtuMin = 68;  // RFC 791
@@ -156,8 +155,7 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
             config.nics.push_back(TRY(parse_nic(item, ids)));
         }
     }
-    if (config.disks.size() > kDisksMax || config.nics.size() > kNicsMax ||
-        config.disks.size() + config.nics.size() + 2 > kDevicesMax) {
+    if (config.disks.size() > kDisksMax || config.nics.size() > kNicsMax) {
         return view.error(fmt::format("{} disks and {} nics are too many: at most {} and {} fit",
                                       config.disks.size(), config.nics.size(), kDisksMax,
                                       kNicsMax));

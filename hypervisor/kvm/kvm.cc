@@ -248,4 +248,17 @@ Result<void> KvmVm::set_chip_state(const KvmChipState& state) {
     return {};
 }
 
+Result<uint64_t> KvmVm::clock() const {
+    kvm_clock_data data{};
+    TRY(kvm_ioctl(fd_.get(), KVM_GET_CLOCK, reinterpret_cast<uintptr_t>(&data), "KVM_GET_CLOCK"));
+    return uint64_t{data.clock};
+}
+
+Result<void> KvmVm::set_clock(uint64_t nanoseconds) {
+    kvm_clock_data data{};
+    data.clock = nanoseconds;
+    TRY(kvm_ioctl(fd_.get(), KVM_SET_CLOCK, reinterpret_cast<uintptr_t>(&data), "KVM_SET_CLOCK"));
+    return {};
+}
+
 }  // namespace kumoi::hypervisor

@@ -7,13 +7,11 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/kvm_abi.h"
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -68,6 +66,9 @@ public:
     Result<void> remove_ioeventfd(uint64_t gpa, int eventfd);
     Result<KvmChipState> chip_state() const;
     Result<void> set_chip_state(const KvmChipState& state);
+    // kvmclock, nanoseconds. Put back after a pause so that the guest's time stood still.
+    Result<uint64_t> clock() const;
+    Result<void> set_clock(uint64_t nanoseconds);
 
 private:
     const Kvm* kvm_ = nullptr;  // outlives the machine

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/kvm_abi.h"
 
 #include "base/fd.h"
 #include "base/result.h"

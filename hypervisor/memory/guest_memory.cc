@@ -4,7 +4,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace kumoi::hypervisor {
@@ -80,6 +82,21 @@ Result<void> GuestMemory::fill(uint64_t gpa, uint64_t size, std::byte value) {
     const std::span<std::byte> host = TRY(host_span(gpa, size));
     std::memset(host.data(), static_cast<int>(value), size);
     return {};
+}
+
+Result<void> GuestMemory::clear() {
+    const auto size = static_cast<off_t>(mapping_.size());
+    if (fallocate(memfd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size) != 0) {
+        return Error::from_errno(errno, "giving back the guest's memory");
+    }
+    return {};
+}
+
+uint64_t GuestMemory::resident_bytes() const {
+    constexpr uint64_t kStatBlock = 512;
+    struct stat status {};
+    return fstat(memfd_.get(), &status) == 0 ? static_cast<uint64_t>(status.st_blocks) * kStatBlock
+                                             : 0;
 }
 
 }  // namespace kumoi::hypervisor

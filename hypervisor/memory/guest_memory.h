@@ -38,6 +38,10 @@ public:
     Result<void> read(uint64_t gpa, std::span<std::byte> out) const;
     Result<void> write(uint64_t gpa, std::span<const std::byte> bytes);
     Result<void> fill(uint64_t gpa, uint64_t size, std::byte value);
+    // All zero again, and given back to the host: what a machine reset starts from. Nothing else may
+    // touch the memory meanwhile.
+    Result<void> clear();
+    uint64_t resident_bytes() const;  // backed by host pages now
     template <class T>
         requires std::is_trivially_copyable_v<T>
     Result<T> load(uint64_t gpa) const {

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/kvm_abi.h"
 
 #include "base/result.h"
 

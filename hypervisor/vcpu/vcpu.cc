@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <ctime>
 #include <system_error>
 
 #include <pthread.h>
@@ -152,6 +153,20 @@ void Vcpu::join() {
         const std::lock_guard lock(mutex_);
         started_ = false;
     }
+}
+
+int64_t Vcpu::cpu_time_ns() const {
+    const std::lock_guard lock(mutex_);
+    clockid_t clock = 0;
+    timespec time{};
+    // pthread_getcpuclockid() does not change the thread; its parameter is just not const.
+    auto& thread = const_cast<std::thread&>(thread_);
+    if (!started_ || pthread_getcpuclockid(thread.native_handle(), &clock) != 0 ||
+        clock_gettime(clock, &time) != 0) {
+        return 0;
+    }
+    constexpr int64_t kNanos = 1'000'000'000;
+    return time.tv_sec * kNanos + time.tv_nsec;
 }
 
 void Vcpu::thread_main() {

@@ -67,6 +67,7 @@ public:
     uint32_t index() const { return index_; }
     VcpuFd& fd() { return fd_; }
     const Statistics& statistics() const { return statistics_; }
+    int64_t cpu_time_ns() const;  // of the thread: what the guest and its exits have used
     static std::string exit_reason_name(uint32_t reason);
 
 private:
@@ -92,9 +93,9 @@ private:
     Events events_;
     Statistics statistics_;
     std::atomic<bool> attention_{
-        true};                 // set with pause_wanted_ or stop_wanted_, read without lock
-    bool io_pending_ = false;  // own thread: KVM has yet to take our answer
-    std::mutex mutex_;         // guards all below
+        true};                  // set with pause_wanted_ or stop_wanted_, read without lock
+    bool io_pending_ = false;   // own thread: KVM has yet to take our answer
+    mutable std::mutex mutex_;  // guards all below
     std::condition_variable changed_;
     bool pause_wanted_ = true;
     bool stop_wanted_ = false;

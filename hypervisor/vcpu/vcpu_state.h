@@ -4,7 +4,7 @@
 // All functions act on a vCPU whose thread is parked or not started.
 #pragma once
 
-#include <linux/kvm.h>
+#include "hypervisor/kvm/kvm_abi.h"
 
 #include "base/result.h"
 #include "hypervisor/boot/boot_params.h"

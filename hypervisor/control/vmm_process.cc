@@ -1,0 +1,228 @@
+#include "hypervisor/control/vmm_process.h"
+
+#include <cerrno>
+#include <csignal>
+
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/version.h"
+
+namespace kumoi::hypervisor {
+
+VmmProcess::VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random)
+    : options_(std::move(options)), loop_(loop), clock_(clock), random_(random) {}
+
+VmmProcess::~VmmProcess() {
+    if (!pid_file_.empty()) {
+        if (auto removed = remove_file(pid_file_); !removed) {
+            log_warn("vmm", "the pid file stays", {{"error", removed.error().text()}});
+        }
+    }
+}
+
+Result<void> VmmProcess::prepare_signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) {
+        return Error::internal("blocking SIGTERM and SIGINT failed");
+    }
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGHUP, SIG_IGN);
+    signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!signals_.is_open()) {
+        return Error::from_errno(errno, "making a signal descriptor");
+    }
+    signal_watch_ = TRY(
+        loop_.watch(signals_.get(), EventLoop::kReadable, [this](uint32_t) { take_signals(); }));
+    return {};
+}
+
+Result<void> VmmProcess::start() {
+    if (options_.config_path.empty()) {
+        return listen(options_.control_socket);
+    }
+    VmConfig config = TRY(load_vm_config(options_.config_path));
+    const std::string socket =
+        options_.control_socket.empty() ? config.control_socket : options_.control_socket;
+    if (!socket.empty()) {
+        TRY(listen(socket));
+    }
+    TRY(create_machine(std::move(config)));
+    return vmm_->start();
+}
+
+Result<void> VmmProcess::listen(const std::string& path) {
+    control_ = TRY(ControlServer::listen(
+        loop_, path, [this](const ControlRequest& request) { return handle(request); }));
+    return {};
+}
+
+Result<void> VmmProcess::create_machine(VmConfig config) {
+    const std::string pid_file = config.pid_file;
+    vmm_ = TRY(Vmm::create(std::move(config), {loop_, clock_, random_},
+                           {.event = [this](const ControlEvent& event) { publish(event); },
+                            .finished = [this](VmExit code) { finish(code); }}));
+    if (!pid_file.empty()) {
+        if (auto written = write_pid_file(pid_file); !written) {
+            vmm_.reset();
+            return written;
+        }
+    }
+    if (options_.serial_stdio) {
+        stdio_ =
+            TRY(StdioConsole::attach(loop_, vmm_->serial(), [this] { finish(VmExit::Clean); }));
+    }
+    return {};
+}
+
+Result<void> VmmProcess::write_pid_file(const std::string& path) {
+    TRY_CONTEXT(write_file_atomic(path, fmt::format("{}\n", getpid())), "writing the pid file");
+    pid_file_ = path;
+    return {};
+}
+
+VmExit VmmProcess::run() {
+    loop_.run();
+    stdio_.reset();
+    vmm_.reset();
+    return exit_;
+}
+
+void VmmProcess::publish(const ControlEvent& event) {
+    if (control_) {
+        control_->publish(event);
+    }
+    // The end that SIGTERM asked for need not wait for the grace period once the guest has stopped.
+    const bool stopped =
+        event.name == "shutdown" || event.name == "crashed" || event.name == "rebooted";
+    if (terminating_ && stopped) {
+        finish(VmExit::Clean);
+    }
+}
+
+// The answer that led here still has to leave, so the loop ends after this turn.
+void VmmProcess::finish(VmExit code) {
+    if (std::exchange(finishing_, true)) {
+        return;
+    }
+    exit_ = code;
+    log_info("vmm", "ending", {{"exit_code", static_cast<int>(code)}});
+    publish({"exiting", Json::object({{"exit_code", static_cast<int>(code)}})});
+    loop_.post([this] {
+        if (control_) {
+            control_->flush();
+        }
+        loop_.stop();
+    });
+}
+
+void VmmProcess::take_signals() {
+    signalfd_siginfo info{};
+    while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+        log_info("vmm", "signal", {{"number", info.ssi_signo}, {"from_pid", info.ssi_pid}});
+        terminate_gently();
+    }
+}
+
+// The second signal does not wait any more.
+void VmmProcess::terminate_gently() {
+    if (terminating_ || !vmm_ || vmm_->state() != VmState::Running || !vmm_->power_button()) {
+        finish(VmExit::Clean);
+        return;
+    }
+    terminating_ = true;
+    loop_.call_after(options_.grace_ms * kNanosPerMilli, [this] {
+        log_warn("vmm", "the guest did not power off in time", {{"grace_ms", options_.grace_ms}});
+        finish(VmExit::Clean);
+    });
+}
+
+Result<Vmm*> VmmProcess::machine() {
+    if (!vmm_) {
+        return Error::conflict("there is no machine yet").with_hint("call \"create\" first");
+    }
+    return vmm_.get();
+}
+
+Result<Json> VmmProcess::handle(const ControlRequest& request) {
+    if (finishing_) {
+        return Error::unavailable("this process is ending");
+    }
+    if (request.method == "hello") {
+        return Json::object({{"program", "kumoi-vmm"},
+                             {"version", kVersion},
+                             {"protocol", kControlProtocolVersion},
+                             {"pid", static_cast<int64_t>(getpid())}});
+    }
+    if (request.method == "create") {
+        return handle_create(request.params);
+    }
+    if (request.method == "quit") {
+        return handle_quit();
+    }
+    if (request.method == "state" && !vmm_) {
+        return Json::object({{"state", "empty"}});
+    }
+    return handle_machine(request);
+}
+
+Result<Json> VmmProcess::handle_create(const Json& params) {
+    if (vmm_) {
+        return Error::conflict("this process has its machine already");
+    }
+    const JsonView view(params, "params");
+    TRY(view.only({"config", "base_directory"}));
+    const std::string base = TRY(view.string_or("base_directory", "/"));
+    if (base.empty() || base.front() != '/') {
+        return Error::invalid("params.base_directory: \"{}\" is not an absolute path", base);
+    }
+    TRY(create_machine(TRY(parse_vm_config(TRY(view.object("config")).json(), base))));
+    return vmm_->state_json();
+}
+
+Result<Json> VmmProcess::handle_quit() {
+    finish(VmExit::Clean);
+    return Json::object();
+}
+
+Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
+    struct Verb {
+        std::string_view name;
+        Result<void> (Vmm::*function)();
+    };
+    static constexpr Verb kVerbs[] = {
+        {"start", &Vmm::start},   {"pause", &Vmm::pause},
+        {"resume", &Vmm::resume}, {"power_button", &Vmm::power_button},
+        {"reset", &Vmm::reset},   {"nmi", &Vmm::nmi},
+    };
+    for (const Verb& verb : kVerbs) {
+        if (request.method == verb.name) {
+            Vmm* vmm = TRY(machine());
+            TRY((vmm->*verb.function)());
+            return Json::object({{"state", to_string(vmm->state())}});
+        }
+    }
+    if (request.method == "state") {
+        return TRY(machine())->state_json();
+    }
+    if (request.method == "statistics") {
+        return TRY(machine())->statistics_json();
+    }
+    if (request.method == "dump") {
+        return TRY(machine())->dump_json();
+    }
+    static const std::vector<std::string> kMethods = {
+        "hello", "create", "start",      "pause",     "resume", "power_button", "reset",
+        "nmi",   "quit",   "statistics", "subscribe", "state",  "dump"};
+    const auto near = nearest_name(request.method, kMethods);
+    return Error::unsupported("there is no method \"{}\"", request.method)
+        .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
+                        : std::string("see docs/reference/vmm-control.md"));
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,69 @@
+// VmmProcess: a kumoi-vmm process around its one machine: control socket, signals, pid file, and when
+// to end. The machine comes from --config at once, or later from the control method "create".
+//
+// Loop thread only. SIGTERM and SIGINT press the power button and end the process after a grace period
+// (at once when no guest would answer); SIGHUP and SIGPIPE are ignored: the parent may go.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/event_loop.h"
+#include "base/fd.h"
+#include "base/random.h"
+#include "hypervisor/console/stdio_console.h"
+#include "hypervisor/control/control_server.h"
+#include "hypervisor/vmm.h"
+
+namespace kumoi::hypervisor {
+
+struct VmmOptions {
+    std::string config_path;     // empty: wait for "create"
+    std::string control_socket;  // overrides the configuration's
+    bool serial_stdio = false;
+    int64_t grace_ms = 30'000;  // from SIGTERM to the end
+};
+
+class VmmProcess {
+public:
+    VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random);
+    ~VmmProcess();
+
+    // Blocks the signals; before any thread is made.
+    Result<void> prepare_signals();
+    Result<void> start();
+    // Runs until the machine or its operator ends it.
+    VmExit run();
+
+private:
+    Result<void> create_machine(VmConfig config);
+    Result<void> listen(const std::string& path);
+    Result<Json> handle(const ControlRequest& request);
+    Result<Json> handle_machine(const ControlRequest& request);
+    Result<Json> handle_create(const Json& params);
+    Result<Json> handle_quit();
+    Result<Vmm*> machine();
+    void publish(const ControlEvent& event);
+    void finish(VmExit code);
+    void take_signals();
+    void terminate_gently();
+    Result<void> write_pid_file(const std::string& path);
+
+    VmmOptions options_;
+    EventLoop& loop_;
+    const Clock& clock_;
+    Random& random_;
+    UniqueFd signals_;
+    EventLoop::Watch signal_watch_;
+    std::string pid_file_;
+    bool finishing_ = false;
+    bool terminating_ = false;
+    VmExit exit_ = VmExit::Clean;
+    std::unique_ptr<ControlServer> control_;
+    std::unique_ptr<Vmm> vmm_;
+    std::unique_ptr<StdioConsole> stdio_;  // before the machine goes
+};
+
+}  // namespace kumoi::hypervisor

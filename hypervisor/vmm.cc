@@ -1,0 +1,440 @@
+#include "hypervisor/vmm.h"
+
+#include <fmt/ranges.h>
+
+#include "base/log.h"
+#include "hypervisor/board/acpi_tables.h"
+#include "hypervisor/board/board_layout.h"
+#include "hypervisor/boot/boot_loader.h"
+#include "hypervisor/vcpu/register_dump.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+// A vCPU leaves KVM_RUN within a millisecond; only a host in deep trouble takes this long.
+constexpr int64_t kParkTimeoutNs = 5 * kNanosPerSecond;
+}  // namespace
+
+std::string_view to_string(VmState state) {
+    switch (state) {
+        case VmState::Created: return "created";
+        case VmState::Running: return "running";
+        case VmState::Paused: return "paused";
+        case VmState::Shutdown: return "shutdown";
+        default: return "crashed";
+    }
+}
+
+Vmm::Vmm(VmConfig config, Seams seams, Hooks hooks)
+    : config_(std::move(config)), seams_(seams), hooks_(std::move(hooks)) {}
+
+Vmm::~Vmm() {
+    for (const auto& vcpu : vcpus_) {  // all at once, then wait: the last one has long been told
+        vcpu->request_stop();
+    }
+    vcpus_.clear();
+    if (serial_) {
+        serial_->flush();
+    }
+}
+
+Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hooks) {
+    std::unique_ptr<Vmm> vmm(new Vmm(std::move(config), seams, std::move(hooks)));
+    TRY(vmm->create_machine());
+    TRY(vmm->create_consoles());
+    vmm->devices_ = TRY(MachineDevices::create(
+        vmm->config_, *vmm->platform_, *vmm->serial_, seams.clock,
+        {.device_broken = [self = vmm.get()](const std::string& device, const std::string& reason) {
+            self->seams_.loop.post([self, device, reason] {
+                log_warn("vmm", "a device stopped", {{"device", device}, {"reason", reason}});
+                self->hooks_.event(
+                    {"device_broken", Json::object({{"device", device}, {"reason", reason}})});
+            });
+        }}));
+    vmm->serial_->set_input([devices = vmm->devices_.get()](std::string_view bytes) {
+        return devices->receive_serial(bytes);
+    });
+    TRY(vmm->create_vcpus());
+    TRY(vmm->load_guest());
+    return vmm;
+}
+
+Result<void> Vmm::create_machine() {
+    kvm_ = TRY(Kvm::open());
+    if (config_.vcpus > kvm_->vcpus_max()) {
+        return Error::invalid("vcpus: {} were asked for; KVM on this host offers {}", config_.vcpus,
+                              kvm_->vcpus_max());
+    }
+    vm_ = TRY(KvmVm::create(*kvm_));
+    memory_ = TRY(GuestMemory::create(config_.memory_bytes()));
+    uint32_t slot = 0;
+    for (const MemoryRegion& region : memory_->regions()) {
+        TRY(vm_->add_memory(slot++, region));
+    }
+    platform_ = std::make_unique<KvmPlatform>(
+        *vm_, *memory_,
+        KvmPlatform::Requests{
+            .reset =
+                [this] {
+                    post_once(reset_posted_, [this] { guest_reset("the guest asked for it"); });
+                },
+            .shutdown = [this] { post_once(shutdown_posted_, [this] { guest_shutdown(); }); }});
+    return platform_->install_fixed_routes();
+}
+
+Result<void> Vmm::create_consoles() {
+    std::optional<ConsoleLog> log;
+    if (!config_.serial.log.empty()) {
+        log = TRY(ConsoleLog::open(config_.serial.log, config_.serial.log_size_max));
+    }
+    serial_ = std::make_unique<SerialConsole>(seams_.loop, std::move(log));
+    if (!config_.serial.socket.empty()) {
+        serial_socket_ = TRY(ConsoleSocket::listen(seams_.loop, config_.serial.socket, *serial_));
+    }
+    return {};
+}
+
+Result<void> Vmm::create_vcpus() {
+    const CpuidTable table = TRY(build_cpuid(TRY(kvm_->supported_cpuid()), config_.cpu,
+                                             {.hypercalls_work = Kvm::hypercalls_work()}));
+    for (uint32_t index = 0; index < config_.vcpus; ++index) {
+        VcpuFd fd = TRY(vm_->create_vcpu(index));
+        const CpuidTable mine = cpuid_for_vcpu(table, index, config_.vcpus);
+        TRY_CONTEXT(fd.set_cpuid(mine), "vCPU {}", index);
+        fresh_vcpus_.push_back(TRY(capture_reset_state(fd)));
+        vcpus_.push_back(std::make_unique<Vcpu>(index, std::move(fd), platform_->port_bus(),
+                                                platform_->mmio_bus(), *memory_, vcpu_events()));
+    }
+    warn_of_unmasked_features(cpuid_for_vcpu(table, 0, config_.vcpus));
+    fresh_chips_ = TRY(vm_->chip_state());
+    return {};
+}
+
+// On some hosts KVM_SET_CPUID2 answers yes and shows the features all the same.
+void Vmm::warn_of_unmasked_features(const CpuidTable& asked) {
+    if (config_.cpu.mask.empty() && config_.cpu.model == "host") {
+        return;
+    }
+    const auto actual = vcpus_.front()->fd().cpuid();
+    if (!actual) {
+        return;
+    }
+    const auto names = unmasked_features(asked, *actual);
+    if (!names.empty()) {
+        log_warn("vcpu", "KVM shows CPU features that were masked",
+                 {{"features", fmt::format("{}", fmt::join(names, " "))}});
+    }
+}
+
+Vcpu::Events Vmm::vcpu_events() {
+    return {
+        .crashed =
+            [this](CrashReport report) {
+                seams_.loop.post([this, report = std::move(report)] { guest_crashed(report); });
+            },
+        .triple_fault =
+            [this] { post_once(reset_posted_, [this] { guest_reset("triple fault"); }); },
+        .shutdown = [this] { post_once(shutdown_posted_, [this] { guest_shutdown(); }); },
+        .reset =
+            [this] {
+                post_once(reset_posted_, [this] { guest_reset("the guest asked KVM for it"); });
+            },
+    };
+}
+
+// A guest may hammer the reset port: one request at a time is enough.
+void Vmm::post_once(std::atomic<bool>& flag, std::function<void()> function) {
+    if (!flag.exchange(true)) {
+        seams_.loop.post([&flag, function = std::move(function)] {
+            flag = false;
+            function();
+        });
+    }
+}
+
+Result<void> Vmm::load_guest() {
+    const MemoryRegion& last = memory_->regions().back();
+    const std::string tables = TRY(build_acpi_tables(
+        {.vcpus = config_.vcpus, .ram_end = last.gpa + last.size}, board::kAcpiStart));
+    TRY(memory_->write(board::kAcpiStart, std::as_bytes(std::span(tables))));
+    const EntryPoint entry = TRY(load_boot(
+        {config_.boot.kernel, config_.boot.initrd, config_.boot.cmdline}, *memory_, seams_.random));
+    for (const auto& vcpu : vcpus_) {
+        const bool first = vcpu->index() == 0;
+        TRY(apply_reset_state(vcpu->fd(), fresh_vcpus_[vcpu->index()], first));
+        if (first) {
+            TRY(apply_entry_point(vcpu->fd(), entry));
+        }
+    }
+    return {};
+}
+
+void Vmm::set_state(VmState state, std::string_view event, Json data) {
+    state_ = state;
+    log_info("vmm", event, {{"state", to_string(state)}});
+    hooks_.event({std::string(event), std::move(data)});
+}
+
+Result<void> Vmm::start() {
+    if (state_ != VmState::Created) {
+        return Error::conflict("the machine is {} and was started before", to_string(state_));
+    }
+    TRY(Vcpu::install_kick_handler());
+    for (const auto& vcpu : vcpus_) {
+        TRY(vcpu->start());
+    }
+    started_ns_ = seams_.clock.monotonic_ns();
+    set_state(VmState::Running, "started", Json::object());
+    resume_vcpus();
+    return {};
+}
+
+Result<void> Vmm::pause_vcpus() {
+    for (const auto& vcpu : vcpus_) {
+        vcpu->request_pause();
+    }
+    const int64_t deadline = seams_.clock.monotonic_ns() + kParkTimeoutNs;
+    for (const auto& vcpu : vcpus_) {
+        if (!vcpu->wait_parked(std::max<int64_t>(deadline - seams_.clock.monotonic_ns(), 0))) {
+            if (state_ == VmState::Running) {
+                resume_vcpus();
+            }
+            return Error::timeout("vCPU {} did not stop within {} s", vcpu->index(),
+                                  kParkTimeoutNs / kNanosPerSecond);
+        }
+    }
+    return {};
+}
+
+void Vmm::resume_vcpus() {
+    for (const auto& vcpu : vcpus_) {
+        vcpu->resume();
+    }
+}
+
+Result<void> Vmm::pause() {
+    if (state_ == VmState::Paused) {
+        return {};
+    }
+    if (state_ != VmState::Running) {
+        return Error::conflict("the machine is {}; only a running one can be paused",
+                               to_string(state_));
+    }
+    TRY(pause_vcpus());
+    devices_->pause();
+    if (const auto clock = vm_->clock()) {
+        paused_clock_ns_ = *clock;
+    }
+    set_state(VmState::Paused, "paused", Json::object());
+    return {};
+}
+
+Result<void> Vmm::resume() {
+    if (state_ == VmState::Running) {
+        return {};
+    }
+    if (state_ != VmState::Paused) {
+        return Error::conflict("the machine is {}; only a paused one can be resumed",
+                               to_string(state_))
+            .with_hint(state_ == VmState::Created ? "start it" : "reset it");
+    }
+    if (paused_clock_ns_) {
+        if (auto set = vm_->set_clock(*paused_clock_ns_); !set) {
+            log_warn("vmm", "the guest's clock could not be put back",
+                     {{"error", set.error().text()}});
+        }
+        paused_clock_ns_.reset();
+    }
+    devices_->resume();
+    set_state(VmState::Running, "resumed", Json::object());
+    resume_vcpus();
+    if (const auto deferred = std::exchange(deferred_, nullptr)) {
+        deferred();
+    }
+    return {};
+}
+
+Result<void> Vmm::reset() {
+    if (state_ == VmState::Created) {
+        return Error::conflict("the machine has not been started").with_hint("start it");
+    }
+    TRY(reset_machine());
+    crash_ = Json();
+    if (state_ == VmState::Paused) {
+        set_state(VmState::Paused, "reset",
+                  Json::object({{"reason", "the operator asked for it"}}));
+        return {};
+    }
+    set_state(VmState::Running, "reset", Json::object({{"reason", "the operator asked for it"}}));
+    resume_vcpus();
+    return {};
+}
+
+// Everything back to what create() made: chips and vCPUs from the states taken then, RAM empty, the
+// kernel loaded again from its file. vCPUs stay parked.
+Result<void> Vmm::reset_machine() {
+    TRY(pause_vcpus());
+    if (state_ == VmState::Paused) {
+        devices_->resume();  // a paused device could not let go of its queues
+    }
+    TRY(devices_->reset());
+    if (state_ == VmState::Paused) {
+        devices_->pause();
+    }
+    paused_clock_ns_.reset();
+    deferred_ = nullptr;
+    TRY(vm_->set_chip_state(*fresh_chips_));
+    TRY(memory_->clear());
+    return load_guest();
+}
+
+void Vmm::guest_reset(std::string reason) {
+    if (state_ == VmState::Paused) {  // asked just before the pause
+        deferred_ = [this, reason] { guest_reset(reason); };
+        return;
+    }
+    if (state_ != VmState::Running) {
+        return;
+    }
+    if (config_.on_reboot == OnReboot::Exit) {
+        if (auto paused = pause_vcpus(); !paused) {
+            log_error("vmm", "stopping the vCPUs", {{"error", paused.error().text()}});
+        }
+        serial_->flush();
+        set_state(VmState::Shutdown, "rebooted", Json::object({{"reason", reason}}));
+        hooks_.finished(VmExit::Rebooted);
+        return;
+    }
+    if (auto done = reset_machine(); !done) {
+        guest_crashed({0, "the reset failed: " + done.error().text(), Json::object()});
+        return;
+    }
+    set_state(VmState::Running, "reset", Json::object({{"reason", reason}}));
+    resume_vcpus();
+}
+
+void Vmm::guest_shutdown() {
+    if (state_ == VmState::Paused) {
+        deferred_ = [this] { guest_shutdown(); };
+        return;
+    }
+    if (state_ != VmState::Running) {
+        return;
+    }
+    if (auto paused = pause_vcpus(); !paused) {
+        log_error("vmm", "stopping the vCPUs", {{"error", paused.error().text()}});
+    }
+    devices_->pause();
+    devices_->resume();  // drained: what the guest wrote has reached the files
+    serial_->flush();
+    set_state(VmState::Shutdown, "shutdown", Json::object({{"reason", "the guest powered off"}}));
+    if (config_.on_shutdown == OnShutdown::Exit) {
+        hooks_.finished(VmExit::Clean);
+    }
+}
+
+void Vmm::guest_crashed(const CrashReport& report) {
+    if (state_ == VmState::Crashed) {
+        return;  // one report tells it; the other vCPUs follow from it
+    }
+    if (auto paused = pause_vcpus(); !paused) {
+        log_error("vmm", "stopping the vCPUs", {{"error", paused.error().text()}});
+    }
+    serial_->flush();
+    crash_ = Json::object(
+        {{"vcpu", report.vcpu}, {"reason", report.reason}, {"details", report.details}});
+    set_state(VmState::Crashed, "crashed", crash_);
+    if (config_.on_crash == OnCrash::Exit) {
+        hooks_.finished(VmExit::Crashed);
+    }
+}
+
+Result<void> Vmm::power_button() {
+    if (state_ != VmState::Running) {
+        return Error::conflict("the machine is {}; only a running one sees its power button",
+                               to_string(state_));
+    }
+    const bool heard = devices_->press_power_button();
+    hooks_.event({"power_button", Json::object({{"guest_listens", heard}})});
+    if (!heard) {
+        log_warn("vmm", "the guest has not enabled its power button");
+    }
+    return {};
+}
+
+Result<void> Vmm::nmi() {
+    if (state_ != VmState::Running) {
+        return Error::conflict("the machine is {}; only a running one takes an NMI",
+                               to_string(state_));
+    }
+    TRY(pause_vcpus());  // KVM_NMI would wait for a vCPU that is in KVM_RUN
+    Result<void> done;
+    for (const auto& vcpu : vcpus_) {
+        const auto state = vcpu->fd().mp_state();
+        if (state && state->mp_state != KVM_MP_STATE_UNINITIALIZED) {
+            if (auto sent = vcpu->fd().inject_nmi(); !sent) {
+                done = std::move(sent);
+            }
+        }
+    }
+    resume_vcpus();
+    return done;
+}
+
+Json Vmm::state_json() const {
+    Json json = Json::object({{"state", to_string(state_)},
+                              {"name", config_.name},
+                              {"uuid", config_.uuid},
+                              {"board", config_.board},
+                              {"vcpus", config_.vcpus},
+                              {"memory_mib", config_.memory_mib}});
+    if (state_ == VmState::Crashed) {
+        json.set("crash", crash_);
+    }
+    return json;
+}
+
+Json Vmm::statistics_json() const {
+    Json vcpus = Json::array();
+    for (const auto& vcpu : vcpus_) {
+        const Vcpu::Statistics& statistics = vcpu->statistics();
+        Json exits = Json::object();
+        for (uint32_t reason = 0; reason < Vcpu::kExitReasons; ++reason) {
+            if (const uint64_t count = statistics.exits[reason].value(); count != 0) {
+                exits.set(Vcpu::exit_reason_name(reason), count);
+            }
+        }
+        vcpus.push_back(Json::object({{"index", vcpu->index()},
+                                      {"cpu_time_ns", vcpu->cpu_time_ns()},
+                                      {"exits", std::move(exits)},
+                                      {"interrupted", statistics.interrupted.value()},
+                                      {"unclaimed_ports", statistics.unclaimed_ports.value()},
+                                      {"unclaimed_mmio", statistics.unclaimed_mmio.value()}}));
+    }
+    const int64_t uptime =
+        state_ == VmState::Created ? 0 : seams_.clock.monotonic_ns() - started_ns_;
+    return Json::object(
+        {{"uptime_ns", uptime},
+         {"vcpus", std::move(vcpus)},
+         {"devices", devices_->statistics()},
+         {"console", Json::object({{"dropped_bytes", serial_->dropped_bytes()}})},
+         {"memory", Json::object({{"size_bytes", memory_->size()},
+                                  {"resident_bytes", memory_->resident_bytes()}})}});
+}
+
+Result<Json> Vmm::dump_json() {
+    const bool running = state_ == VmState::Running;
+    TRY(pause_vcpus());
+    Json vcpus = Json::array();
+    for (const auto& vcpu : vcpus_) {
+        Json dump = register_dump(vcpu->fd(), *memory_);
+        dump.set("index", vcpu->index());
+        vcpus.push_back(std::move(dump));
+    }
+    if (running) {
+        resume_vcpus();
+    }
+    return Json::object({{"state", to_string(state_)}, {"vcpus", std::move(vcpus)}});
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,112 @@
+// Vmm: one machine: memory, chips, devices and vCPUs assembled from a VmConfig, and the verbs an
+// operator has over it.
+//
+// States: created -> running <-> paused; running -> shutdown (the guest turned itself off) or crashed;
+// reset() leads from any of them but created back to running (or paused). The guest can lead to
+// shutdown and crashed and to nothing else: it never ends the process, the owner of the Vmm does.
+// Threading: everything here runs on the loop's thread; requests from vCPU threads arrive by
+// loop.post(). Events go out through Hooks::event, on the loop's thread.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/event_loop.h"
+#include "base/json.h"
+#include "base/random.h"
+#include "hypervisor/console/console_socket.h"
+#include "hypervisor/console/serial_console.h"
+#include "hypervisor/control/protocol.h"
+#include "hypervisor/kvm/kvm.h"
+#include "hypervisor/kvm/kvm_platform.h"
+#include "hypervisor/vcpu/vcpu.h"
+#include "hypervisor/vcpu/vcpu_state.h"
+#include "hypervisor/vm_config.h"
+#include "hypervisor/vmm_devices.h"
+
+namespace kumoi::hypervisor {
+
+enum class VmState { Created, Running, Paused, Shutdown, Crashed };
+std::string_view to_string(VmState state);
+
+// Why the process should end, as its exit code (docs/reference/vmm-control.md).
+enum class VmExit : int { Clean = 0, Failed = 1, Usage = 2, Crashed = 3, Rebooted = 4 };
+
+class Vmm {
+public:
+    struct Hooks {
+        std::function<void(const ControlEvent&)> event;
+        std::function<void(VmExit)> finished;  // the configuration says: end the process now
+    };
+    struct Seams {
+        EventLoop& loop;
+        const Clock& clock;
+        Random& random;
+    };
+
+    // Refuses before anything of the guest has run; nothing is left behind then.
+    static Result<std::unique_ptr<Vmm>> create(VmConfig config, Seams seams, Hooks hooks);
+    ~Vmm();
+    Vmm(const Vmm&) = delete;
+    Vmm& operator=(const Vmm&) = delete;
+
+    Result<void> start();
+    Result<void> pause();
+    Result<void> resume();
+    Result<void> reset();
+    Result<void> power_button();
+    Result<void> nmi();
+
+    VmState state() const { return state_; }
+    const VmConfig& config() const { return config_; }
+    SerialConsole& serial() { return *serial_; }
+    Json state_json() const;
+    Json statistics_json() const;
+    Result<Json> dump_json();
+
+private:
+    Vmm(VmConfig config, Seams seams, Hooks hooks);
+    Result<void> create_machine();
+    Result<void> create_vcpus();
+    void warn_of_unmasked_features(const CpuidTable& asked);
+    Vcpu::Events vcpu_events();
+    Result<void> create_consoles();
+    Result<void> load_guest();
+    Result<void> pause_vcpus();
+    void resume_vcpus();
+    Result<void> reset_machine();
+    void guest_reset(std::string reason);
+    void guest_shutdown();
+    void guest_crashed(const CrashReport& report);
+    void post_once(std::atomic<bool>& flag, std::function<void()> function);
+    void set_state(VmState state, std::string_view event, Json data);
+
+    VmConfig config_;
+    Seams seams_;
+    Hooks hooks_;
+    VmState state_ = VmState::Created;
+    Json crash_;  // the last report
+    int64_t started_ns_ = 0;
+    std::atomic<bool> reset_posted_{false};
+    std::atomic<bool> shutdown_posted_{false};
+    std::optional<uint64_t> paused_clock_ns_;
+    std::function<void()> deferred_;  // what the guest asked for just before a pause
+    // Order matters: each may be used by what follows until it is destroyed.
+    std::optional<Kvm> kvm_;
+    std::optional<GuestMemory> memory_;
+    std::optional<KvmVm> vm_;
+    std::optional<KvmChipState> fresh_chips_;
+    std::unique_ptr<KvmPlatform> platform_;
+    std::unique_ptr<SerialConsole> serial_;
+    std::unique_ptr<ConsoleSocket> serial_socket_;
+    std::unique_ptr<MachineDevices> devices_;
+    std::vector<VcpuResetState> fresh_vcpus_;
+    std::vector<std::unique_ptr<Vcpu>> vcpus_;
+};
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,179 @@
+#include "hypervisor/vmm_devices.h"
+
+#include "base/log.h"
+#include "hypervisor/board/board_layout.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+constexpr unsigned kRngSlot = 1;
+constexpr unsigned kConsoleSlot = 2;
+constexpr unsigned kNicSlotFirst = 3;
+constexpr unsigned kDiskSlotFirst = 11;
+constexpr uint8_t kDebugconSignature = 0xe9;  // SeaBIOS prints only if it reads this back
+constexpr size_t kDebugLinesMax = 1000;       // then the guest's debug output is only counted
+
+CacheMode cache_mode(DiskCache cache) {
+    switch (cache) {
+        case DiskCache::None: return CacheMode::None;
+        case DiskCache::Writethrough: return CacheMode::Writethrough;
+        default: return CacheMode::Writeback;
+    }
+}
+
+// A guest could fill the host's log: after some lines it has said enough.
+std::function<void(std::string_view)> debug_sink(std::string port) {
+    return [port, lines = size_t{0}](std::string_view line) mutable {
+        if (lines++ < kDebugLinesMax) {
+            log_info("guest", line, {{"port", port}});
+        }
+    };
+}
+
+VirtioPciConfig pci_config(unsigned slot, const MachineDevices::Events& events) {
+    VirtioPciConfig config;
+    config.intx_gsi = static_cast<int32_t>(board::pci_intx_gsi(slot, 0));
+    config.on_broken = events.device_broken;
+    return config;
+}
+
+uint64_t ram_end(const GuestMemory& memory) {
+    const MemoryRegion& last = memory.regions().back();
+    return last.gpa + last.size;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& config,
+                                                               Platform& platform,
+                                                               SerialConsole& console,
+                                                               const Clock& clock, Events events) {
+    std::unique_ptr<MachineDevices> devices(new MachineDevices());
+    TRY(devices->create_board(config, platform, console, clock));
+    TRY(devices->create_pci(config, platform, events));
+    return devices;
+}
+
+Result<void> MachineDevices::create_board(const VmConfig& config, Platform& platform,
+                                          SerialConsole& console, const Clock& clock) {
+    const auto reset = [&platform] { platform.request_reset(); };
+    const auto shutdown = [&platform] { platform.request_shutdown(); };
+    serial_ = std::make_unique<Serial16550>(
+        TRY(platform.irq_line(board::kSerialIrq)),
+        [&console](std::string_view bytes) { console.output(bytes); });
+    rtc_ = std::make_unique<CmosRtc>(clock, config.memory_bytes());
+    keyboard_ = std::make_unique<I8042>(reset);
+    port92_ = std::make_unique<Port92>(reset);
+    debugcon_ = std::make_unique<DebugPort>("debugcon", kDebugconSignature, debug_sink("0x402"));
+    port_e9_ = std::make_unique<DebugPort>("port-e9", kDebugconSignature, debug_sink("0xe9"));
+    post_ = std::make_unique<PostPort>();
+    pm_ = std::make_unique<AcpiPm>(clock, TRY(platform.irq_line(board::kSciIrq)),
+                                   AcpiPm::Requests{reset, shutdown});
+    IoBus& ports = platform.port_bus();
+    TRY(ports.add(board::kSerialPort, Serial16550::kPortCount, *serial_));
+    TRY(ports.add(board::kCmosPort, CmosRtc::kPortCount, *rtc_));
+    TRY(ports.add(board::kI8042DataPort, I8042::kPortSpan, *keyboard_));
+    TRY(ports.add(board::kPort92, 1, *port92_));
+    TRY(ports.add(board::kDebugconPort, 1, *debugcon_));
+    TRY(ports.add(board::kE9Port, 1, *port_e9_));
+    TRY(ports.add(board::kPort80, 1, *post_));
+    return ports.add(board::kPmBase, board::kPmSize, *pm_);
+}
+
+Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platform,
+                                        const Events& events) {
+    PciRootConfig root;
+    root.mmio32_base = board::kPciMmio32Start;
+    root.mmio32_size = board::kPciMmio32Size;
+    root.mmio64_base = board::pci_mmio64_start(ram_end(platform.memory()));
+    root.mmio64_size = board::kPciMmio64Size;
+    root.ecam_base = board::kEcamStart;
+    pci_ = std::make_unique<PciRoot>(platform, root);
+    if (config.rng) {
+        TRY(add_pci(kRngSlot, make_virtio_rng(platform, "rng", pci_config(kRngSlot, events))));
+    }
+    if (config.console.enabled) {
+        VirtioConsoleConfig console;
+        console.name = "console";
+        console.socket_path = config.console.socket;
+        TRY(add_pci(kConsoleSlot,
+                    make_virtio_console(platform, console, pci_config(kConsoleSlot, events))));
+    }
+    TRY(create_network_and_disks(config, platform, events));
+    TRY(pci_->assign_bars());
+    return pci_->attach();
+}
+
+Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Platform& platform,
+                                                      const Events& events) {
+    unsigned slot = kNicSlotFirst;
+    for (const NicConfig& nic : config.nics) {
+        VirtioNetConfig net;
+        net.name = nic.id;
+        net.tap = nic.tap;
+        net.mac = nic.mac;
+        net.mtu = nic.mtu;
+        TRY_CONTEXT(add_pci(slot, make_virtio_net(platform, net, pci_config(slot, events))),
+                    "nic {}", nic.id);
+        ++slot;
+    }
+    slot = kDiskSlotFirst;
+    for (const DiskConfig& disk : config.disks) {
+        VirtioBlockConfig block;
+        block.name = disk.id;
+        block.path = disk.path;
+        block.read_only = disk.read_only;
+        block.cache = cache_mode(disk.cache);
+        block.serial = disk.serial;
+        TRY_CONTEXT(add_pci(slot, make_virtio_block(platform, block, pci_config(slot, events))),
+                    "disk {}", disk.id);
+        ++slot;
+    }
+    return {};
+}
+
+Result<void> MachineDevices::add_pci(unsigned slot,
+                                     Result<std::unique_ptr<VirtioPciDevice>> device) {
+    virtio_.push_back(TRY(std::move(device)));
+    return pci_->add(slot, *virtio_.back());
+}
+
+void MachineDevices::pause() {
+    for (const auto& device : virtio_) {
+        device->pause();
+    }
+}
+
+void MachineDevices::resume() {
+    for (const auto& device : virtio_) {
+        device->resume();
+    }
+}
+
+Result<void> MachineDevices::reset() {
+    serial_->reset();
+    rtc_->reset();
+    keyboard_->reset();
+    port92_->reset();
+    pm_->reset();
+    return pci_->reset();
+}
+
+Json MachineDevices::statistics() const {
+    Json all = Json::object();
+    const auto& serial = serial_->counters();
+    all.set("serial", Json::object({{"transmitted_bytes", serial.transmitted.value()},
+                                    {"received_bytes", serial.received.value()},
+                                    {"receive_dropped_bytes", serial.receive_dropped.value()}}));
+    for (const auto& device : virtio_) {
+        Json one = Json::object();
+        for (const Statistic& statistic : device->statistics()) {
+            one.set(statistic.name, statistic.value);
+        }
+        all.set(device->name(), std::move(one));
+    }
+    return all;
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,68 @@
+// MachineDevices: every chip and device of one machine, made from its configuration and put on the
+// buses. PCI slots are fixed by the configuration, never by discovery: rng 1, console 2, nics from 3,
+// disks from 11; they are part of what a guest and a migration peer rely on.
+//
+// Made, paused, resumed and reset on the loop's thread, with all vCPUs parked.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "hypervisor/board/acpi_pm.h"
+#include "hypervisor/board/cmos_rtc.h"
+#include "hypervisor/board/legacy_ports.h"
+#include "hypervisor/board/platform.h"
+#include "hypervisor/board/serial_16550.h"
+#include "hypervisor/console/serial_console.h"
+#include "hypervisor/pci/pci_root.h"
+#include "hypervisor/virtio/device_factory.h"
+#include "hypervisor/vm_config.h"
+
+namespace kumoi::hypervisor {
+
+class MachineDevices {
+public:
+    struct Events {
+        // From any thread: a device stopped because its driver broke the rules.
+        std::function<void(const std::string& device, const std::string& reason)> device_broken;
+    };
+
+    static Result<std::unique_ptr<MachineDevices>> create(const VmConfig& config,
+                                                          Platform& platform,
+                                                          SerialConsole& console,
+                                                          const Clock& clock, Events events);
+
+    void pause();
+    void resume();
+    Result<void> reset();
+    bool press_power_button() { return pm_->press_power_button(); }
+    size_t receive_serial(std::string_view bytes) { return serial_->receive(bytes); }
+    Json statistics() const;
+
+private:
+    MachineDevices() = default;
+    Result<void> create_board(const VmConfig& config, Platform& platform, SerialConsole& console,
+                              const Clock& clock);
+    Result<void> create_pci(const VmConfig& config, Platform& platform, const Events& events);
+    Result<void> create_network_and_disks(const VmConfig& config, Platform& platform,
+                                          const Events& events);
+    Result<void> add_pci(unsigned slot, Result<std::unique_ptr<VirtioPciDevice>> device);
+
+    std::unique_ptr<Serial16550> serial_;
+    std::unique_ptr<CmosRtc> rtc_;
+    std::unique_ptr<I8042> keyboard_;
+    std::unique_ptr<Port92> port92_;
+    std::unique_ptr<DebugPort> debugcon_;
+    std::unique_ptr<DebugPort> port_e9_;
+    std::unique_ptr<PostPort> post_;
+    std::unique_ptr<AcpiPm> pm_;
+    // The root unmaps the devices' BARs when it goes, so it goes first.
+    std::vector<std::unique_ptr<VirtioPciDevice>> virtio_;
+    std::unique_ptr<PciRoot> pci_;
+};
+
+}  // namespace kumoi::hypervisor
