@@ -6,11 +6,14 @@
 #include <thread>
 
 #include "compute/vm_states.h"
-#include "tests/support/compute_fakes.h"
+#include "tests/support/conductor_fakes.h"
 
 namespace kumoi::compute {
 namespace {
 
+using conductor_fakes::ComputeApiFake;
+using conductor_fakes::ImageApiFake;
+using conductor_fakes::NetworkApiFake;
 using testing::ElementsAre;
 using testing::HasSubstr;
 

@@ -1,0 +1,212 @@
+// Fakes of what the conductor talks to: nodes, images, networks. Everything happens at once and on
+// the caller's thread; what was asked is kept for the test to look at.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "compute/manager/compute_api.h"
+#include "compute/manager/image_api.h"
+#include "compute/manager/network_api.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::compute::conductor_fakes {
+
+class ImageApiFake final : public ImageApi {
+public:
+    std::map<std::string, ImageMeta> images;
+
+    ImageMeta& add(const std::string& id, const std::string& name = "tiny") {
+        ImageMeta& image = images[id];
+        image.id = id;
+        image.name = name;
+        image.status = "active";
+        image.disk_format = "raw";
+        image.container_format = "bare";
+        image.size = 1 << 20;
+        return image;
+    }
+    Result<ImageMeta> show(const RequestContext&, const std::string& id) override {
+        const auto found = images.find(id);
+        if (found == images.end()) {
+            return Error::not_found("No image {}", id).with_fault("ImageNotFound");
+        }
+        return found->second;
+    }
+    Result<void> download(const RequestContext&, const std::string&,
+                          const std::function<Result<void>(std::span<const std::byte>)>&) override {
+        return Error::unsupported("not in tests");
+    }
+};
+
+class NetworkApiFake final : public NetworkApi {
+public:
+    std::vector<std::string> deallocated;
+    std::vector<RequestedNetwork> validated;  // what the last create asked for
+    bool automatic = false;
+    std::optional<Error> validation_failure;
+
+    Result<std::vector<RequestedNetwork>> validate_networks(
+        const RequestContext&, std::vector<RequestedNetwork> requested, bool pick_one,
+        const std::vector<std::string>&) override {
+        if (validation_failure) {
+            return *validation_failure;
+        }
+        validated = requested;
+        automatic = pick_one;
+        return requested;
+    }
+    Result<std::vector<VifInfo>> allocate_for_instance(
+        const RequestContext&, const Instance&, const std::vector<RequestedNetwork>&) override {
+        return std::vector<VifInfo>();
+    }
+    Result<void> deallocate_for_instance(const RequestContext&, const Instance& instance) override {
+        deallocated.push_back(instance.uuid);
+        return {};
+    }
+    Result<std::vector<VifInfo>> network_info(const std::string&) override {
+        return std::vector<VifInfo>();
+    }
+};
+
+// A node. finish_at_once: every cast is carried out before it returns, as a manager would report it.
+class ComputeApiFake final : public ComputeApi {
+public:
+    explicit ComputeApiFake(std::string host) : host_(std::move(host)) {}
+
+    ConductorApi* conductor = nullptr;
+    bool finish_at_once = true;
+    std::optional<Error> refusal;        // of every cast
+    std::optional<Error> build_failure;  // of every build, after the cast was taken
+    std::vector<std::string> calls;      // "build <uuid>"
+    std::vector<BuildRequest> builds;
+    std::string console = "line 1\nline 2\nline 3\n";
+
+    ComputeNode node(int64_t vcpus, int64_t memory_mb, int64_t local_gb) const {
+        ComputeNode node;
+        node.uuid = host_ == "cn-1" ? "0b9a1f9e-6c1f-4c58-8d6a-000000000001"
+                                    : "0b9a1f9e-6c1f-4c58-8d6a-000000000002";
+        node.host = host_;
+        node.hypervisor_hostname = host_;
+        node.host_ip = "127.0.0.1";
+        node.vcpus = vcpus;
+        node.memory_mb = memory_mb;
+        node.local_gb = local_gb;
+        node.cpu_info_json = R"({"arch":"x86_64"})";
+        return node;
+    }
+
+    Result<void> build_and_run_instance(BuildRequest request) override {
+        note("build " + request.instance.uuid);
+        if (refusal) {
+            return *refusal;
+        }
+        {
+            const std::lock_guard lock(mutex_);
+            builds.push_back(request);
+        }
+        return finish_at_once ? finish_build(request) : Result<void>();
+    }
+    Result<void> finish_build(const BuildRequest& request) {
+        const std::string& uuid = request.instance.uuid;
+        const std::string event = "compute__do_build_and_run_instance";
+        TRY(conductor->action_event_start(request.context, uuid, event, host_));
+        if (build_failure) {
+            TRY(conductor->action_event_finish(request.context, uuid, event, build_failure));
+            return conductor->reschedule_build(request.context, uuid, *build_failure);
+        }
+        InstanceUpdate update;
+        update.vm_state = vm_states::kActive;
+        update.task_state = std::optional<std::string>();
+        update.power_state = power_states::kRunning;
+        update.launched_ns = 1'800'000'000 * kNanosPerSecond;
+        VifInfo vif;
+        vif.port_id = "11111111-2222-3333-4444-555555555555";
+        vif.network_id = "66666666-2222-3333-4444-555555555555";
+        vif.network_name = "private";
+        vif.mac = "fa:16:3e:00:00:01";
+        FixedIp ip;
+        ip.address = "10.0.0.5";
+        ip.subnet_id = "s";
+        vif.fixed_ips.push_back(ip);
+        update.network_info = std::vector<VifInfo>{vif};
+        TRY(conductor->instance_save(uuid, update));
+        return conductor->action_event_finish(request.context, uuid, event, std::nullopt);
+    }
+
+    Result<void> terminate_instance(const RequestContext& context,
+                                    const std::string& uuid) override {
+        note("terminate " + uuid);
+        if (refusal) {
+            return *refusal;
+        }
+        if (!finish_at_once) {
+            return {};
+        }
+        TRY(conductor->action_event_start(context, uuid, "compute_terminate_instance", host_));
+        TRY(conductor->instance_destroy(uuid));
+        return conductor->action_event_finish(context, uuid, "compute_terminate_instance",
+                                              std::nullopt);
+    }
+    Result<void> start_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "start", uuid, vm_states::kActive, power_states::kRunning);
+    }
+    Result<void> stop_instance(const RequestContext& context, const std::string& uuid,
+                               bool) override {
+        return verb(context, "stop", uuid, vm_states::kStopped, power_states::kShutdown);
+    }
+    Result<void> reboot_instance(const RequestContext& context, const std::string& uuid,
+                                 RebootType type) override {
+        return verb(context, type == RebootType::Soft ? "reboot soft" : "reboot hard", uuid,
+                    vm_states::kActive, power_states::kRunning);
+    }
+    Result<void> pause_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "pause", uuid, vm_states::kPaused, power_states::kPaused);
+    }
+    Result<void> unpause_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "unpause", uuid, vm_states::kActive, power_states::kRunning);
+    }
+    Result<std::string> get_console_output(const RequestContext&, const std::string&,
+                                           int64_t tail_lines) override {
+        return tail_lines == 1 ? std::string("line 3\n") : console;
+    }
+    Result<Json> get_instance_diagnostics(const RequestContext&, const std::string&) override {
+        return Json::object({{"state", "running"}, {"driver", "kumoi"}});
+    }
+    Result<double> get_host_uptime() override { return 3661.0; }
+    ComputeNode compute_node() override { return node(8, 8192, 100); }
+
+private:
+    Result<void> verb(const RequestContext& context, const std::string& name,
+                      const std::string& uuid, const char* vm_state, int power_state) {
+        note(name + " " + uuid);
+        if (refusal) {
+            return *refusal;
+        }
+        if (!finish_at_once) {
+            return {};
+        }
+        const std::string event = "compute_" + name + "_instance";
+        TRY(conductor->action_event_start(context, uuid, event, host_));
+        InstanceUpdate update;
+        update.vm_state = vm_state;
+        update.power_state = power_state;
+        update.task_state = std::optional<std::string>();
+        TRY(conductor->instance_save(uuid, update));
+        return conductor->action_event_finish(context, uuid, event, std::nullopt);
+    }
+    void note(std::string call) {
+        const std::lock_guard lock(mutex_);
+        calls.push_back(std::move(call));
+    }
+
+    std::mutex mutex_;  // guards calls and builds while creates run in parallel
+    const std::string host_;
+};
+
+}  // namespace kumoi::compute::conductor_fakes
