@@ -77,6 +77,11 @@ Error cut_short() {
     return Error::unavailable("The node was restarted while it built this server");
 }
 
+Result<void> finish_build(NodeServices& services, Instance instance) {
+    instance.network_info = TRY(plug_all(services, instance));
+    return save_active(services, instance);
+}
+
 // Forward when the guest had been started, else back.
 void continue_build(NodeServices& services, const Operation& operation,
                     const std::set<std::string>& steps) {
@@ -103,8 +108,9 @@ void continue_build(NodeServices& services, const Operation& operation,
         }
         if (steps.contains("spawned") && !steps.contains("rollback") &&
             power_state_of(services.driver, *instance) == power_states::kRunning) {
-            instance->network_info = TRY(plug_all(services, *instance));
-            return save_active(services, *instance);
+            if (finish_build(services, *instance).ok()) {
+                return {};
+            }
         }
         SpawnTask::rollback(services, resumed, *instance, cut_short());
         return cut_short();
@@ -146,19 +152,10 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
 }
 
 void continue_task(NodeServices& services, const Instance& instance) {
-    if (instance.task_state) {
-        if (const auto continuation = continuation_of(*instance.task_state)) {
-            run_verb(services, continuation->info, {}, instance.uuid,
-                     [&](const Operation& operation) {
-                         return continuation->task(services, operation);
-                     });
-            return;
-        }
-    }
-    if (is_building(instance)) {
-        run_verb(services, verbs::kBuild, {}, instance.uuid, [&](const Operation& operation) {
-            SpawnTask::rollback(services, operation, instance, cut_short());
-            return Result<void>(cut_short());
+    const auto continuation = continuation_of(instance.task_state.value_or(""));
+    if (continuation) {
+        run_verb(services, continuation->info, {}, instance.uuid, [&](const Operation& operation) {
+            return continuation->task(services, operation);
         });
     }
 }
@@ -229,6 +226,15 @@ Result<void> HostRecovery::repair_networks() {
     return services_.vifs.reconcile(here);
 }
 
+// A save that changes nothing tells the control plane that this node works on the server.
+void HostRecovery::take_over(const std::string& uuid) {
+    const auto told = services_.conductor.instance_save(uuid, {});
+    if (!told.ok() && !is_instance_gone(told.error())) {
+        log_warn("compute", "the control plane was not told of a recovery",
+                 {{"server", uuid}, {"why", told.error().text()}});
+    }
+}
+
 void HostRecovery::continue_operations() {
     for (const OpenOperation& open : operations_) {
         submit_(open.instance_uuid,
@@ -236,10 +242,11 @@ void HostRecovery::continue_operations() {
     }
 }
 
-// Servers whose task had been accepted and not begun.
+// Servers whose task had been accepted and not begun. A build is left to whoever places servers: it
+// has the whole request and sends it again.
 void HostRecovery::continue_tasks() {
     for (const Instance& instance : instances_) {
-        if (busy_.contains(instance.uuid) || !(instance.task_state || is_building(instance))) {
+        if (busy_.contains(instance.uuid) || !instance.task_state || is_building(instance)) {
             continue;
         }
         submit_(instance.uuid,

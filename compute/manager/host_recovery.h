@@ -31,6 +31,7 @@ private:
     void continue_operations();
     void continue_tasks();
     void check_guests();
+    void take_over(const std::string& uuid);
 
     NodeServices& services_;
     const Submit submit_;

@@ -144,11 +144,13 @@ Result<void> Journal::load() {
     if (path_exists(path_)) {
         content = TRY(read_file(path_, kFileSizeMax));
     }
+    bool torn = false;
     size_t start = 0;
     while (start < content.size()) {
         const size_t end = content.find('\n', start);
         if (end == std::string::npos) {  // torn by the crash: it was never acknowledged
             log_warn("journal", "dropped a torn last record", {{"bytes", content.size() - start}});
+            torn = true;
             break;
         }
         const std::string_view line(content.data() + start, end - start);
@@ -162,7 +164,13 @@ Result<void> Journal::load() {
         log_error("journal", "skipped damaged records",
                   {{"count", damaged_records_}, {"path", path_}});
     }
-    return compact();
+    const bool clean = !torn && damaged_records_ == 0 && content.size() <= options_.size_max;
+    if (!clean || !path_exists(path_)) {
+        return compact();
+    }
+    file_ = TRY(open_file(path_, O_WRONLY | O_APPEND));
+    file_size_ = content.size();
+    return {};
 }
 
 Result<void> Journal::append(uint64_t operation, const Json& record, bool durable) {

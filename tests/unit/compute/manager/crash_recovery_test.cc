@@ -1,0 +1,290 @@
+// Kills a node (by an exception that no code of ours catches) at every border it crosses and every
+// record it writes, restarts it, and looks whether anything leaked or hangs.
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "compute/manager/compute_manager.h"
+#include "compute/manager/host_recovery.h"
+#include "compute/vm_states.h"
+#include "tests/support/compute_fakes.h"
+
+namespace kumoi::compute {
+namespace {
+
+const std::string kUuid = "11111111-2222-4333-8444-555555555555";
+const std::string kOther = "22222222-2222-4333-8444-555555555555";
+
+struct Crash {};
+
+// One host that survives its node daemon: records, network, guests and the state folder stay.
+class World {
+public:
+    World() {
+        log.on_border = [this] { at_border(); };
+    }
+    void start_node() {
+        manager.reset();
+        ManagerOptions options;
+        options.host = "cn-1";
+        options.state_path = directory.path();
+        JournalOptions journal;
+        journal.sync = false;  // this process lives on: what is written is there
+        journal.on_write = [this] { at_border(); };
+        auto created = ComputeManager::create({conductor, network, vifs, driver, clock}, options,
+                                              journal, [](std::function<void()> function) {
+                                                  function();
+                                                  return Result<void>();
+                                              });
+        ASSERT_TRUE(created.ok());
+        manager = std::move(*created);
+        ASSERT_TRUE(manager->init_host().ok());
+    }
+    // True when the crash came before `act` had ended.
+    bool crashes(int border, const std::function<void()>& act) {
+        borders_left = border;
+        bool crashed = false;
+        try {
+            act();
+        } catch (const Crash&) {
+            crashed = true;
+        }
+        borders_left = -1;
+        return crashed;
+    }
+    void build(const std::string& uuid = kUuid) {
+        Instance instance;
+        instance.uuid = uuid;
+        instance.vm_state = vm_states::kBuilding;
+        instance.task_state = task_states::kScheduling;
+        instance.flavor.vcpus = 1;
+        instance.flavor.memory_mb = 512;
+        conductor.add(instance);
+        (void)manager->build_and_run_instance({context, instance, {}, {}});
+    }
+    void set_task(const char* task_state) {
+        Instance instance = conductor.get(kUuid);
+        instance.task_state = task_state;
+        conductor.add(instance);
+    }
+    size_t open_operations() const {
+        return (*Journal::open(directory.path() + "/journal", clock))->open_operations().size();
+    }
+
+    TemporaryDirectory directory = TemporaryDirectory::create("crash").value();
+    ManualClock clock;
+    CallLog log;
+    FakeConductor conductor{log};
+    FakeNetwork network{log};
+    FakeVifs vifs{log};
+    FakeDriver driver{log};
+    RequestContext context{"req-1", "user", "project", false};
+    std::unique_ptr<ComputeManager> manager;
+
+private:
+    void at_border() {
+        if (borders_left > 0 && --borders_left == 0) {
+            throw Crash();
+        }
+    }
+    int borders_left = -1;
+};
+
+void expect_whole_or_nothing(World& world, int border) {
+    SCOPED_TRACE("crash at border " + std::to_string(border));
+    const Instance instance = world.conductor.get(kUuid);
+    EXPECT_TRUE(world.conductor.open_events().empty());
+    world.manager.reset();
+    EXPECT_EQ(world.open_operations(), 0u);
+    if (instance.vm_state == vm_states::kActive) {
+        EXPECT_FALSE(instance.task_state);
+        EXPECT_EQ(world.driver.power(kUuid), power_states::kRunning);
+        EXPECT_EQ(world.network.port_count(), 1u);
+        EXPECT_EQ(world.vifs.taps().size(), 1u);
+        return;
+    }
+    EXPECT_EQ(instance.task_state, task_states::kScheduling) << instance.vm_state;
+    EXPECT_EQ(world.driver.guest_count(), 0u);
+    EXPECT_EQ(world.network.port_count(), 0u);
+    EXPECT_TRUE(world.vifs.taps().empty());
+}
+
+constexpr int kBordersMax = 200;  // far beyond any verb: the loops end by themselves
+
+TEST(CrashRecovery, ABuildIsFinishedOrUndone) {
+    bool crashed = true;
+    int finished_forward = 0;
+    for (int border = 1; crashed && border < kBordersMax; ++border) {
+        World world;
+        world.start_node();
+        crashed = world.crashes(border, [&] { world.build(); });
+        world.start_node();
+        finished_forward +=
+            crashed && world.conductor.get(kUuid).vm_state == vm_states::kActive ? 1 : 0;
+        expect_whole_or_nothing(world, border);
+    }
+    EXPECT_FALSE(crashed);
+    EXPECT_GT(finished_forward, 2);
+}
+
+TEST(CrashRecovery, ARollbackIsFinished) {
+    bool crashed = true;
+    for (int border = 1; crashed && border < kBordersMax; ++border) {
+        World world;
+        world.start_node();
+        world.log.fail = [](const std::string& name) -> Result<void> {
+            return name == "driver.spawn" ? Result<void>(Error::unavailable("no")) : Result<void>();
+        };
+        crashed = world.crashes(border, [&] { world.build(); });
+        world.start_node();
+        expect_whole_or_nothing(world, border);
+    }
+    EXPECT_FALSE(crashed);
+}
+
+TEST(CrashRecovery, ACrashDuringRecoveryIsRecoveredFrom) {
+    bool crashed = true;
+    for (int border = 1; crashed && border < kBordersMax; ++border) {
+        World world;
+        world.start_node();
+        ASSERT_TRUE(world.crashes(20, [&] { world.build(); }));
+        crashed = world.crashes(border, [&] { world.start_node(); });
+        world.start_node();
+        expect_whole_or_nothing(world, border);
+    }
+    EXPECT_FALSE(crashed);
+}
+
+TEST(CrashRecovery, ADeleteIsFinished) {
+    bool crashed = true;
+    for (int border = 1; crashed && border < kBordersMax; ++border) {
+        World world;
+        world.start_node();
+        world.build();
+        world.build(kOther);
+        world.set_task(task_states::kDeleting);
+        crashed = world.crashes(
+            border, [&] { (void)world.manager->terminate_instance(world.context, kUuid); });
+        world.start_node();
+        SCOPED_TRACE("crash at border " + std::to_string(border));
+        EXPECT_FALSE(world.conductor.has(kUuid));
+        EXPECT_EQ(world.driver.guest_count(), 1u);
+        EXPECT_EQ(world.network.port_count(), 1u);
+        EXPECT_EQ(world.vifs.taps().size(), 1u);
+        EXPECT_TRUE(world.conductor.open_events().empty());
+        EXPECT_EQ(world.manager->compute_node().running_vms, 1);
+        world.manager.reset();
+        EXPECT_EQ(world.open_operations(), 0u);
+    }
+    EXPECT_FALSE(crashed);
+}
+
+struct PowerVerb {
+    const char* task_state;
+    int power_before;
+    const char* vm_state_before;
+    const char* vm_state_after;
+    int power_after;
+    std::function<Result<void>(World&)> cast;
+};
+
+TEST(CrashRecovery, PowerVerbsAreFinished) {
+    const PowerVerb verbs[] = {
+        {task_states::kPoweringOff, power_states::kRunning, vm_states::kActive, vm_states::kStopped,
+         power_states::kShutdown,
+         [](World& world) { return world.manager->stop_instance(world.context, kUuid, true); }},
+        {task_states::kPoweringOn, power_states::kShutdown, vm_states::kStopped, vm_states::kActive,
+         power_states::kRunning,
+         [](World& world) { return world.manager->start_instance(world.context, kUuid); }},
+        {task_states::kPausing, power_states::kRunning, vm_states::kActive, vm_states::kPaused,
+         power_states::kPaused,
+         [](World& world) { return world.manager->pause_instance(world.context, kUuid); }},
+        {task_states::kUnpausing, power_states::kPaused, vm_states::kPaused, vm_states::kActive,
+         power_states::kRunning,
+         [](World& world) { return world.manager->unpause_instance(world.context, kUuid); }},
+        {task_states::kRebootingHard, power_states::kRunning, vm_states::kActive,
+         vm_states::kActive, power_states::kRunning,
+         [](World& world) {
+             return world.manager->reboot_instance(world.context, kUuid, RebootType::Hard);
+         }},
+    };
+    for (const PowerVerb& verb : verbs) {
+        bool crashed = true;
+        for (int border = 1; crashed && border < kBordersMax; ++border) {
+            World world;
+            world.start_node();
+            world.build();
+            Instance instance = world.conductor.get(kUuid);
+            instance.vm_state = verb.vm_state_before;
+            instance.power_state = verb.power_before;
+            instance.task_state = verb.task_state;
+            world.conductor.add(instance);
+            world.driver.set_guest(kUuid, verb.power_before);
+            crashed = world.crashes(border, [&] { (void)verb.cast(world); });
+            world.start_node();
+            SCOPED_TRACE(fmt::format("{}, crash at border {}", verb.task_state, border));
+            EXPECT_EQ(world.conductor.get(kUuid).vm_state, verb.vm_state_after);
+            EXPECT_FALSE(world.conductor.get(kUuid).task_state);
+            EXPECT_EQ(world.driver.power(kUuid), verb.power_after);
+            EXPECT_TRUE(world.conductor.open_events().empty());
+            world.manager.reset();
+            EXPECT_EQ(world.open_operations(), 0u);
+        }
+        EXPECT_FALSE(crashed);
+    }
+}
+
+TEST(CrashRecovery, TasksThatWereAcceptedButNotBegunAreTakenUp) {
+    World world;
+    world.start_node();
+    world.build();
+    world.set_task(task_states::kPoweringOff);
+    world.start_node();
+    EXPECT_EQ(world.conductor.get(kUuid).vm_state, vm_states::kStopped);
+}
+
+TEST(CrashRecovery, GuestsThatNoRecordKnowsAreRemovedUnlessAllRecordsAreGone) {
+    World world;
+    world.start_node();
+    world.driver.set_guest(kOther, power_states::kRunning);
+    world.start_node();
+    EXPECT_EQ(world.driver.guest_count(), 1u);  // no record at all: more likely lost than emptied
+    world.build();
+    world.start_node();
+    EXPECT_EQ(world.driver.guest_count(), 1u);
+    EXPECT_EQ(world.driver.power(kUuid), power_states::kRunning);
+}
+
+TEST(CrashRecovery, GuestsRunThroughARestartOfTheNode) {
+    World world;
+    world.start_node();
+    world.build();
+    const size_t spawns = world.log.count("driver.spawn");
+    world.start_node();
+    EXPECT_EQ(world.conductor.get(kUuid).vm_state, vm_states::kActive);
+    EXPECT_EQ(world.log.count("driver.spawn"), spawns);
+    EXPECT_EQ(world.log.count("driver.power_on"), 0u);
+    EXPECT_EQ(world.manager->compute_node().vcpus_used, 1);
+}
+
+TEST(CrashRecovery, GuestsAreStartedAgainAfterTheHostWasRebooted) {
+    World world;
+    world.start_node();
+    world.build();
+    ASSERT_TRUE(write_file_atomic(world.directory.path() + "/boot_id", "another boot\n").ok());
+    world.driver.set_guest(kUuid, power_states::kShutdown);
+    world.start_node();
+    EXPECT_EQ(world.driver.power(kUuid), power_states::kRunning);
+    EXPECT_EQ(world.conductor.get(kUuid).vm_state, vm_states::kActive);
+}
+
+TEST(CrashRecovery, AGuestThatWentDownWhileTheNodeWasAwayIsStopped) {
+    World world;
+    world.start_node();
+    world.build();
+    world.driver.set_guest(kUuid, power_states::kShutdown);
+    world.start_node();
+    EXPECT_EQ(world.conductor.get(kUuid).vm_state, vm_states::kStopped);
+}
+
+}  // namespace
+}  // namespace kumoi::compute
