@@ -1,0 +1,181 @@
+#include <cerrno>
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include "base/file.h"
+#include "hypervisor/control/control_client.h"
+#include "hypervisor/control/control_server.h"
+
+namespace kumoi::hypervisor {
+namespace {
+
+TEST(ControlProtocol, RefusesWhatIsNoRequest) {
+    for (const std::string_view line :
+         {"", "[]", "{}", "{\"method\":7}", "{\"method\":\"a\",\"params\":[]}",
+          "{\"method\":\"a\",\"extra\":1}", "{\"id\":{},\"method\":\"a\"}", "{\"method\":\"a\"",
+          "{\"id\":1.5,\"method\":\"a\"}"}) {
+        EXPECT_FALSE(parse_control_request(line).ok()) << line;
+    }
+}
+
+TEST(ControlProtocol, EchoesIdsAndCarriesErrors) {
+    const auto request = parse_control_request(R"({"id":"x","method":"pause"})");
+    ASSERT_TRUE(request.ok());
+    EXPECT_EQ(request->id, Json("x"));
+    EXPECT_TRUE(request->params.is_object());
+    const auto line =
+        control_error_line(request->id, Error::conflict("it is {}", "off").with_hint("start it"));
+    EXPECT_EQ(line,
+              "{\"id\":\"x\",\"error\":{\"code\":\"conflict\",\"message\":\"it is off\","
+              "\"hint\":\"start it\"}}\n");
+    const Json answer = Json::parse(line).value();
+    const Error error = control_error(*answer.find("error"));
+    EXPECT_EQ(error.code, ErrorCode::Conflict);
+    EXPECT_EQ(error.hint, "start it");
+    EXPECT_EQ(control_error_code("no such"), ErrorCode::Internal);
+}
+
+TEST(LineBuffer, CutsLinesFromAnyPieces) {
+    LineBuffer buffer(8);
+    ASSERT_TRUE(buffer.append("ab").ok());
+    EXPECT_FALSE(buffer.next_line());
+    ASSERT_TRUE(buffer.append("c\r\n\nde").ok());
+    EXPECT_EQ(buffer.next_line(), "abc");
+    EXPECT_EQ(buffer.next_line(), "");
+    EXPECT_FALSE(buffer.next_line());
+    ASSERT_TRUE(buffer.append("f\n").ok());
+    EXPECT_EQ(buffer.next_line(), "def");
+    EXPECT_FALSE(buffer.append("123456789").ok());
+}
+
+// A server on its own thread's loop, as in a kumoi-vmm.
+class ControlSocketTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        auto server = ControlServer::listen(loop, path, [](const ControlRequest& request) {
+            if (request.method == "fail") {
+                return Result<Json>(Error::conflict("no"));
+            }
+            return Result<Json>(
+                Json::object({{"method", request.method}, {"params", request.params}}));
+        });
+        ASSERT_TRUE(server.ok()) << server.error().text();
+        control = std::move(server).value();
+        thread = std::thread([this] { loop.run(); });
+    }
+    void TearDown() override {
+        if (thread.joinable()) {
+            loop.stop();
+            thread.join();
+        }
+        control.reset();
+    }
+    ControlClient connect() {
+        auto client = ControlClient::connect(path, 2000);
+        EXPECT_TRUE(client.ok()) << client.error().text();
+        return std::move(client).value();
+    }
+    void publish(std::string name) {
+        loop.post([this, name] { control->publish({name, Json::object({{"n", 1}})}); });
+    }
+    SystemClock clock;
+    EventLoop loop{clock};
+    TemporaryDirectory directory = TemporaryDirectory::create("control-test").value();
+    std::string path = directory.path() + "/c.sock";
+    std::unique_ptr<ControlServer> control;
+    std::thread thread;
+};
+
+TEST_F(ControlSocketTest, AnswersManyClients) {
+    std::vector<ControlClient> clients;
+    for (int i = 0; i < 10; ++i) {
+        clients.push_back(connect());
+    }
+    for (auto& client : clients) {
+        const auto answer = client.call("state", Json::object({{"a", 1}}), 2000);
+        ASSERT_TRUE(answer.ok()) << answer.error().text();
+        EXPECT_EQ(answer->string_or("method"), "state");
+    }
+    const auto refused = clients[0].call("fail", Json::object(), 2000);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::Conflict);
+    EXPECT_TRUE(clients[0].connected());
+}
+
+TEST_F(ControlSocketTest, SendsEventsToSubscribersOnly) {
+    auto listener = connect();
+    auto other = connect();
+    ASSERT_TRUE(listener.call("subscribe", Json::object(), 2000).ok());
+    ASSERT_TRUE(other.call("state", Json::object(), 2000).ok());
+    publish("paused");
+    const auto event = listener.wait_event(2000);
+    ASSERT_TRUE(event.ok()) << event.error().text();
+    ASSERT_TRUE(event->has_value());
+    EXPECT_EQ((*event)->name, "paused");
+    const auto none = other.wait_event(0);
+    ASSERT_TRUE(none.ok());
+    EXPECT_FALSE(none->has_value());
+}
+
+TEST_F(ControlSocketTest, KeepsEventsThatComeDuringACall) {
+    auto client = connect();
+    ASSERT_TRUE(client.call("subscribe", Json::object(), 2000).ok());
+    publish("one");
+    publish("two");
+    ASSERT_TRUE(client.call("state", Json::object(), 2000).ok());
+    EXPECT_EQ((*client.wait_event(2000).value()).name, "one");
+    EXPECT_EQ((*client.wait_event(2000).value()).name, "two");
+}
+
+TEST_F(ControlSocketTest, ARudeClientIsCutOffAndOthersGoOn) {
+    auto good = connect();
+    auto rude = connect();
+    const std::string chunk(4096, 'x');
+    const int64_t deadline = clock.monotonic_ns() + 10 * kNanosPerSecond;
+    bool cut_off = false;
+    while (!cut_off && clock.monotonic_ns() < deadline) {
+        const ssize_t sent = send(rude.fd(), chunk.data(), chunk.size(), MSG_NOSIGNAL);
+        cut_off = sent < 0 && errno != EAGAIN && errno != EINTR;
+    }
+    EXPECT_TRUE(cut_off);
+    EXPECT_TRUE(good.call("state", Json::object(), 2000).ok());
+}
+
+TEST_F(ControlSocketTest, RubbishGetsAnErrorAndTheConnectionLives) {
+    auto client = connect();
+    const std::string rubbish = "this is not JSON\n";
+    ASSERT_TRUE(write_all(client.fd(), std::as_bytes(std::span(rubbish))).ok());
+    const auto answer = client.call("state", Json::object(), 2000);
+    ASSERT_TRUE(answer.ok()) << answer.error().text();
+}
+
+TEST_F(ControlSocketTest, TellsThatTheMachineHasGone) {
+    auto client = connect();
+    ASSERT_TRUE(client.call("state", Json::object(), 2000).ok());
+    loop.stop();
+    thread.join();
+    control.reset();
+    const auto answer = client.call("state", Json::object(), 2000);
+    ASSERT_FALSE(answer.ok());
+    EXPECT_EQ(answer.error().code, ErrorCode::Unavailable);
+    EXPECT_FALSE(client.connected());
+    EXPECT_EQ(ControlClient::connect(path, 100).error().code, ErrorCode::NotFound);
+}
+
+TEST_F(ControlSocketTest, RefusesASocketThatIsInUseAndReplacesAStaleOne) {
+    EventLoop other(clock);
+    const auto second = ControlServer::listen(
+        other, path, [](const ControlRequest&) { return Result<Json>(Json()); });
+    ASSERT_FALSE(second.ok());
+    EXPECT_EQ(second.error().code, ErrorCode::Conflict);
+    const std::string file = directory.path() + "/file";
+    ASSERT_TRUE(write_file_atomic(file, "precious").ok());
+    EXPECT_FALSE(StreamServer::listen(other, file, {}, {}).ok());
+    EXPECT_EQ(read_file(file).value(), "precious");
+    EXPECT_FALSE(StreamServer::listen(other, std::string(200, 'p'), {}, {}).ok());
+}
+
+}  // namespace
+}  // namespace kumoi::hypervisor

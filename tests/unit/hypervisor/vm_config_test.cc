@@ -1,0 +1,111 @@
+#include "hypervisor/vm_config.h"
+
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+
+namespace kumoi::hypervisor {
+namespace {
+
+Result<VmConfig> parse(std::string_view text) {
+    return parse_vm_config(TRY(Json::parse(text)), "/srv/guest");
+}
+
+void expect_error(std::string_view text, std::string_view part) {
+    const auto config = parse(text);
+    ASSERT_FALSE(config.ok()) << text;
+    EXPECT_NE(config.error().text().find(part), std::string::npos) << config.error().text();
+}
+
+constexpr std::string_view kBoot = R"("memory_mib": 64, "boot": {"kernel": "k"})";
+
+std::string with(std::string_view more) {
+    return "{" + std::string(kBoot) + ", " + std::string(more) + "}";
+}
+
+TEST(VmConfig, TakesTheSmallestMachine) {
+    const auto config = parse("{" + std::string(kBoot) + "}");
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(config->memory_bytes(), 64u << 20);
+    EXPECT_EQ(config->vcpus, 1u);
+    EXPECT_EQ(config->boot.kernel, "/srv/guest/k");
+    EXPECT_TRUE(config->rng);
+    EXPECT_FALSE(config->console.enabled);
+    EXPECT_EQ(config->on_crash, OnCrash::Stay);
+}
+
+TEST(VmConfig, TakesEveryMember) {
+    const auto config = parse(R"({"name":"web","uuid":"0000000011112222333344445555AAAA",
+        "board":"kumoi-1","memory_mib":128,"vcpus":4,
+        "cpu":{"model":"kumoi-v1","mask":["kvm-pv-eoi"],"add":["aes"]},
+        "boot":{"kernel":"/k","initrd":"i","cmdline":"quiet"},
+        "disks":[{"id":"a","path":"../d.raw","format":"raw","read_only":true,"serial":"s","cache":"none"}],
+        "nics":[{"id":"n","tap":"tap0","mac":"52:54:00:aB:00:01","mtu":9000}],
+        "serial":{"log":"l","socket":"s","log_size_max":8192},"rng":{"enabled":false},
+        "console":{"socket":"c"},"control_socket":"ctl","pid_file":"pid",
+        "on_reboot":"exit","on_shutdown":"stay","on_crash":"exit"})");
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(config->uuid, "00000000-1111-2222-3333-44445555aaaa");
+    EXPECT_EQ(config->disks[0].path, "/srv/d.raw");
+    EXPECT_EQ(config->disks[0].cache, DiskCache::None);
+    EXPECT_EQ(config->nics[0].mac, (std::array<uint8_t, 6>{0x52, 0x54, 0, 0xab, 0, 1}));
+    EXPECT_EQ(config->nics[0].mtu, 9000);
+    EXPECT_TRUE(config->console.enabled);
+    EXPECT_EQ(config->on_reboot, OnReboot::Exit);
+    EXPECT_EQ(config->on_shutdown, OnShutdown::Stay);
+}
+
+TEST(VmConfig, NamesUnknownKeysAndTheirNeighbours) {
+    expect_error(with(R"("vcpu": 2)"), "vcpus");
+    expect_error(with(R"("serial": {"logs": "x"})"), "serial");
+    expect_error(with(R"("disks": [{"id":"a","path":"p","readonly":true}])"), "disks[0]");
+}
+
+TEST(VmConfig, RefusesWhatIsOutOfRangeWithItsPath) {
+    expect_error("[]", "object");
+    expect_error(R"({"memory_mib": 64})", "boot");
+    expect_error(R"({"boot": {"kernel": "k"}})", "memory_mib");
+    expect_error(R"({"memory_mib": 1, "boot": {"kernel": "k"}})", "memory_mib");
+    expect_error(with(R"("vcpus": 0)"), "vcpus");
+    expect_error(with(R"("vcpus": "2")"), "vcpus");
+    expect_error(with(R"("uuid": "x")"), "uuid");
+    expect_error(with(R"("board": "pc")"), "kumoi-1");
+    expect_error(with(R"("cpu": {"model": "best"})"), "cpu");
+    expect_error(with(R"("cpu": {"mask": ["avx9"]})"), "avx9");
+    expect_error(with(R"("on_crash": "panic")"), "stay, exit");
+    expect_error(with(R"("disks": [{"id":"a","path":"p","format":"qcow2"}])"), "disks[0].format");
+    expect_error(with(R"("disks": [{"id":"a"}])"), "disks[0]");
+    expect_error(with(R"("disks": [{"id":"a","path":"p"},{"id":"a","path":"q"}])"), "disks[1].id");
+    expect_error(with(R"("disks": [{"id":"a","path":"p","serial":"123456789012345678901"}])"),
+                 "20");
+    expect_error(with(R"("nics": [{"id":"n","tap":"t","mac":"52:54:00:00:00"}])"), "nics[0].mac");
+    expect_error(with(R"("nics": [{"id":"n","tap":"t","mac":"53:54:00:00:00:01"}])"), "group");
+    expect_error(with(R"("nics": [{"id":"n","tap":"a/b","mac":"52:54:00:00:00:01"}])"),
+                 "nics[0].tap");
+    expect_error(with(R"("nics": [{"id":"n","tap":"t","mac":"52:54:00:00:00:01","mtu":10}])"),
+                 "mtu");
+    expect_error(with(R"("control_socket": "")"), "control_socket");
+    expect_error(R"({"memory_mib": 64, "boot": {"kernel": "a\u0000b"}})", "kernel");
+}
+
+TEST(VmConfig, BoundsTheNumberOfDevices) {
+    std::string disks;
+    for (int i = 0; i < 21; ++i) {
+        disks += fmt::format("{}{{\"id\":\"d{}\",\"path\":\"p\"}}", i == 0 ? "" : ",", i);
+    }
+    expect_error(with("\"disks\": [" + disks + "]"), "too many");
+}
+
+TEST(VmConfig, LoadsRelativeToItsFile) {
+    auto directory = TemporaryDirectory::create("config-test");
+    ASSERT_TRUE(directory.ok());
+    const std::string path = directory->path() + "/guest.json";
+    ASSERT_TRUE(write_file_atomic(path, "{" + std::string(kBoot) + "}").ok());
+    const auto config = load_vm_config(path);
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(config->boot.kernel, directory->path() + "/k");
+    EXPECT_FALSE(load_vm_config(directory->path() + "/none.json").ok());
+}
+
+}  // namespace
+}  // namespace kumoi::hypervisor
