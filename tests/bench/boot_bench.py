@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Start-up time and memory of kumoi-vmm against `qemu-system-x86_64 -M microvm -enable-kvm`, same payload,
+same run, one after the other in turns (A B A B ...), medians.
+
+  boot_first_byte   process start to the guest's first serial byte: tests/guests/micro/hello.c, 128 MiB
+  memory_overhead   private memory (smaps: clean and dirty) beyond the guest's RAM, 0.3 s after that byte
+  boot_user_space   process start to Linux's first process: vmlinux and initrd of kumoi-tiny, 128 MiB
+
+Prints one line each: name key=value ... Times in ms, memory in KiB. --check exits 1 when a goal is missed:
+first byte at most 0.5 x QEMU's, at most 5120 KiB.
+usage: boot_bench.py --vmm build/release/hypervisor/kumoi-vmm --micro build/release/tests/guests/micro
+"""
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MEMORY_MIB = 128
+RATIO_MAX = 0.5
+OVERHEAD_KIB_MAX = 5120
+
+
+def kumoi(vmm, folder, kernel, cmdline, initrd=None):
+    boot = {"kernel": kernel, "cmdline": cmdline}
+    if initrd:
+        boot["initrd"] = initrd
+    path = os.path.join(folder, "guest.json")
+    with open(path, "w") as file:
+        json.dump({"name": "bench", "memory_mib": MEMORY_MIB, "boot": boot}, file)
+    return [vmm, "--config", path, "--serial", "stdio"]
+
+
+def qemu(kernel, cmdline, initrd=None):
+    # arch-capabilities: KVM without that MSR makes QEMU 7.2 abort
+    command = ["qemu-system-x86_64", "-M", "microvm", "-enable-kvm", "-cpu",
+               "host,-arch-capabilities", "-m", str(MEMORY_MIB), "-nodefaults", "-no-reboot",
+               "-display", "none", "-serial", "stdio", "-kernel", kernel, "-append", cmdline]
+    return command + (["-initrd", initrd] if initrd else [])
+
+
+def private_memory(pid):
+    """(private KiB without guest RAM, of which dirty, KiB of guest RAM). Guest RAM is the memfd mapping, or
+    an anonymous one of exactly the guest's size."""
+    private = dirty = ram = 0
+    is_ram = False
+    name = ""
+    with open(f"/proc/{pid}/smaps") as file:
+        for line in file:
+            words = line.split()
+            if not words[0].endswith(":"):
+                name = words[5] if len(words) > 5 else ""
+            elif words[0] == "Size:":
+                is_ram = name.startswith("/memfd:") or int(words[1]) == MEMORY_MIB * 1024
+            elif words[0] in ("Private_Clean:", "Private_Dirty:"):
+                if is_ram:
+                    ram += int(words[1])
+                else:
+                    private += int(words[1])
+                    dirty += int(words[1]) if words[0] == "Private_Dirty:" else 0
+    return private, dirty, ram
+
+
+def measure(command, wanted, timeout, with_memory=False):
+    """Milliseconds until the bytes `wanted` came, and the memory then."""
+    with tempfile.TemporaryFile() as errors:
+        begun = time.monotonic_ns()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=errors, bufsize=0)
+        try:
+            output = b""
+            while wanted not in output:
+                piece = os.read(process.stdout.fileno(), 4096)
+                if not piece or time.monotonic_ns() - begun > timeout * 1e9:
+                    errors.seek(0)
+                    sys.exit(f"{command[0]}: no {wanted!r}\n{output[-500:]}\n{errors.read()[-1500:]}")
+                output += piece
+            ms = (time.monotonic_ns() - begun) / 1e6
+            memory = None
+            if with_memory:
+                time.sleep(0.3)
+                memory = private_memory(process.pid)
+            return ms, memory
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def interleave(commands, wanted, runs, timeout, with_memory=False):
+    results = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            results[name].append(measure(command, wanted, timeout, with_memory))
+    return results
+
+
+def report_times(name, results, digits):
+    medians = {}
+    text = ""
+    for who, values in results.items():
+        times = sorted(value[0] for value in values)
+        medians[who] = statistics.median(times)
+        text += f" {who}_ms={medians[who]:.{digits}f} {who}_min_ms={times[0]:.{digits}f}"
+    ratio = medians["kumoi"] / medians["qemu"]
+    runs = len(results["kumoi"])
+    print(f"{name}{text} ratio={ratio:.3f} runs={runs} load={os.getloadavg()[0]:.1f}", flush=True)
+    return ratio
+
+
+def report_memory(results):
+    overhead = {}
+    text = ""
+    for who, values in results.items():
+        overhead[who] = statistics.median(value[1][0] for value in values)
+        dirty = statistics.median(value[1][1] for value in values)
+        ram = statistics.median(value[1][2] for value in values)
+        text += f" {who}_kib={overhead[who]:.0f} {who}_dirty_kib={dirty:.0f} {who}_ram_kib={ram:.0f}"
+    print(f"memory_overhead{text} runs={len(results['kumoi'])}", flush=True)
+    return overhead["kumoi"]
+
+
+def linux_guest():
+    parts = []
+    for script, file in (("build.sh", "vmlinux"), ("make-root.sh", "initrd.cpio")):
+        done = subprocess.run([os.path.join(SOURCE, "tests/guests/linux", script)],
+                              stdout=subprocess.PIPE, text=True, check=True)
+        parts.append(os.path.join(done.stdout.strip(), file))
+    return parts
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--vmm", required=True)
+    parser.add_argument("--micro", required=True)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--linux-runs", type=int, default=3)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK) or not shutil.which("qemu-system-x86_64"):
+        print("SKIP: this needs /dev/kvm and qemu-system-x86_64")
+        sys.exit(77)
+    hello = os.path.join(options.micro, "hello.elf")
+    with tempfile.TemporaryDirectory(prefix="kumoi-bench-") as folder:
+        results = interleave({"kumoi": kumoi(options.vmm, folder, hello, "idle"),
+                              "qemu": qemu(hello, "idle")}, b">", options.runs, 30, True)
+        ratio = report_times("boot_first_byte", results, 1)
+        overhead = report_memory(results)
+        if options.linux_runs > 0:
+            kernel, initrd = linux_guest()
+            cmdline = "console=ttyS0 quiet kumoi.noshell"
+            report_times("boot_user_space", interleave(
+                {"kumoi": kumoi(options.vmm, folder, kernel, cmdline, initrd),
+                 "qemu": qemu(kernel, cmdline, initrd)},
+                b"user space", options.linux_runs, 120), 0)
+    if options.check and (ratio > RATIO_MAX or overhead > OVERHEAD_KIB_MAX):
+        sys.exit(f"a goal was missed: ratio {ratio:.3f} (at most {RATIO_MAX}), "
+                 f"overhead {overhead} KiB (at most {OVERHEAD_KIB_MAX})")
+
+
+if __name__ == "__main__":
+    main()
