@@ -6,6 +6,10 @@
 // One Loop (io_context and thread) owns its sessions; everything but the stream threads runs there.
 // Sessions are shared_ptr because Asio's completion handlers hold them. Asio's exceptions stop here.
 
+#if defined(__SANITIZE_THREAD__)
+#define BOOST_ASIO_DISABLE_FENCED_BLOCK  // fences are not understood by ThreadSanitizer
+#endif
+
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>

@@ -1,0 +1,24 @@
+// StoreImageApi: what nodes and conductor ask of the image service when it runs in the same process.
+// Other projects' images do not exist for the asker. Any thread.
+#pragma once
+
+#include "compute/images/image_store.h"
+#include "compute/manager/image_api.h"
+
+namespace kumoi::compute {
+
+class StoreImageApi final : public ImageApi {
+public:
+    explicit StoreImageApi(const ImageStore& store) : store_(store) {}
+
+    Result<ImageMeta> show(const RequestContext& context, const std::string& image_id) override;
+    // The bytes are those whose checksum show() tells; Corrupt when the file ends early.
+    Result<void> download(
+        const RequestContext& context, const std::string& image_id,
+        const std::function<Result<void>(std::span<const std::byte>)>& sink) override;
+
+private:
+    const ImageStore& store_;
+};
+
+}  // namespace kumoi::compute
