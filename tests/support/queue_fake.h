@@ -11,6 +11,7 @@
 //     EXPECT_EQ(queue.used(0).length, 64u);
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <initializer_list>
 #include <memory>
@@ -111,14 +112,14 @@ public:
     }
     void set_available_index(uint16_t index) {
         available_ = index;
-        store(available_gpa() + 2, index);
+        word(available_gpa() + 2).store(index, std::memory_order_release);
     }
     void set_no_interrupt(bool on) { store<uint16_t>(available_gpa(), on ? 1 : 0); }
     void set_used_event(uint16_t index) { store(available_gpa() + 4 + 2u * size_, index); }
     uint16_t available_event() const { return load<uint16_t>(used_gpa() + 4 + 8u * size_); }
     bool notifications_wanted() const { return load<uint16_t>(used_gpa()) == 0; }
 
-    uint16_t used_index() const { return load<uint16_t>(used_gpa() + 2); }
+    uint16_t used_index() const { return word(used_gpa() + 2).load(std::memory_order_acquire); }
     Used used(uint16_t index) const {
         const uint64_t at = used_gpa() + 4 + 8u * (index % size_);
         return {load<uint32_t>(at), load<uint32_t>(at + 4)};
@@ -140,6 +141,12 @@ public:
     }
 
 private:
+    // The indexes are shared with the device's thread.
+    std::atomic_ref<uint16_t> word(uint64_t gpa) const {
+        return std::atomic_ref<uint16_t>(
+            *reinterpret_cast<uint16_t*>(memory_.host_span(gpa, 2).value().data()));
+    }
+
     GuestMemory& memory_;
     const uint16_t index_;
     const uint16_t size_;

@@ -177,14 +177,14 @@ TEST_P(RawImageEngines, AFileThatBecameShorterIsAnIoError) {
 }
 
 TEST_P(RawImageEngines, AFullQueueSaysSoAndTakesMoreAfterCompletions) {
-    std::vector<std::byte> buffer(512);
+    std::vector<std::byte> buffers(1001 * 512);  // one for each: they are filled in parallel
     uint32_t taken = 0;
     DiskRequest request;
     do {
         request.operation = DiskOperation::Read;
         request.offset = 0;
         request.size = 512;
-        request.vectors.assign(1, {buffer.data(), buffer.size()});
+        request.vectors.assign(1, {buffers.data() + taken * 512, 512});
         request.token = 1000 + taken;
     } while (taken < 1000 && queue_->submit(request) && ++taken > 0);
     EXPECT_LE(taken, RawQueue::kDepth);

@@ -112,11 +112,7 @@ protected:
         }
         return true;
     }
-    uint16_t used_index() {
-        const auto bytes = platform_.memory().host_span(driver_->used_gpa() + 2, 2).value();
-        return std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(bytes.data()))
-            .load(std::memory_order_acquire);
-    }
+    uint16_t used_index() { return driver_->used_index(); }
     uint64_t add_request() {
         const uint64_t gpa = driver_->allocate(32);
         driver_->add({{gpa, 32, true}});
