@@ -175,12 +175,13 @@ void EventLoop::wait_and_dispatch(int timeout_ms) {
     const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), timeout_ms);
     for (int index = 0; index < count; ++index) {
         const epoll_event& event = events[static_cast<size_t>(index)];
-        if (event.data.u64 == kWakeId) {
+        const uint64_t id = event.data.u64;  // a copy: epoll_event is packed
+        if (id == kWakeId) {
             uint64_t drained = 0;
             [[maybe_unused]] const ssize_t size = ::read(wake_.get(), &drained, sizeof(drained));
             continue;
         }
-        const auto found = watches_.find(event.data.u64);
+        const auto found = watches_.find(id);
         if (found == watches_.end()) {
             continue;  // an earlier callback of this batch removed it
         }
