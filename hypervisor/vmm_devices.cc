@@ -22,6 +22,16 @@ CacheMode cache_mode(DiskCache cache) {
     }
 }
 
+VirtioBlockConfig block_config(const DiskConfig& disk) {
+    VirtioBlockConfig block;
+    block.name = disk.id;
+    block.path = disk.path;
+    block.read_only = disk.read_only;
+    block.cache = cache_mode(disk.cache);
+    block.serial = disk.serial;
+    return block;
+}
+
 // A guest could fill the host's log: after some lines it has said enough.
 std::function<void(std::string_view)> debug_sink(std::string port) {
     return [port, lines = size_t{0}](std::string_view line) mutable {
@@ -120,13 +130,8 @@ Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Pl
     }
     slot = kDiskSlotFirst;
     for (const DiskConfig& disk : config.disks) {
-        VirtioBlockConfig block;
-        block.name = disk.id;
-        block.path = disk.path;
-        block.read_only = disk.read_only;
-        block.cache = cache_mode(disk.cache);
-        block.serial = disk.serial;
-        TRY_CONTEXT(add_pci(slot, make_virtio_block(platform, block, pci_config(slot, events))),
+        TRY_CONTEXT(add_pci(slot, make_virtio_block(platform, block_config(disk),
+                                                    pci_config(slot, events))),
                     "disk {}", disk.id);
         ++slot;
     }
