@@ -131,6 +131,9 @@ Result<void> Firewall::set_bridge(const std::string& network_id, FirewallBridge 
     }
     bridge.zone =
         present == model_.bridges.end() ? free_zone(model_, network_id) : present->second.zone;
+    if (present != model_.bridges.end() && present->second == bridge) {
+        return {};
+    }
     next.bridges[network_id] = std::move(bridge);
     TRY(apply(render_host(next)));
     model_ = std::move(next);

@@ -36,6 +36,7 @@ struct FirewallBridge {
     std::vector<std::string> host_addresses;  // what guests of this bridge may reach of the host
     std::vector<std::string> cidrs;           // its subnets
     uint16_t zone = 0;                        // conntrack zone: overlapping subnets stay apart
+    bool operator==(const FirewallBridge&) const = default;
 };
 
 struct FirewallPort {
