@@ -23,6 +23,7 @@ def check(root=tree.ROOT):
         included.update(INCLUDE.findall(text))
         if name.startswith("tests/"):
             continue
+        text = re.sub(r"//[^\n]*", "", text)
         for section, option in OPTION.findall(text):
             if f"`[{section}] {option}`" not in options_text:
                 findings.append(f"{name}: option [{section}] {option} is not in docs/reference/configuration.md")
