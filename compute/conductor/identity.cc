@@ -31,18 +31,18 @@ std::string subject_of(const NameOrId& who, const std::optional<User>& user) {
 
 Identity::Identity(Database& database, const Clock& clock, Random& random, IdentityOptions options)
     : clock_(clock),
-      options_(options),
+      options_(std::move(options)),
       store_(database, random, generation_),
       grants_(database, generation_),
       app_credentials_(database, generation_),
       catalog_(database, store_),
       tokens_(database, clock, random, generation_),
-      passwords_(clock, random) {}
+      passwords_(clock, random, options_.hashing) {}
 
 Result<std::unique_ptr<Identity>> Identity::create(Database& database, const Clock& clock,
                                                    Random& random, IdentityOptions options) {
     TRY(database.migrate("identity", schema()));
-    return std::unique_ptr<Identity>(new Identity(database, clock, random, options));
+    return std::unique_ptr<Identity>(new Identity(database, clock, random, std::move(options)));
 }
 
 Result<IssuedToken> Identity::authenticate(const AuthRequest& request) {

@@ -27,6 +27,7 @@ namespace kumoi::compute::identity {
 
 struct IdentityOptions {
     int64_t token_seconds = 3600;
+    PasswordHashing hashing = {};
 };
 
 // By id, or by name in the default domain.

@@ -44,10 +44,11 @@ Error no_turn() {
 
 }  // namespace
 
-PasswordChecker::PasswordChecker(const Clock& clock, Random& random)
+PasswordChecker::PasswordChecker(const Clock& clock, Random& random, PasswordHashing hashing)
     : clock_(clock),
       random_(random),
-      nobody_hash_(password_hash(random_bytes(random, 16), random_bytes(random, 16))),
+      hashing_(std::move(hashing)),
+      nobody_hash_(hashing_.hash(random_bytes(random, 16), random_bytes(random, 16))),
       slots_(kConcurrentHashes) {}
 
 Result<std::string> PasswordChecker::hash(std::string_view password) {
@@ -59,7 +60,7 @@ Result<std::string> PasswordChecker::hash(std::string_view password) {
         return no_turn();
     }
     const Slot slot(slots_);
-    return password_hash(password, random_bytes(random_, 16));
+    return hashing_.hash(password, random_bytes(random_, 16));
 }
 
 Result<void> PasswordChecker::check(const std::string& subject, std::string_view password,
@@ -71,7 +72,7 @@ Result<void> PasswordChecker::check(const std::string& subject, std::string_view
             return no_turn();
         }
         const Slot slot(slots_);
-        matches = password_matches(password, hash.empty() ? nobody_hash_ : hash) && !hash.empty();
+        matches = hashing_.matches(password, hash.empty() ? nobody_hash_ : hash) && !hash.empty();
     }
     if (!matches) {
         count_failure(subject);
@@ -94,7 +95,8 @@ Result<void> PasswordChecker::refuse_if_guessing(const std::string& subject) {
     }
     const int64_t left_ns = found->second.refused_until_ns - clock_.monotonic_ns();
     return Error::unavailable("{} failed logins in a row.", found->second.count)
-        .with_hint(fmt::format("Try again in {} s.", left_ns / kNanosPerSecond + 1))
+        .with_hint(
+            fmt::format("Try again in {} s.", (left_ns + kNanosPerSecond - 1) / kNanosPerSecond))
         .with_fault("TooManyRequests");
 }
 

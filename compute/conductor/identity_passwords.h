@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <semaphore>
 #include <string>
@@ -14,14 +15,23 @@
 #include <unordered_map>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/random.h"
 #include "base/result.h"
 
 namespace kumoi::compute::identity {
 
+// How passwords are hashed: scrypt, unless a test brings something quicker.
+struct PasswordHashing {
+    std::function<std::string(std::string_view password, std::string_view salt16)> hash =
+        password_hash;
+    std::function<bool(std::string_view password, std::string_view hash)> matches =
+        password_matches;
+};
+
 class PasswordChecker {
 public:
-    PasswordChecker(const Clock& clock, Random& random);
+    PasswordChecker(const Clock& clock, Random& random, PasswordHashing hashing = {});
 
     // InvalidArgument: empty or longer than 1024 bytes.
     Result<std::string> hash(std::string_view password);
@@ -42,6 +52,7 @@ private:
 
     const Clock& clock_;
     Random& random_;
+    const PasswordHashing hashing_;
     const std::string nobody_hash_;  // checked in place of an unknown user's
     std::counting_semaphore<> slots_;
     std::mutex mutex_;  // guards failures_
