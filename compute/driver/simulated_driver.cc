@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "compute/driver/console_tail.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -247,23 +248,6 @@ void SimulatedDriver::start(Guest& guest, const Instance& instance, int64_t now_
         guest.console += fmt::format("simulated guest {} booted\n{} login: \n", instance.uuid,
                                      instance.hostname);
     }
-}
-
-std::string last_lines(std::string text, int64_t lines) {
-    if (lines < 0) {
-        return text;
-    }
-    size_t end = text.size();
-    if (end > 0 && text[end - 1] == '\n') {
-        --end;  // the newline that ends the last line starts none
-    }
-    size_t start = text.size();
-    while (lines-- > 0 && start > 0) {
-        const size_t newline = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
-        start = newline == std::string::npos ? 0 : newline + 1;
-        end = newline == std::string::npos ? 0 : newline;
-    }
-    return text.substr(start);
 }
 
 }  // namespace kumoi::compute

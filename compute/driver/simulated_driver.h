@@ -75,7 +75,4 @@ private:
     std::function<void(const LifecycleEvent&)> listener_;
 };
 
-// The last `lines` lines of a text; negative: all of it.
-std::string last_lines(std::string text, int64_t lines);
-
 }  // namespace kumoi::compute

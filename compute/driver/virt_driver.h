@@ -51,7 +51,8 @@ public:
     virtual void set_event_listener(std::function<void(const LifecycleEvent&)> listener) = 0;
 
     virtual Result<void> spawn(const SpawnRequest& request) = 0;  // on error nothing is left behind
-    virtual Result<void> destroy(const Instance& instance) = 0;   // stops and removes all; absent is fine
+    virtual Result<void> destroy(
+        const Instance& instance) = 0;  // stops and removes all; absent is fine
     virtual Result<void> power_on(const Instance& instance) = 0;
     // Asks the guest first when timeout_s > 0, then pulls the plug.
     virtual Result<void> power_off(const Instance& instance, int64_t timeout_s) = 0;
@@ -59,11 +60,15 @@ public:
     virtual Result<void> pause(const Instance& instance) = 0;
     virtual Result<void> unpause(const Instance& instance) = 0;
 
-    virtual Result<InstanceInfo> get_info(const Instance& instance) = 0;  // NotFound: not on this host
+    virtual Result<InstanceInfo> get_info(
+        const Instance& instance) = 0;  // NotFound: not on this host
     virtual Result<std::vector<std::string>> list_instance_uuids() = 0;
-    virtual Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) = 0;
+    virtual Result<std::string> get_console_output(const Instance& instance,
+                                                   int64_t tail_lines) = 0;
     virtual Result<Json> get_instance_diagnostics(const Instance& instance) = 0;
     virtual Result<HostResources> get_available_resource() = 0;
+    // Now and then: frees what no spawn wanted for long.
+    virtual void manage_image_cache() {}
 };
 
 }  // namespace kumoi::compute

@@ -34,14 +34,16 @@ public:
 
     // casts
     virtual Result<void> build_and_run_instance(BuildRequest request) = 0;
-    virtual Result<void> terminate_instance(const RequestContext& context, const std::string& uuid) = 0;
+    virtual Result<void> terminate_instance(const RequestContext& context,
+                                            const std::string& uuid) = 0;
     virtual Result<void> start_instance(const RequestContext& context, const std::string& uuid) = 0;
     virtual Result<void> stop_instance(const RequestContext& context, const std::string& uuid,
                                        bool clean_shutdown) = 0;
     virtual Result<void> reboot_instance(const RequestContext& context, const std::string& uuid,
                                          RebootType type) = 0;
     virtual Result<void> pause_instance(const RequestContext& context, const std::string& uuid) = 0;
-    virtual Result<void> unpause_instance(const RequestContext& context, const std::string& uuid) = 0;
+    virtual Result<void> unpause_instance(const RequestContext& context,
+                                          const std::string& uuid) = 0;
 
     // calls
     // The last `tail_lines` lines (negative: all that is kept).

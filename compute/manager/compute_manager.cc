@@ -19,6 +19,7 @@ constexpr size_t kWorkersBesideBuilds = 8;  // so that builds never keep a stop 
 constexpr size_t kQueueLengthMax = 100'000;
 constexpr size_t kHousekeepingThreads = 2;
 constexpr size_t kHousekeepingQueueMax = 1024;
+constexpr int64_t kImageCacheIntervalS = 2400;  // Nova's image_cache.manager_interval
 constexpr int64_t kConsoleLinesAll = -1;
 
 ResourceOptions resource_options(const ManagerOptions& options, std::string compute_id) {
@@ -79,6 +80,8 @@ ComputeManager::~ComputeManager() {
 }
 
 Result<void> ComputeManager::init_host() {
+    services_.driver.set_event_listener(
+        [this](const LifecycleEvent& event) { on_lifecycle_event(event); });
     TRY_CONTEXT(services_.driver.init_host(options_.host), "starting the driver");
     const bool rebooted = TRY(host_was_rebooted(options_.state_path));
     HostRecovery recovery(
@@ -89,8 +92,6 @@ Result<void> ComputeManager::init_host() {
         rebooted);
     TRY(recovery.execute());
     tracker_.set_change_listener([this] { publish_compute_node(); });
-    services_.driver.set_event_listener(
-        [this](const LifecycleEvent& event) { on_lifecycle_event(event); });
     TRY(services_.conductor.compute_node_update(tracker_.compute_node()));
     return services_.conductor.service_heartbeat(options_.host);
 }
@@ -250,6 +251,8 @@ void ComputeManager::start_periodic_tasks(EventLoop& loop) {
     });
     repeat(loop, options_.sync_power_state_interval_s, "sync_power_states",
            [this] { sync_power_states(); });
+    repeat(loop, kImageCacheIntervalS, "manage_image_cache",
+           [this] { services_.driver.manage_image_cache(); });
 }
 
 void ComputeManager::repeat(EventLoop& loop, int64_t interval_s, const std::string& name,

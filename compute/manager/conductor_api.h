@@ -44,10 +44,13 @@ class ConductorApi {
 public:
     virtual ~ConductorApi() = default;
 
-    virtual Result<Instance> instance_get(const std::string& uuid) = 0;  // NotFound: InstanceNotFound
-    virtual Result<std::vector<Instance>> instances_by_host(const std::string& host) = 0;  // not deleted ones
+    virtual Result<Instance> instance_get(
+        const std::string& uuid) = 0;  // NotFound: InstanceNotFound
+    virtual Result<std::vector<Instance>> instances_by_host(
+        const std::string& host) = 0;  // not deleted ones
     virtual Result<void> instance_save(const std::string& uuid, const InstanceUpdate& update) = 0;
-    virtual Result<void> instance_destroy(const std::string& uuid) = 0;  // marks deleted; usage freed
+    virtual Result<void> instance_destroy(
+        const std::string& uuid) = 0;  // marks deleted; usage freed
     virtual Result<void> fault_create(const std::string& uuid, const Fault& fault) = 0;
 
     // Instance action events ("compute__do_build_and_run_instance"); the action itself ("create") was

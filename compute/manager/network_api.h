@@ -42,7 +42,8 @@ public:
     // Makes (or adopts) the TAP device of this VIF, joined to its network with DHCP, filtering and
     // anti-spoofing in force; idempotent. Returns the TAP's name.
     virtual Result<std::string> plug(const Instance& instance, const VifInfo& vif) = 0;
-    virtual Result<void> unplug(const Instance& instance, const VifInfo& vif) = 0;  // absent is fine
+    virtual Result<void> unplug(const Instance& instance,
+                                const VifInfo& vif) = 0;  // absent is fine
     // At start: everything on this host that belongs to none of these is removed, the rest repaired.
     virtual Result<void> reconcile(const std::vector<Instance>& instances) = 0;
 };

@@ -60,7 +60,11 @@ Result<void> sync_power_state(NodeServices& services, const std::string& uuid) {
     if (instance.host != services.options.host) {
         return {};
     }
-    const int real = power_state_of(services.driver, instance);
+    const auto info = services.driver.get_info(instance);
+    if (!info.ok() && info.error().code != ErrorCode::NotFound) {
+        return info.error();  // a guest that cannot be asked is not one that is down
+    }
+    const int real = info.ok() ? info->power_state : power_states::kNoState;
     switch (decide_power_sync(instance, real)) {
         case PowerSyncAction::Nothing: return {};
         case PowerSyncAction::RecordPower: return record(services, uuid, nullptr, real);

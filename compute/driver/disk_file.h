@@ -1,0 +1,23 @@
+// Disk files: copies that cost no space and often no time. copy_sparse() shares blocks where the file
+// system can (FICLONE), else copies the data and leaves holes as holes. Blocking.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+
+namespace kumoi::compute {
+
+// `to` must not exist; on error it does not.
+Result<void> copy_sparse(const std::string& from, const std::string& to, unsigned mode = 0600);
+
+// The root disk of a server: a copy of its image, grown to root_gb GiB (0: as large as the image).
+// Refuses with fault FlavorDiskSmallerThanImage when the image does not fit.
+Result<void> make_root_disk(const std::string& image_path, uint64_t image_size, int64_t root_gb,
+                            const std::string& to);
+
+// An empty sparse file of `size` bytes.
+Result<void> make_blank_disk(const std::string& to, uint64_t size);
+
+}  // namespace kumoi::compute

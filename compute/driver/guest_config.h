@@ -1,0 +1,29 @@
+// guest.json: what a kumoi-vmm is told about one server's machine (docs/reference/guest-config.md),
+// derived from the server's record. Also what we refuse to run: image properties and extra specs that
+// ask for something this driver does not do. Pure functions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "compute/driver/instance_folder.h"
+#include "compute/objects.h"
+
+namespace kumoi::compute {
+
+struct GuestOptions {
+    std::string cpu_model = "host";
+    std::vector<std::string> cpu_features_masked;
+    std::string kernel_append;
+    int64_t console_log_size_max = 1 << 20;  // bytes
+};
+
+// Unsupported or InvalidArgument, naming the property and its value.
+Result<void> check_guest_supported(const Instance& instance);
+
+Json guest_config(const Instance& instance, const InstanceFolder& folder, bool has_ramdisk,
+                  bool has_config_drive, const GuestOptions& options);
+
+}  // namespace kumoi::compute

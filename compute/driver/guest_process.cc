@@ -1,0 +1,219 @@
+#include "compute/driver/guest_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/subprocess.h"
+#include "hypervisor/control/control_client.h"
+
+namespace kumoi::compute {
+namespace {
+
+constexpr int kPollStepMs = 10;     // between two looks at a process that cannot be waited for
+constexpr int kWaitStepMs = 1'000;  // when the kernel tells of its end
+constexpr int64_t kLockPatienceMs = 500;  // a fork of ours may hold the lock until it execs
+constexpr int64_t kQuitTimeoutMs = 3'000;
+constexpr int64_t kKillTimeoutMs = 10'000;
+constexpr size_t kLogTail = 600;  // bytes quoted in errors
+constexpr size_t kSmallFileMax = 64 << 10;
+
+void pass_time(int milliseconds) {
+    ::poll(nullptr, 0, milliseconds);
+}
+
+// The lock, or nothing when another process holds it.
+Result<std::optional<UniqueFd>> try_lock(const std::string& path) {
+    UniqueFd file = TRY(open_file(path, O_RDWR | O_CREAT, 0600));
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
+        return std::optional(std::move(file));
+    }
+    if (errno == EWOULDBLOCK) {
+        return std::optional<UniqueFd>();
+    }
+    return Error::from_errno(errno, "locking " + path);
+}
+
+void reap(pid_t pid) {
+    int status = 0;
+    ::waitpid(pid, &status, WNOHANG);  // ours only until the daemon is restarted; then init reaps
+}
+
+}  // namespace
+
+Result<bool> GuestProcess::is_alive() const {
+    if (!path_exists(folder_.lock())) {
+        return false;
+    }
+    auto lock = TRY(try_lock(folder_.lock()));
+    return !lock.has_value();
+}
+
+Result<void> GuestProcess::start() const {
+    const int64_t deadline = clock_.monotonic_ns() + kLockPatienceMs * kNanosPerMilli;
+    auto lock = TRY(try_lock(folder_.lock()));
+    while (!lock && clock_.monotonic_ns() < deadline) {
+        pass_time(kPollStepMs);
+        lock = TRY(try_lock(folder_.lock()));
+    }
+    if (!lock) {
+        return Error::conflict("A kumoi-vmm process runs this guest already");
+    }
+    for (const std::string& stale : {folder_.control_socket(), folder_.console_socket(),
+                                     folder_.pid_file(), folder_.process()}) {
+        TRY(remove_file(stale));
+    }
+    DaemonOptions daemon;
+    daemon.log_path = folder_.vmm_log();
+    daemon.inherited_fds = {lock->get()};
+    daemon.directory = folder_.path();
+    Identity process;
+    process.pid =
+        TRY(spawn_daemon({options_.vmm_path, "--config", folder_.guest_config()}, daemon));
+    const auto ticks = process_start_ticks(process.pid);
+    process.start_ticks = ticks.ok() ? *ticks : 0;
+    auto started = [&]() -> Result<void> {
+        TRY(remember(process));
+        return wait_running(process);
+    }();
+    if (!started.ok()) {
+        ::kill(process.pid, SIGKILL);  // our own child and not reaped yet: the pid is still its
+        ::waitpid(process.pid, nullptr, 0);
+    }
+    return started;
+}
+
+Result<void> GuestProcess::remember(const Identity& process) const {
+    const Json json = Json::object({{"pid", process.pid}, {"start_ticks", process.start_ticks}});
+    return write_file_atomic(folder_.process(), json.dump(), 0600);
+}
+
+Result<void> GuestProcess::wait_running(const Identity& process) const {
+    const int64_t deadline = clock_.monotonic_ns() + options_.start_timeout_ms * kNanosPerMilli;
+    while (clock_.monotonic_ns() < deadline) {
+        const auto state = call("state");
+        const std::string word = state.ok() ? state->string_or("state") : "";
+        if (!word.empty() && word != "empty" && word != "created") {
+            return {};
+        }
+        if (!process_alive(process.pid)) {
+            return Error::unavailable("kumoi-vmm ended while it started: {}", log_tail());
+        }
+        pass_time(kPollStepMs);
+    }
+    return Error::timeout("kumoi-vmm did not start the guest within {} ms: {}",
+                          options_.start_timeout_ms, log_tail())
+        .with_hint(
+            "See vmm.log in the server's folder; raise [kumoi] start_timeout on a slow host.");
+}
+
+Result<Json> GuestProcess::call(std::string_view method, const Json& params) const {
+    auto client = TRY(
+        hypervisor::ControlClient::connect(folder_.control_socket(), options_.control_timeout_ms));
+    return client.call(method, params, options_.control_timeout_ms);
+}
+
+Result<bool> GuestProcess::wait_end(int64_t timeout_ms) const {
+    const int64_t deadline = clock_.monotonic_ns() + timeout_ms * kNanosPerMilli;
+    const auto process = identity();
+    UniqueFd pid_fd;
+    if (process) {
+        pid_fd.reset(static_cast<int>(::syscall(SYS_pidfd_open, process->pid, 0)));
+    }
+    while (TRY(is_alive())) {
+        const int64_t left_ms = (deadline - clock_.monotonic_ns()) / kNanosPerMilli;
+        if (left_ms <= 0) {
+            return false;
+        }
+        const int step_max = pid_fd.is_open() ? kWaitStepMs : kPollStepMs;
+        pollfd ended{pid_fd.get(), POLLIN, 0};  // a closed one is skipped by poll(2)
+        if (::poll(&ended, 1, static_cast<int>(std::min<int64_t>(left_ms, step_max))) > 0) {
+            pid_fd.reset();  // it ended: only the lock's release is left to see
+        }
+    }
+    if (process) {
+        reap(process->pid);
+    }
+    return true;
+}
+
+Result<void> GuestProcess::stop() const {
+    if (!TRY(is_alive())) {
+        return {};
+    }
+    const auto asked = call("quit");
+    if (asked.ok() && TRY(wait_end(kQuitTimeoutMs))) {
+        return {};
+    }
+    return kill();
+}
+
+Result<void> GuestProcess::kill() const {
+    const auto process = identity();
+    if (!process) {
+        if (!TRY(is_alive())) {
+            return {};
+        }
+        return Error::unavailable("A kumoi-vmm process holds {} and cannot be identified",
+                                  folder_.lock())
+            .with_hint("Find it with fuser, end it, and try again.");
+    }
+    const UniqueFd pid_fd(static_cast<int>(::syscall(SYS_pidfd_open, process->pid, 0)));
+    // Between the look and the open the pid may have changed hands; the start time tells.
+    const auto ticks = process_start_ticks(process->pid);
+    if (pid_fd.is_open() && ticks.ok() && *ticks == process->start_ticks) {
+        log_warn("driver", "killing a kumoi-vmm that does not quit", {{"pid", process->pid}});
+        ::syscall(SYS_pidfd_send_signal, pid_fd.get(), SIGKILL, nullptr, 0);
+    }
+    if (!TRY(wait_end(kKillTimeoutMs))) {
+        return Error::timeout("kumoi-vmm process {} does not end even when killed", process->pid)
+            .with_hint("It may wait for a device; look at its kernel stack in /proc.");
+    }
+    return {};
+}
+
+// From process.json; when a crash came before that was written, from the pid file of the machine itself.
+std::optional<GuestProcess::Identity> GuestProcess::identity() const {
+    Identity found;
+    if (const auto text = read_file(folder_.process(), kSmallFileMax); text.ok()) {
+        if (const auto json = Json::parse(*text); json.ok()) {
+            found.pid = static_cast<pid_t>(json->integer_or("pid"));
+            found.start_ticks = static_cast<uint64_t>(json->integer_or("start_ticks"));
+        }
+    } else if (const auto pid = read_file(folder_.pid_file(), kSmallFileMax); pid.ok()) {
+        std::from_chars(pid->data(), pid->data() + pid->size(), found.pid);
+        const auto command = read_file(fmt::format("/proc/{}/cmdline", found.pid), kSmallFileMax);
+        const auto ticks = process_start_ticks(found.pid);
+        if (!command.ok() || command->find(folder_.guest_config()) == std::string::npos ||
+            !ticks.ok()) {
+            return std::nullopt;
+        }
+        found.start_ticks = *ticks;
+    }
+    const auto ticks = process_start_ticks(found.pid);
+    if (found.pid <= 1 || !ticks.ok() || *ticks != found.start_ticks) {
+        return std::nullopt;
+    }
+    return found;
+}
+
+std::string GuestProcess::log_tail() const {
+    const auto text = read_file(folder_.vmm_log());
+    if (!text.ok() || text->empty()) {
+        return "it left no log";
+    }
+    return text->size() > kLogTail ? "..." + text->substr(text->size() - kLogTail) : *text;
+}
+
+}  // namespace kumoi::compute

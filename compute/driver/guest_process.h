@@ -1,0 +1,61 @@
+// GuestProcess: the one kumoi-vmm process of one server: starting it, finding it again, ending it.
+//
+// That there is never more than one is the kernel's promise, not ours: `lock` in the server's folder is
+// flock()ed before the process is started and the locked description is inherited by it, so the lock
+// is held exactly as long as the process lives, whatever becomes of the daemon. The pid is only needed
+// to kill it, and is believed only together with the process's start time. Calls block; per server one
+// thread at a time.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "compute/driver/instance_folder.h"
+
+namespace kumoi::compute {
+
+struct GuestProcessOptions {
+    std::string vmm_path;  // the kumoi-vmm program
+    int64_t start_timeout_ms = 30'000;
+    int64_t control_timeout_ms = 5'000;
+};
+
+class GuestProcess {
+public:
+    GuestProcess(const GuestProcessOptions& options, InstanceFolder folder, const Clock& clock)
+        : options_(options), folder_(std::move(folder)), clock_(clock) {}
+
+    // The lock says so. Error: the folder cannot be read.
+    Result<bool> is_alive() const;
+    // Starts the machine that guest.json describes and waits until it runs. Conflict when one lives.
+    Result<void> start() const;
+    // One request over the control socket.
+    Result<Json> call(std::string_view method, const Json& params = Json::object()) const;
+    // Waits for the end of the process; false when it still lives after the time.
+    Result<bool> wait_end(int64_t timeout_ms) const;
+    // Ends it now: asks the process to quit, then kills it. Fine when it is gone already.
+    Result<void> stop() const;
+
+private:
+    struct Identity {
+        pid_t pid = 0;
+        uint64_t start_ticks = 0;
+    };
+    Result<void> wait_running(const Identity& process) const;
+    Result<void> remember(const Identity& process) const;
+    std::optional<Identity> identity() const;  // of the living process, if it can be told
+    Result<void> kill() const;
+    std::string log_tail() const;
+
+    const GuestProcessOptions& options_;
+    const InstanceFolder folder_;
+    const Clock& clock_;
+};
+
+}  // namespace kumoi::compute

@@ -1,0 +1,48 @@
+// InstanceFolder: where the files of one server are (docs/reference/instance-folder.md). Paths only; a
+// value. Copying the folder of a stopped server is a backup of it.
+#pragma once
+
+#include <string>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "compute/objects.h"
+
+namespace kumoi::compute {
+
+// Longest path a unix socket may have (sockaddr_un), without the final zero.
+constexpr size_t kSocketPathMax = 107;
+
+class InstanceFolder {
+public:
+    InstanceFolder(const std::string& instances_path, const std::string& uuid)
+        : path_(instances_path + "/" + uuid) {}
+
+    const std::string& path() const { return path_; }
+    std::string config() const { return path_ + "/config.json"; }        // the server's record
+    std::string guest_config() const { return path_ + "/guest.json"; }   // what kumoi-vmm runs
+    std::string disk() const { return path_ + "/disk"; }                 // root disk, raw
+    std::string config_drive() const { return path_ + "/disk.config"; }  // ISO 9660
+    std::string kernel() const { return path_ + "/kernel"; }
+    std::string ramdisk() const { return path_ + "/ramdisk"; }
+    std::string console_log() const { return path_ + "/console.log"; }
+    std::string console_log_before() const { return path_ + "/console.log.1"; }
+    std::string console_socket() const { return path_ + "/console.sock"; }
+    std::string control_socket() const { return path_ + "/control.sock"; }
+    std::string pid_file() const { return path_ + "/pid"; }          // written by kumoi-vmm
+    std::string process() const { return path_ + "/process.json"; }  // pid and start time
+    std::string lock() const { return path_ + "/lock"; }             // held while a VMM lives
+    std::string vmm_log() const { return path_ + "/vmm.log"; }
+
+    bool exists() const;
+
+private:
+    std::string path_;
+};
+
+// config.json: the record of a server as the node needs it to run it without any control plane. The
+// administrator's password is never in it.
+Json instance_to_json(const Instance& instance);
+Result<Instance> instance_from_json(const Json& json);
+
+}  // namespace kumoi::compute

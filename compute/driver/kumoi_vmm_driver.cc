@@ -1,0 +1,364 @@
+#include "compute/driver/kumoi_vmm_driver.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/subprocess.h"
+#include "base/uuid.h"
+#include "compute/driver/config_drive.h"
+#include "compute/driver/console_tail.h"
+#include "compute/driver/disk_file.h"
+#include "compute/driver/guest_diagnostics.h"
+#include "compute/driver/host_inventory.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::compute {
+namespace {
+
+constexpr int64_t kButtonIntervalMs = 10'000;  // between two presses while a guest shuts down
+constexpr int64_t kEndGraceMs = 2'000;         // from the last word of a process to its end
+
+// kumoi-vmm beside this program, else in PATH.
+Result<std::string> find_vmm() {
+    std::array<char, 4096> self{};
+    const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size() - 1);
+    if (length > 0) {
+        const std::string path(self.data(), static_cast<size_t>(length));
+        const std::string beside = path.substr(0, path.rfind('/')) + "/kumoi-vmm";
+        if (path_exists(beside)) {
+            return beside;
+        }
+    }
+    return TRY_CONTEXT(find_program("kumoi-vmm"), "looking for the program that runs guests");
+}
+
+int power_state_from(const std::string& word) {
+    if (word == "running") {
+        return power_states::kRunning;
+    }
+    if (word == "paused") {
+        return power_states::kPaused;
+    }
+    if (word == "crashed") {
+        return power_states::kCrashed;
+    }
+    return word == "shutdown" ? power_states::kShutdown : power_states::kNoState;
+}
+
+std::string image_property(const Instance& instance, const char* name) {
+    const auto found = instance.image.properties.find(name);
+    return found == instance.image.properties.end() ? "" : found->second;
+}
+
+}  // namespace
+
+Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config) {
+    KumoiDriverOptions options;
+    options.instances_path = config.string("DEFAULT", "instances_path");
+    if (options.instances_path.empty()) {
+        options.instances_path = config.string("DEFAULT", "state_path") + "/instances";
+    }
+    options.process.vmm_path = config.string("kumoi", "vmm_path");
+    if (options.process.vmm_path.empty()) {
+        options.process.vmm_path = TRY(find_vmm());
+    }
+    options.process.start_timeout_ms = config.integer("kumoi", "start_timeout") * 1000;
+    options.guest.cpu_model = config.string("kumoi", "cpu_model");
+    options.guest.cpu_features_masked = config.list("kumoi", "cpu_features_masked");
+    options.guest.kernel_append = config.string("kumoi", "kernel_append");
+    options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
+    options.force_config_drive = config.boolean("DEFAULT", "force_config_drive");
+    return options;
+}
+
+KumoiVmmDriver::KumoiVmmDriver(KumoiDriverOptions options, ImageApi& images, ImageCache& cache,
+                               const Clock& clock, Random& random)
+    : options_(std::move(options)),
+      images_(images),
+      cache_(cache),
+      clock_(clock),
+      random_(random),
+      monitor_(clock) {}
+
+Result<void> KumoiVmmDriver::init_host(const std::string&) {
+    TRY(make_directories(options_.instances_path, 0711));
+    const InstanceFolder longest(options_.instances_path, Uuid().text());
+    if (longest.control_socket().size() > kSocketPathMax) {
+        return Error::invalid(
+                   "instances_path {} is too long: {} would have {} bytes, a unix socket's "
+                   "path may have {}",
+                   options_.instances_path, longest.control_socket(),
+                   longest.control_socket().size(), kSocketPathMax)
+            .with_hint("Choose a shorter one.");
+    }
+    if (::access(options_.process.vmm_path.c_str(), X_OK) != 0) {
+        return Error::not_found("{} is not there or may not be run", options_.process.vmm_path)
+            .with_hint("Set [kumoi] vmm_path.");
+    }
+    if (const auto kvm = open_file("/dev/kvm", O_RDWR); !kvm.ok()) {
+        return Error::unavailable("This host cannot run guests: {}", kvm.error().message)
+            .with_hint(
+                "Load kvm_intel or kvm_amd and give this user access to /dev/kvm, or set "
+                "compute_driver = simulated. `kumoi check` tells more.");
+    }
+    TRY(cache_.clean_up());
+    for (const std::string& uuid : TRY(list_instance_uuids())) {
+        const InstanceFolder folder(options_.instances_path, uuid);
+        const auto alive = process_of(folder).is_alive();
+        if (!alive.ok() || !*alive) {
+            continue;
+        }
+        const auto watched =
+            monitor_.add(uuid, folder.control_socket(), options_.process.control_timeout_ms);
+        log_info("driver", "found a running guest again",
+                 {{"server", uuid}, {"listening", watched.ok()}});
+    }
+    return {};
+}
+
+void KumoiVmmDriver::set_event_listener(std::function<void(const LifecycleEvent&)> listener) {
+    monitor_.set_listener(std::move(listener));
+}
+
+Result<void> KumoiVmmDriver::spawn(const SpawnRequest& request) {
+    TRY(check_guest_supported(request.instance));
+    const InstanceFolder folder = folder_of(request.instance);
+    if (folder.exists()) {
+        return Error::conflict("{} exists already", folder.path())
+            .with_hint(
+                "It may be left from a server of another database; look before removing it.");
+    }
+    auto spawned = [&]() -> Result<void> {
+        TRY(build_folder(request, folder));
+        return start_guest(request.instance, folder);
+    }();
+    if (!spawned.ok()) {
+        const auto removed = destroy(request.instance);
+        if (!removed.ok()) {
+            log_error("driver", "a failed spawn left files behind",
+                      {{"why", removed.error().text()}});
+        }
+    }
+    return spawned;
+}
+
+Result<void> KumoiVmmDriver::build_folder(const SpawnRequest& request,
+                                          const InstanceFolder& folder) {
+    const Instance& instance = request.instance;
+    TRY(make_directories(folder.path(), 0700));
+    const ImageMeta image = TRY(images_.show(request.context, instance.image_id));
+    const CachedImage root = TRY(cache_.fetch(request.context, image));
+    TRY(make_root_disk(root.path, root.size, instance.flavor.root_gb, folder.disk()));
+    TRY(fetch_boot_file(request.context, image_property(instance, "kernel_id"), folder.kernel()));
+    const std::string ramdisk_id = image_property(instance, "ramdisk_id");
+    if (!ramdisk_id.empty()) {
+        TRY(fetch_boot_file(request.context, ramdisk_id, folder.ramdisk()));
+    }
+    if (instance.config_drive || options_.force_config_drive) {
+        TRY(write_config_drive(request, folder));
+    }
+    return {};
+}
+
+Result<void> KumoiVmmDriver::fetch_boot_file(const RequestContext& context,
+                                             const std::string& image_id, const std::string& to) {
+    const ImageMeta image =
+        TRY_CONTEXT(images_.show(context, image_id), "looking for the guest's boot image");
+    const CachedImage file = TRY(cache_.fetch(context, image));
+    return copy_sparse(file.path, to);
+}
+
+Result<void> KumoiVmmDriver::write_config_drive(const SpawnRequest& request,
+                                                const InstanceFolder& folder) {
+    MetadataOptions metadata;
+    metadata.dhcp_domain = options_.dhcp_domain;
+    metadata.with_admin_password = true;
+    metadata.injected_files = request.injected_files;
+    const auto built =
+        InstanceMetadata::build(request.instance, request.instance.network_info, metadata, random_);
+    return make_config_drive(built.files(), folder.config_drive());
+}
+
+Result<void> KumoiVmmDriver::write_configs(const Instance& instance,
+                                           const InstanceFolder& folder) const {
+    const Json guest = guest_config(instance, folder, path_exists(folder.ramdisk()),
+                                    path_exists(folder.config_drive()), options_.guest);
+    TRY(write_file_atomic(folder.guest_config(), guest.dump_pretty(), 0600));
+    return write_file_atomic(folder.config(), instance_to_json(instance).dump_pretty(), 0600);
+}
+
+Result<void> KumoiVmmDriver::start_guest(const Instance& instance, const InstanceFolder& folder) {
+    TRY(write_configs(instance, folder));
+    TRY_CONTEXT(process_of(folder).start(), "starting the guest of server {}", instance.uuid);
+    return monitor_.add(instance.uuid, folder.control_socket(),
+                        options_.process.control_timeout_ms);
+}
+
+Result<void> KumoiVmmDriver::stop_guest(const Instance& instance, const InstanceFolder& folder) {
+    monitor_.remove(instance.uuid);
+    return process_of(folder).stop();
+}
+
+Result<void> KumoiVmmDriver::destroy(const Instance& instance) {
+    const InstanceFolder folder = folder_of(instance);
+    if (!folder.exists()) {
+        return {};
+    }
+    TRY(stop_guest(instance, folder));
+    return remove_tree(folder.path());
+}
+
+Result<void> KumoiVmmDriver::power_on(const Instance& instance) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    const InstanceInfo info = TRY(get_info(instance));
+    if (info.power_state == power_states::kRunning) {
+        return {};
+    }
+    TRY(stop_guest(instance, folder));  // a process may be left whose guest is down
+    return start_guest(instance, folder);
+}
+
+Result<void> KumoiVmmDriver::power_off(const Instance& instance, int64_t timeout_s) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    if (timeout_s > 0 && TRY(process_of(folder).is_alive())) {
+        const auto down = shut_down(folder, timeout_s);
+        if (!down.ok() || !*down) {
+            log_info("driver", "the guest did not shut down by itself; its power is cut",
+                     {{"server", instance.uuid}, {"timeout_s", timeout_s}});
+        }
+    }
+    return stop_guest(instance, folder);
+}
+
+Result<bool> KumoiVmmDriver::shut_down(const InstanceFolder& folder, int64_t timeout_s) const {
+    const GuestProcess process = process_of(folder);
+    int64_t left_ms = timeout_s * 1000;
+    while (left_ms > 0) {
+        if (!TRY(press_power_button(folder))) {
+            return process.wait_end(0);
+        }
+        const int64_t step_ms = std::min(left_ms, kButtonIntervalMs);
+        if (TRY(process.wait_end(step_ms))) {
+            return true;
+        }
+        left_ms -= step_ms;
+    }
+    return false;
+}
+
+Result<bool> KumoiVmmDriver::press_power_button(const InstanceFolder& folder) const {
+    const int64_t timeout_ms = options_.process.control_timeout_ms;
+    auto client = TRY(hypervisor::ControlClient::connect(folder.control_socket(), timeout_ms));
+    TRY(client.call("subscribe", Json::object(), timeout_ms));
+    TRY(client.call("power_button", Json::object(), timeout_ms));
+    for (int events = 0; events < 100; ++events) {  // others may come before it
+        const auto event = TRY(client.wait_event(timeout_ms));
+        if (!event) {
+            break;
+        }
+        if (event->name == "power_button") {
+            return event->data.bool_or("guest_listens", true);
+        }
+    }
+    return true;
+}
+
+Result<void> KumoiVmmDriver::reboot(const Instance& instance, RebootType type) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    if (type == RebootType::Soft && TRY(process_of(folder).is_alive())) {
+        monitor_.remove(instance.uuid);  // its end is no news
+        const auto down = shut_down(folder, options_.soft_reboot_timeout_s);
+        if (!down.ok() || !*down) {
+            log_info("driver", "the guest did not react; the reboot becomes a hard one",
+                     {{"server", instance.uuid}});
+        }
+    }
+    TRY(stop_guest(instance, folder));
+    return start_guest(instance, folder);
+}
+
+Result<void> KumoiVmmDriver::pause(const Instance& instance) {
+    TRY(process_of(TRY(existing_folder(instance))).call("pause"));
+    return {};
+}
+
+Result<void> KumoiVmmDriver::unpause(const Instance& instance) {
+    TRY(process_of(TRY(existing_folder(instance))).call("resume"));
+    return {};
+}
+
+Result<InstanceInfo> KumoiVmmDriver::get_info(const Instance& instance) {
+    const GuestProcess process = process_of(TRY(existing_folder(instance)));
+    if (!TRY(process.is_alive())) {
+        return InstanceInfo{power_states::kShutdown, 0};
+    }
+    const auto state = process.call("state");
+    if (state.ok()) {
+        return InstanceInfo{power_state_from(state->string_or("state")), 0};
+    }
+    if (TRY(process.wait_end(kEndGraceMs))) {  // it was about to end
+        return InstanceInfo{power_states::kShutdown, 0};
+    }
+    Error error = state.error();
+    error.code = ErrorCode::Unavailable;  // it is here, and does not answer
+    return error;
+}
+
+Result<std::vector<std::string>> KumoiVmmDriver::list_instance_uuids() {
+    std::vector<std::string> uuids;
+    for (const std::string& name : TRY(list_directory(options_.instances_path))) {
+        const auto uuid = Uuid::parse(name);
+        if (uuid && uuid->text() == name) {
+            uuids.push_back(name);
+        }
+    }
+    return uuids;
+}
+
+Result<std::string> KumoiVmmDriver::get_console_output(const Instance& instance,
+                                                       int64_t tail_lines) {
+    return console_tail(TRY(existing_folder(instance)), tail_lines,
+                        static_cast<uint64_t>(options_.guest.console_log_size_max));
+}
+
+Result<Json> KumoiVmmDriver::get_instance_diagnostics(const Instance& instance) {
+    const GuestProcess process = process_of(TRY(existing_folder(instance)));
+    const Json state = TRY(process.call("state"));
+    return guest_diagnostics(instance, state, TRY(process.call("statistics")));
+}
+
+Result<HostResources> KumoiVmmDriver::get_available_resource() {
+    return host_inventory(options_.instances_path);
+}
+
+void KumoiVmmDriver::manage_image_cache() {
+    const auto removed = cache_.remove_unused();
+    if (!removed.ok()) {
+        log_warn("driver", "unused images were not removed", {{"why", removed.error().text()}});
+    }
+}
+
+InstanceFolder KumoiVmmDriver::folder_of(const Instance& instance) const {
+    return {options_.instances_path, instance.uuid};
+}
+
+Result<InstanceFolder> KumoiVmmDriver::existing_folder(const Instance& instance) const {
+    InstanceFolder folder = folder_of(instance);
+    if (!folder.exists()) {
+        return Error::not_found("Server {} has no folder {} on this host", instance.uuid,
+                                folder.path())
+            .with_fault("InstanceNotFound");
+    }
+    return folder;
+}
+
+GuestProcess KumoiVmmDriver::process_of(const InstanceFolder& folder) const {
+    return {options_.process, folder, clock_};
+}
+
+}  // namespace kumoi::compute

@@ -1,0 +1,76 @@
+// KumoiVmmDriver: the virt driver contract over kumoi-vmm processes, one a server. Every server is a
+// folder of files (docs/reference/instance-folder.md); the processes live in sessions of their own, so
+// that this daemon may die and find them again. Any thread; calls for one server never overlap.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "base/random.h"
+#include "compute/driver/guest_config.h"
+#include "compute/driver/guest_monitor.h"
+#include "compute/driver/guest_process.h"
+#include "compute/driver/virt_driver.h"
+#include "compute/images/image_cache.h"
+#include "compute/manager/instance_metadata.h"
+
+namespace kumoi::compute {
+
+struct KumoiDriverOptions {
+    std::string instances_path;
+    GuestProcessOptions process;
+    GuestOptions guest;
+    bool force_config_drive = false;
+    std::string dhcp_domain = "novalocal";
+    int64_t soft_reboot_timeout_s = 120;  // then the reboot becomes a hard one, as in Nova
+
+    static Result<KumoiDriverOptions> from_config(const Config& config);
+};
+
+class KumoiVmmDriver final : public VirtDriver {
+public:
+    KumoiVmmDriver(KumoiDriverOptions options, ImageApi& images, ImageCache& cache,
+                   const Clock& clock, Random& random);
+
+    Result<void> init_host(const std::string& host) override;
+    void set_event_listener(std::function<void(const LifecycleEvent&)> listener) override;
+    Result<void> spawn(const SpawnRequest& request) override;
+    Result<void> destroy(const Instance& instance) override;
+    Result<void> power_on(const Instance& instance) override;
+    Result<void> power_off(const Instance& instance, int64_t timeout_s) override;
+    Result<void> reboot(const Instance& instance, RebootType type) override;
+    Result<void> pause(const Instance& instance) override;
+    Result<void> unpause(const Instance& instance) override;
+    Result<InstanceInfo> get_info(const Instance& instance) override;
+    Result<std::vector<std::string>> list_instance_uuids() override;
+    Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
+    Result<Json> get_instance_diagnostics(const Instance& instance) override;
+    Result<HostResources> get_available_resource() override;
+    void manage_image_cache() override;
+
+private:
+    InstanceFolder folder_of(const Instance& instance) const;
+    Result<InstanceFolder> existing_folder(const Instance& instance) const;
+    GuestProcess process_of(const InstanceFolder& folder) const;
+    Result<void> build_folder(const SpawnRequest& request, const InstanceFolder& folder);
+    Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
+                                 const std::string& to);
+    Result<void> write_config_drive(const SpawnRequest& request, const InstanceFolder& folder);
+    Result<void> write_configs(const Instance& instance, const InstanceFolder& folder) const;
+    Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
+    Result<void> stop_guest(const Instance& instance, const InstanceFolder& folder);
+    // Presses the power button; false when the guest does not listen to it.
+    Result<bool> press_power_button(const InstanceFolder& folder) const;
+    // True when the guest turned itself off in time.
+    Result<bool> shut_down(const InstanceFolder& folder, int64_t timeout_s) const;
+
+    const KumoiDriverOptions options_;
+    ImageApi& images_;
+    ImageCache& cache_;
+    const Clock& clock_;
+    Random& random_;
+    GuestMonitor monitor_;
+};
+
+}  // namespace kumoi::compute
