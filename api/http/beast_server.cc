@@ -1,10 +1,12 @@
-// BeastServer: Boost.Asio moves the bytes, connection.cc says what they mean, exactly as for the other
-// server: one parser for both, so no request is understood in two ways. (Beast's own parser is not used;
-// its WebSocket streams will take over sockets from here.) Streaming requests leave the event loop: a
-// StreamSession runs them on a thread of the stream pool and hands the connection back afterwards.
+// BeastServer: Boost.Asio moves the bytes, connection.cc says what they mean, exactly as for the
+// other server: one parser for both, so no request is understood in two ways. (Beast's own parser
+// is not used; its WebSocket streams will take over sockets from here.) Streaming requests leave
+// the event loop: a StreamSession runs them on a thread of the stream pool and hands the connection
+// back afterwards.
 //
 // One Loop (io_context and thread) owns its sessions; everything but the stream threads runs there.
-// Sessions are shared_ptr because Asio's completion handlers hold them. Asio's exceptions stop here.
+// Sessions are shared_ptr because Asio's completion handlers hold them. Asio's exceptions stop
+// here.
 
 #if defined(__SANITIZE_THREAD__)
 #define BOOST_ASIO_DISABLE_FENCED_BLOCK  // fences are not understood by ThreadSanitizer

@@ -1,6 +1,7 @@
-// One streaming request on its own thread: the request body is pulled from the socket as the handler
-// reads, the reply body is pushed as fast as the client takes it. Memory is one buffer, whatever the
-// size. The socket is non-blocking; waits are poll(2) with a limit on time without progress.
+// One streaming request on its own thread: the request body is pulled from the socket as the
+// handler reads, the reply body is pushed as fast as the client takes it. Memory is one buffer,
+// whatever the size. The socket is non-blocking; waits are poll(2) with a limit on time without
+// progress.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
-// ImageStore: the image service's records and data. Records live in memory, written through to SQLite;
-// data is one file an image, <directory>/<id>, that appears only complete: an upload goes to
-// <directory>/incoming, is hashed while it streams, synced, renamed, and then the record turns active.
-// Whatever is cut short leaves the image queued and no file behind; create() puts right what a crash
-// left. Any thread; changes of records take a mutex for a database write, data never does.
+// ImageStore: the image service's records and data. Records live in memory, written through to
+// SQLite; data is one file an image, <directory>/<id>, that appears only complete: an upload goes
+// to <directory>/incoming, is hashed while it streams, synced, renamed, and then the record turns
+// active. Whatever is cut short leaves the image queued and no file behind; create() puts right
+// what a crash left. Any thread; changes of records take a mutex for a database write, data never
+// does.
 //
 //     auto upload = TRY(store.begin_upload(id));       // queued -> saving
 //     TRY(upload.write(bytes)); ...

@@ -1,5 +1,5 @@
-// StoreImageApi: what nodes and conductor ask of the image service when it runs in the same process.
-// Other projects' images do not exist for the asker. Any thread.
+// StoreImageApi: what nodes and conductor ask of the image service when it runs in the same
+// process. Other projects' images do not exist for the asker. Any thread.
 #pragma once
 
 #include "compute/images/image_store.h"

@@ -1,5 +1,6 @@
-// Feeds any bytes to a connection, cut at any places, and serves what comes out. Checks that the cuts do
-// not matter: the same bytes in one piece give the same requests, or smuggling would be possible.
+// Feeds any bytes to a connection, cut at any places, and serves what comes out. Checks that the
+// cuts do not matter: the same bytes in one piece give the same requests, or smuggling would be
+// possible.
 #include <cstddef>
 #include <cstdint>
 #include <string>

@@ -1,5 +1,5 @@
-// Who may do what with an image, by Glance's rule names. An image that the caller may not see does not
-// exist for it: 404, never 403. Pure but for the store's lookups; any thread.
+// Who may do what with an image, by Glance's rule names. An image that the caller may not see does
+// not exist for it: 404, never 403. Pure but for the store's lookups; any thread.
 #pragma once
 
 #include <string>

@@ -14,8 +14,8 @@ namespace kumoi::api {
 
 enum class AttributeUse { Create, Update };
 
-// Forbidden for read-only and reserved names and what the caller's roles do not allow; InvalidArgument
-// for values that do not fit.
+// Forbidden for read-only and reserved names and what the caller's roles do not allow;
+// InvalidArgument for values that do not fit.
 Result<void> set_image_attribute(compute::Image& image, const std::string& name, const Json& value,
                                  AttributeUse use, const AuthContext& who);
 // Custom properties only; Conflict when there is none of that name.

@@ -19,8 +19,8 @@ struct ByteRange {
     uint64_t length = 0;
 };
 // RFC 9110 §14.1.2: "bytes=0-99", "bytes=100-", "bytes=-100". nullopt when the header asks for
-// something else (several ranges, another unit), which is answered with the whole. An error when the
-// range lies outside the data.
+// something else (several ranges, another unit), which is answered with the whole. An error when
+// the range lies outside the data.
 Result<std::optional<ByteRange>> parse_range(std::string_view header, uint64_t size);
 
 }  // namespace kumoi::api

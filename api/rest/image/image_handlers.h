@@ -1,5 +1,5 @@
-// Records of images: create, list, show, update, delete, tags, deactivate. Parse, ask the store, render;
-// the rules are in image_attributes, image_access and the store. Any thread.
+// Records of images: create, list, show, update, delete, tags, deactivate. Parse, ask the store,
+// render; the rules are in image_attributes, image_access and the store. Any thread.
 #pragma once
 
 #include "api/http/router.h"

@@ -1,5 +1,5 @@
-// GET /v2/images: which images of the store a caller gets, in what order, one page at a time. Pure but
-// for the store's snapshot.
+// GET /v2/images: which images of the store a caller gets, in what order, one page at a time. Pure
+// but for the store's snapshot.
 #pragma once
 
 #include <string>

@@ -1,5 +1,6 @@
-// The update document of PATCH /v2/images/{id}: media type application/openstack-images-v2.1-json-patch
-// (RFC 6902's add, replace, remove on whole attributes) or the older -v2.0-. Pure functions.
+// The update document of PATCH /v2/images/{id}: media type
+// application/openstack-images-v2.1-json-patch (RFC 6902's add, replace, remove on whole
+// attributes) or the older -v2.0-. Pure functions.
 #pragma once
 
 #include <string>

@@ -1,5 +1,6 @@
-// A client that sends exactly the bytes a test says and parses answers just enough to check them. Every
-// wait has a deadline of ten seconds, so a hanging server fails the test instead of hanging it.
+// A client that sends exactly the bytes a test says and parses answers just enough to check them.
+// Every wait has a deadline of ten seconds, so a hanging server fails the test instead of hanging
+// it.
 #pragma once
 
 #include <arpa/inet.h>

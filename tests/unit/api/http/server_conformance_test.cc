@@ -1,5 +1,8 @@
-// What both servers promise, over raw sockets. The first group is what Pistache 0.0.5 was measured to
-// get wrong (reference DEPS.md §1).
+// What both servers promise, over raw sockets. The first group is what Pistache 0.0.5 was measured
+// to get wrong (reference DEPS.md §1).
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "api/http/response_head.h"
 #include "server_fixture.h"
 
@@ -382,6 +385,28 @@ TEST_P(Server, TurnsConnectionsAwayOverTheLimit) {
     EXPECT_TRUE(third.closed_by_server());
     first.send(get("/ok"));
     EXPECT_EQ(first.response()->status, 200);
+}
+
+TEST_P(Server, PausesAcceptingWhileDescriptorsAreOut) {
+    start();
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const int next_fd = ::dup(0);
+    ASSERT_GE(next_fd, 0);
+    ::close(next_fd);
+    rlimit tight = before;
+    tight.rlim_cur = static_cast<rlim_t>(next_fd) + 1;  // room for the client alone
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
+    RawClient client(port());
+    const clock_t cpu_before = clock();
+    const bool silent = client.send(get("/ok")) && client.silent_for(300);
+    const double cpu_seconds = static_cast<double>(clock() - cpu_before) / CLOCKS_PER_SEC;
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_TRUE(silent);
+    EXPECT_LT(cpu_seconds, 0.15) << "the server spins";
+    const auto response = client.response();
+    ASSERT_TRUE(response);
+    EXPECT_EQ(response->body, "ok");
 }
 
 // ---- clients that go, drain, stop --------------------------------------------------------------

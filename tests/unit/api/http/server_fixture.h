@@ -1,5 +1,5 @@
-// One server of either kind with a router that shows what the handler saw. Tests written against it run
-// once per implementation: the seam promises that nobody can tell them apart.
+// One server of either kind with a router that shows what the handler saw. Tests written against it
+// run once per implementation: the seam promises that nobody can tell them apart.
 #pragma once
 
 #include <gtest/gtest.h>

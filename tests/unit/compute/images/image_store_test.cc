@@ -136,7 +136,8 @@ TEST_F(ImageStoreTest, RepairsWhatACrashLeft) {
     {
         auto upload = store_->begin_upload(saving);
         ASSERT_TRUE(upload.ok());
-        // The daemon dies here: record 'saving', a partial file, and (after the rename) a whole one.
+        // The daemon dies here: record 'saving', a partial file, and (after the rename) a whole
+        // one.
         ASSERT_TRUE(write_file_atomic(path("incoming/" + saving + ".9"), "part").ok());
         ASSERT_TRUE(write_file_atomic(path(saving), "whole").ok());
         ASSERT_TRUE(write_file_atomic(path("00000000-0000-4000-8000-000000000001"), "x").ok());

@@ -101,7 +101,8 @@ TEST_F(ImageApi, PatchesWholeAttributes) {
     const std::string id = create(R"(,"old":"1")");
     const Reply reply = patch(id, R"([{"op":"replace","path":"/name","value":"new"},
         {"op":"add","path":"/hw_x~1y","value":"v"},{"op":"remove","path":"/old"},
-        {"op":"replace","path":"/tags","value":["t"]},{"op":"replace","path":"/min_ram","value":5}])");
+        {"op":"replace","path":"/tags","value":["t"]},
+        {"op":"replace","path":"/min_ram","value":5}])");
     ASSERT_EQ(reply.status, 200) << reply.body;
     const Json image = json(reply);
     EXPECT_EQ(image.string_or("name"), "new");

@@ -1,4 +1,5 @@
-// An image service without a network: requests go straight to its router, uploads through a fake body.
+// An image service without a network: requests go straight to its router, uploads through a fake
+// body.
 #pragma once
 
 #include <gtest/gtest.h>
