@@ -50,9 +50,10 @@ PROFILE
 
 # Fixed times and identifiers: the same inputs give the same bytes.
 find "$root" -exec touch -h -d @0 {} +
-E2FSPROGS_FAKE_TIME=1 mke2fs -q -t ext2 -b 4096 -m 0 -L kumoi-tiny -I 128 -O ^resize_inode \
+truncate -s 16M "$work/done/kumoi-tiny.raw"
+E2FSPROGS_FAKE_TIME=1 mke2fs -q -t ext2 -b 4096 -m 0 -L kumoi-tiny -I 256 -O ^resize_inode \
     -U 6b756d6f-692d-4074-b96e-790000000001 -E root_owner=0:0,hash_seed=6b756d6f-692d-4074-b96e-790000000002 \
-    -d "$root" "$work/done/kumoi-tiny.raw" 16M
+    -d "$root" "$work/done/kumoi-tiny.raw" >&2
 mkdir -p "$work/initrd/dev"
 cp "$root/sbin/init" "$work/initrd/init"
 (cd "$work/initrd" && find . | cpio -o -H newc -R 0:0 --quiet >"$work/done/initrd.cpio")

@@ -87,12 +87,16 @@ static void test_disk(const char* device) {
 static void test_read_only_disk(const char* device) {
     const int reader = open(device, O_RDONLY | O_DIRECT | O_CLOEXEC);
     const bool read_back = reader >= 0 && pread(reader, block, 4096, 0) == 4096;
-    const int writer = open(device, O_WRONLY | O_CLOEXEC);
-    if (!read_back || writer >= 0) {
-        say("kumoi-test: rodisk FAIL readable=%d writable=%d", read_back, writer >= 0);
+    const int writer = open(device, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    // Linux lets a read-only device be opened for writing and refuses the write.
+    const bool written = writer >= 0 && pwrite(writer, block, 4096, 0) >= 0;
+    if (!read_back || written) {
+        say("kumoi-test: rodisk FAIL readable=%d writable=%d", read_back, written);
     } else {
         say("kumoi-test: rodisk ok errno=%d", errno);
     }
+    close(reader);
+    close(writer);
 }
 
 static void test_fetch(const char* url) {
