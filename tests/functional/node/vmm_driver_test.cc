@@ -1,0 +1,271 @@
+// The driver with real kumoi-vmm processes and real guests (tests/guests/micro/hello.c). Skipped where
+// /dev/kvm cannot be opened.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/subprocess.h"
+#include "compute/driver/kumoi_vmm_driver.h"
+#include "compute/vm_states.h"
+#include "tests/support/compute_fakes.h"
+
+namespace kumoi::compute {
+namespace {
+
+constexpr auto kPatience = std::chrono::seconds(30);
+const std::string kUuid = "11111111-2222-4333-8444-555555555555";
+
+std::string environment(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+// Collects lifecycle events and lets a test wait for one.
+class Events {
+public:
+    std::function<void(const LifecycleEvent&)> listener() {
+        return [this](const LifecycleEvent& event) {
+            const std::lock_guard lock(mutex_);
+            events_.push_back(event);
+            changed_.notify_all();
+        };
+    }
+    bool wait_for(LifecycleEvent::Kind kind) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, kPatience, [&] { return has(kind); });
+    }
+    bool seen(LifecycleEvent::Kind kind) {
+        const std::lock_guard lock(mutex_);
+        return has(kind);
+    }
+
+private:
+    bool has(LifecycleEvent::Kind kind) const {
+        for (const LifecycleEvent& event : events_) {
+            if (event.kind == kind && event.instance_uuid == kUuid) {
+                return true;
+            }
+        }
+        return false;
+    }
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<LifecycleEvent> events_;
+};
+
+class VmmDriverTest : public testing::Test {
+protected:
+    void SetUp() override {
+        if (!open_file("/dev/kvm", O_RDWR).ok()) {
+            GTEST_SKIP() << "node functional tests skipped: /dev/kvm cannot be opened";
+        }
+        ASSERT_NE(environment("KUMOI_VMM"), "")
+            << "set KUMOI_VMM and KUMOI_MICRO_GUESTS, or use ctest";
+        auto kernel = read_file(environment("KUMOI_MICRO_GUESTS") + "/hello.elf");
+        ASSERT_TRUE(kernel.ok()) << kernel.error().text();
+        add_image("kernel", "aki", *kernel, {});
+        start_driver();
+    }
+    void TearDown() override {
+        if (driver_) {
+            EXPECT_TRUE(driver_->destroy(server("")).ok());
+        }
+    }
+    void add_image(const std::string& id, const std::string& format, const std::string& bytes,
+                   const Properties& properties) {
+        ImageMeta meta;
+        meta.id = id;
+        meta.disk_format = format;
+        meta.container_format = format == "raw" ? "bare" : format;
+        meta.properties = properties;
+        images_.add(meta, bytes);
+    }
+    void start_driver() {
+        driver_.reset();
+        KumoiDriverOptions options;
+        options.instances_path = directory_.path() + "/i";
+        options.process.vmm_path = environment("KUMOI_VMM");
+        options.process.control_timeout_ms = 2000;
+        cache_ = std::make_unique<ImageCache>(ImageCacheOptions{directory_.path() + "/_base"},
+                                              images_, clock_);
+        driver_ = std::make_unique<KumoiVmmDriver>(options, images_, *cache_, clock_, random_);
+        driver_->set_event_listener(events_.listener());
+        const auto ready = driver_->init_host("cn-1");
+        ASSERT_TRUE(ready.ok()) << ready.error().text();
+    }
+    static Instance server(const std::string& command_line) {
+        Instance instance;
+        instance.uuid = kUuid;
+        instance.hostname = "web";
+        instance.image_id = "disk";
+        instance.image.id = "disk";
+        instance.image.properties = {{"kernel_id", "kernel"}, {"os_command_line", command_line}};
+        instance.flavor.vcpus = 1;
+        instance.flavor.memory_mb = 32;
+        instance.flavor.root_gb = 1;
+        return instance;
+    }
+    void spawn(const Instance& instance) {
+        add_image("disk", "raw", std::string(1 << 20, 'd'), {});
+        const auto spawned = driver_->spawn({context_, instance, {}});
+        ASSERT_TRUE(spawned.ok()) << spawned.error().text();
+    }
+    int power(const Instance& instance) {
+        const auto info = driver_->get_info(instance);
+        return info.ok() ? info->power_state : -1;
+    }
+    bool console_shows(const Instance& instance, const std::string& text) {
+        const auto deadline = std::chrono::steady_clock::now() + kPatience;
+        while (std::chrono::steady_clock::now() < deadline) {
+            const auto output = driver_->get_console_output(instance, -1);
+            if (output.ok() && output->find(text) != std::string::npos) {
+                return true;
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        }
+        return false;
+    }
+    InstanceFolder folder() const { return {directory_.path() + "/i", kUuid}; }
+    pid_t vmm_pid() const {
+        const auto text = read_file(folder().process());
+        return text.ok() ? static_cast<pid_t>(Json::parse(*text)->integer_or("pid")) : 0;
+    }
+
+    TemporaryDirectory directory_ = TemporaryDirectory::create("kd").value();
+    SystemClock clock_;
+    SystemRandom random_;
+    CallLog log_;
+    FakeImages images_{log_};
+    Events events_;
+    RequestContext context_{"req-1", "user", "project", false};
+    std::unique_ptr<ImageCache> cache_;
+    std::unique_ptr<KumoiVmmDriver> driver_;
+};
+
+TEST_F(VmmDriverTest, AnImageWithoutAKernelIsRefusedByTheNameOfTheProperty) {
+    Instance instance = server("");
+    instance.image.properties.erase("kernel_id");
+    const auto refused = driver_->spawn({context_, instance, {}});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find("kernel_id"), std::string::npos);
+    EXPECT_EQ(refused.error().fault, "ImageUnacceptable");
+    EXPECT_FALSE(folder().exists());
+}
+
+TEST_F(VmmDriverTest, AKernelThatIsNoneFailsTheSpawnAndLeavesNothing) {
+    add_image("disk", "raw", std::string(4096, 'd'), {});
+    add_image("kernel", "aki", "this is no kernel", {});
+    const auto refused = driver_->spawn({context_, server(""), {}});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find("kumoi-vmm ended while it started"), std::string::npos)
+        << refused.error().text();
+    EXPECT_FALSE(folder().exists());
+    EXPECT_TRUE(driver_->list_instance_uuids()->empty());
+}
+
+TEST_F(VmmDriverTest, AGuestLivesThroughEveryVerb) {
+    const Instance instance = server("beat");
+    spawn(instance);
+    EXPECT_TRUE(console_shows(instance, "hello beat 2"));
+    EXPECT_EQ(power(instance), power_states::kRunning);
+    EXPECT_EQ(*driver_->list_instance_uuids(), std::vector<std::string>{kUuid});
+    EXPECT_EQ(*file_size(folder().disk()), uint64_t{1} << 30);
+
+    ASSERT_TRUE(driver_->pause(instance).ok());
+    EXPECT_EQ(power(instance), power_states::kPaused);
+    ASSERT_TRUE(driver_->unpause(instance).ok());
+    EXPECT_EQ(power(instance), power_states::kRunning);
+
+    const auto diagnostics = driver_->get_instance_diagnostics(instance);
+    ASSERT_TRUE(diagnostics.ok()) << diagnostics.error().text();
+    EXPECT_EQ(diagnostics->string_or("state"), "running");
+    EXPECT_EQ(diagnostics->integer_or("num_cpus"), 1);
+
+    const pid_t before = vmm_pid();
+    ASSERT_TRUE(driver_->reboot(instance, RebootType::Hard).ok());
+    EXPECT_NE(vmm_pid(), before);
+    EXPECT_FALSE(process_alive(before));
+    EXPECT_EQ(power(instance), power_states::kRunning);
+
+    // This guest has no ear for the power button: the driver sees that and does not wait a minute.
+    ASSERT_TRUE(driver_->power_off(instance, 60).ok());
+    EXPECT_EQ(power(instance), power_states::kShutdown);
+    ASSERT_TRUE(driver_->power_off(instance, 60).ok());
+    ASSERT_TRUE(driver_->power_on(instance).ok());
+    EXPECT_EQ(power(instance), power_states::kRunning);
+    ASSERT_TRUE(driver_->power_on(instance).ok());
+
+    const pid_t last = vmm_pid();
+    ASSERT_TRUE(driver_->destroy(instance).ok());
+    EXPECT_FALSE(process_alive(last));
+    EXPECT_FALSE(folder().exists());
+    EXPECT_FALSE(events_.seen(LifecycleEvent::Kind::Crashed));
+    ASSERT_TRUE(driver_->destroy(instance).ok());
+}
+
+TEST_F(VmmDriverTest, AGuestThatPowersOffIsReported) {
+    const Instance instance = server("");
+    spawn(instance);
+    EXPECT_TRUE(events_.wait_for(LifecycleEvent::Kind::Stopped));
+    EXPECT_EQ(power(instance), power_states::kShutdown);
+    EXPECT_FALSE(events_.seen(LifecycleEvent::Kind::Crashed));
+}
+
+TEST_F(VmmDriverTest, AGuestOutlivesTheDaemonAndIsFoundAgain) {
+    const Instance instance = server("beat");
+    spawn(instance);
+    const pid_t pid = vmm_pid();
+    driver_.reset();
+    ASSERT_TRUE(process_alive(pid));
+    start_driver();
+    EXPECT_EQ(power(instance), power_states::kRunning);
+    EXPECT_EQ(vmm_pid(), pid);
+    // Its events are heard again.
+    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    EXPECT_TRUE(events_.wait_for(LifecycleEvent::Kind::Crashed));
+    EXPECT_EQ(power(instance), power_states::kShutdown);
+}
+
+TEST_F(VmmDriverTest, ThereIsNeverASecondProcessForOneGuest) {
+    spawn(server("beat"));
+    GuestProcessOptions options;
+    options.vmm_path = environment("KUMOI_VMM");
+    const GuestProcess other(options, folder(), clock_);
+    const auto refused = other.start();
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::Conflict);
+    EXPECT_TRUE(process_alive(vmm_pid()));
+    EXPECT_TRUE(path_exists(folder().control_socket()));
+}
+
+TEST_F(VmmDriverTest, AProcessThatDoesNotAnswerIsKilled) {
+    const Instance instance = server("beat");
+    spawn(instance);
+    const pid_t pid = vmm_pid();
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    const auto info = driver_->get_info(instance);
+    EXPECT_FALSE(info.ok());  // not "down": it may only be slow
+    ASSERT_TRUE(driver_->power_off(instance, 0).ok());
+    EXPECT_FALSE(process_alive(pid));
+    EXPECT_EQ(power(instance), power_states::kShutdown);
+}
+
+TEST_F(VmmDriverTest, AProcessWithoutItsRecordIsFoundByItsPidFile) {
+    const Instance instance = server("beat");
+    spawn(instance);
+    const pid_t pid = vmm_pid();
+    ASSERT_TRUE(remove_file(folder().process()).ok());
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    ASSERT_TRUE(driver_->destroy(instance).ok());
+    EXPECT_FALSE(process_alive(pid));
+    EXPECT_FALSE(folder().exists());
+}
+
+}  // namespace
+}  // namespace kumoi::compute
