@@ -17,7 +17,8 @@ namespace {
 constexpr char kHelp[] =
     R"(kumoi-vmm runs one virtual machine on KVM.
 
-usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE] [--log-level LEVEL]
+usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
+                 [--log-level LEVEL] [--grace-ms N]
        kumoi-vmm --control SOCKET      wait for the machine to be created over the socket
        kumoi-vmm --help | --version
 
@@ -30,8 +31,8 @@ usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE] 
 
 Signals: SIGTERM and SIGINT press the guest's power button and end the process when the guest has
 powered off or the grace period is over; a second one ends it at once.
-Exit code: 0 the guest powered off or was told to quit, 1 it could not be started, 2 the command line
-is wrong, 3 it crashed (on_crash "exit"), 4 it rebooted (on_reboot "exit").
+Exit code: 0 the guest powered off or was told to quit, 1 it could not be started, 2 the command
+line is wrong, 3 it crashed (on_crash "exit"), 4 it rebooted (on_reboot "exit").
 )";
 
 struct CommandLine {

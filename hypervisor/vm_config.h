@@ -1,6 +1,6 @@
-// VmConfig: everything about one machine, parsed from guest.json and checked before anything exists.
-// Errors name the JSON path; an unknown key is an error with a suggestion. The format is documented in
-// docs/reference/guest-config.md. Plain values; immutable once parsed.
+// VmConfig: everything about one machine, parsed from guest.json and checked before anything
+// exists. Errors name the JSON path; an unknown key is an error with a suggestion. The format is
+// documented in docs/reference/guest-config.md. Plain values; immutable once parsed.
 #pragma once
 
 #include <array>

@@ -1,10 +1,10 @@
 // Vmm: one machine: memory, chips, devices and vCPUs assembled from a VmConfig, and the verbs an
 // operator has over it.
 //
-// States: created -> running <-> paused; running -> shutdown (the guest turned itself off) or crashed;
-// reset() leads from any of them but created back to running (or paused). The guest can lead to
-// shutdown and crashed and to nothing else: it never ends the process, the owner of the Vmm does.
-// Threading: everything here runs on the loop's thread; requests from vCPU threads arrive by
+// States: created -> running <-> paused; running -> shutdown (the guest turned itself off) or
+// crashed; reset() leads from any of them but created back to running (or paused). The guest can
+// lead to shutdown and crashed and to nothing else: it never ends the process, the owner of the Vmm
+// does. Threading: everything here runs on the loop's thread; requests from vCPU threads arrive by
 // loop.post(). Events go out through Hooks::event, on the loop's thread.
 #pragma once
 

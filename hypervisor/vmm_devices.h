@@ -1,6 +1,6 @@
 // MachineDevices: every chip and device of one machine, made from its configuration and put on the
-// buses. PCI slots are fixed by the configuration, never by discovery: rng 1, console 2, nics from 3,
-// disks from 11; they are part of what a guest and a migration peer rely on.
+// buses. PCI slots are fixed by the configuration, never by discovery: rng 1, console 2, nics from
+// 3, disks from 11; they are part of what a guest and a migration peer rely on.
 //
 // Made, paused, resumed and reset on the loop's thread, with all vCPUs parked.
 #pragma once

@@ -26,7 +26,10 @@ class IrqLine {
 public:
     virtual ~IrqLine() = default;
     virtual void set_level(bool asserted) = 0;
-    void pulse() { set_level(true); set_level(false); }
+    void pulse() {
+        set_level(true);
+        set_level(false);
+    }
 };
 
 class Platform {

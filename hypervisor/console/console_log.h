@@ -1,7 +1,7 @@
 // ConsoleLog: the serial output of a guest in a file of bounded size. When the file is full it
 // becomes <path>.1 and a new one begins, so at most twice the limit is on disk and the last `limit`
-// bytes are always there. Used by one thread. A full disk loses output and counts it; it never fails
-// the guest.
+// bytes are always there. Used by one thread. A full disk loses output and counts it; it never
+// fails the guest.
 #pragma once
 
 #include <cstdint>

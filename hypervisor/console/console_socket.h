@@ -1,6 +1,6 @@
 // ConsoleSocket: a guest's serial console on a unix socket. Everybody who connects reads (first the
-// scrollback, then live); the first to send a byte becomes the writer until it disconnects, and what
-// others type is ignored. A reader that does not keep up is dropped. Loop thread only.
+// scrollback, then live); the first to send a byte becomes the writer until it disconnects, and
+// what others type is ignored. A reader that does not keep up is dropped. Loop thread only.
 #pragma once
 
 #include <map>

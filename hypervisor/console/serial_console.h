@@ -2,8 +2,8 @@
 // sent to everybody who listens.
 //
 // output() is called by vCPU threads and never blocks: bytes go into a bounded buffer that the loop
-// drains; when the loop is stuck longer than the buffer lasts, the oldest bytes are lost and counted.
-// Everything else runs on the loop's thread. Listeners get the scrollback when they join.
+// drains; when the loop is stuck longer than the buffer lasts, the oldest bytes are lost and
+// counted. Everything else runs on the loop's thread. Listeners get the scrollback when they join.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,6 @@
-// StdioConsole: the serial console on this process's terminal, in raw mode: what is typed goes to the
-// guest, control-A x ends, control-A control-A sends a control-A. The terminal is put back at the end.
-// Loop thread only.
+// StdioConsole: the serial console on this process's terminal, in raw mode: what is typed goes to
+// the guest, control-A x ends, control-A control-A sends a control-A. The terminal is put back at
+// the end. Loop thread only.
 #pragma once
 
 #include <functional>

@@ -6,8 +6,9 @@
 //     TRY(client.call("subscribe", Json::object(), 1000));
 //     auto event  = TRY(client.wait_event(5000));     // nullopt: none came in time
 //
-// Events that arrive while an answer is awaited are kept for wait_event(). After an error other than
-// one that the machine answered, the connection is closed and every call says so. Depends on base/ only.
+// Events that arrive while an answer is awaited are kept for wait_event(). After an error other
+// than one that the machine answered, the connection is closed and every call says so. Depends on
+// base/ only.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // ControlServer: the control socket of a kumoi-vmm: reads requests, calls the handler, answers, and
-// sends events to subscribers. Many clients; one that sends rubbish gets an error, one that sends an
-// endless line or does not read is cut off, and nobody else notices. Loop thread only.
+// sends events to subscribers. Many clients; one that sends rubbish gets an error, one that sends
+// an endless line or does not read is cut off, and nobody else notices. Loop thread only.
 #pragma once
 
 #include <functional>

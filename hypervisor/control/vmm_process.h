@@ -1,8 +1,8 @@
-// VmmProcess: a kumoi-vmm process around its one machine: control socket, signals, pid file, and when
-// to end. The machine comes from --config at once, or later from the control method "create".
+// VmmProcess: a kumoi-vmm process around its one machine: control socket, signals, pid file, and
+// when to end. The machine comes from --config at once, or later from the control method "create".
 //
-// Loop thread only. SIGTERM and SIGINT press the power button and end the process after a grace period
-// (at once when no guest would answer); SIGHUP and SIGPIPE are ignored: the parent may go.
+// Loop thread only. SIGTERM and SIGINT press the power button and end the process after a grace
+// period (at once when no guest would answer); SIGHUP and SIGPIPE are ignored: the parent may go.
 #pragma once
 
 #include <memory>

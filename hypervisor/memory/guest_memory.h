@@ -2,9 +2,9 @@
 //
 // RAM is one memfd mapped MAP_SHARED, laid out as regions around the PCI hole. Every address and
 // length that comes from the guest goes through here and is bounds-checked; a refused access is an
-// Error, never a crash. The guest may write the same bytes at any moment: copy first, then check the
-// copy. Thread safe: regions are fixed once created; concurrent data races with the guest are inherent
-// and limited to the bytes copied.
+// Error, never a crash. The guest may write the same bytes at any moment: copy first, then check
+// the copy. Thread safe: regions are fixed once created; concurrent data races with the guest are
+// inherent and limited to the bytes copied.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ struct MemoryRegion {
     std::byte* host = nullptr;
 };
 
-constexpr uint64_t kPciHoleStart = 0xC000'0000;  // RAM below: at most 3 GiB
+constexpr uint64_t kPciHoleStart = 0xC000'0000;       // RAM below: at most 3 GiB
 constexpr uint64_t kHighMemoryStart = 0x1'0000'0000;  // the rest of RAM starts here
 
 class GuestMemory {
@@ -38,8 +38,8 @@ public:
     Result<void> read(uint64_t gpa, std::span<std::byte> out) const;
     Result<void> write(uint64_t gpa, std::span<const std::byte> bytes);
     Result<void> fill(uint64_t gpa, uint64_t size, std::byte value);
-    // All zero again, and given back to the host: what a machine reset starts from. Nothing else may
-    // touch the memory meanwhile.
+    // All zero again, and given back to the host: what a machine reset starts from. Nothing else
+    // may touch the memory meanwhile.
     Result<void> clear();
     uint64_t resident_bytes() const;  // backed by host pages now
     template <class T>

@@ -1,6 +1,7 @@
-// The names of CPU feature bits and where CPUID has them. Names are those of Linux and QEMU in lower
-// case with dashes, so what an operator finds in /proc/cpuinfo or a QEMU command line works here.
-// Pure data; Intel SDM vol. 2A "CPUID", AMD APM vol. 3 appendix E, KVM Documentation/virt/kvm/x86/cpuid.rst.
+// The names of CPU feature bits and where CPUID has them. Names are those of Linux and QEMU in
+// lower case with dashes, so what an operator finds in /proc/cpuinfo or a QEMU command line works
+// here. Pure data; Intel SDM vol. 2A "CPUID", AMD APM vol. 3 appendix E, KVM
+// Documentation/virt/kvm/x86/cpuid.rst.
 #pragma once
 
 #include <cstdint>

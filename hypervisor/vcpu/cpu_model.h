@@ -5,8 +5,8 @@
 //     auto table = TRY(build_cpuid(kvm_supported, selection, {.hypercalls_work = true}));
 //     for each vCPU: fd.set_cpuid(cpuid_for_vcpu(table, index, count));
 //
-// Models: "host" shows everything KVM offers; "kumoi-v1" is x86-64-v2 plus what every host since 2013
-// has, so guests move between unlike hosts of one vendor. Pure functions.
+// Models: "host" shows everything KVM offers; "kumoi-v1" is x86-64-v2 plus what every host since
+// 2013 has, so guests move between unlike hosts of one vendor. Pure functions.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,12 @@
-// Vcpu: one virtual processor's thread: it runs KVM_RUN, hands port and memory accesses to the buses,
-// and parks when asked to.
+// Vcpu: one virtual processor's thread: it runs KVM_RUN, hands port and memory accesses to the
+// buses, and parks when asked to.
 //
-// Life: created parked; resume() lets it run; request_pause() kicks it out of KVM_RUN (immediate_exit
-// plus a signal, so a kick between the check and the ioctl is not lost) and wait_parked() is the
-// barrier. A vCPU that cannot go on (crash, triple fault, shutdown) parks itself and says so through
-// Events. Threading: everything here but fd() and the accesses may be called from any thread; fd() only
-// while the vCPU is parked. Events are called on the vCPU's thread and must not wait for it.
+// Life: created parked; resume() lets it run; request_pause() kicks it out of KVM_RUN
+// (immediate_exit plus a signal, so a kick between the check and the ioctl is not lost) and
+// wait_parked() is the barrier. A vCPU that cannot go on (crash, triple fault, shutdown) parks
+// itself and says so through Events. Threading: everything here but fd() and the accesses may be
+// called from any thread; fd() only while the vCPU is parked. Events are called on the vCPU's
+// thread and must not wait for it.
 #pragma once
 
 #include <array>

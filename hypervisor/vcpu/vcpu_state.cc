@@ -19,8 +19,8 @@ constexpr uint16_t kDataSelector = 0x18;
 constexpr uint64_t kRflagsReserved = 0x2;
 
 // Values after power-on (Intel SDM vol. 3A table 10-1), with what firmware would have set: MTRRs on
-// with write-back as default type, fast strings. Zero for the rest, so a reset leaves nothing of the
-// previous guest kernel: its kvmclock pages above all.
+// with write-back as default type, fast strings. Zero for the rest, so a reset leaves nothing of
+// the previous guest kernel: its kvmclock pages above all.
 constexpr kvm_msr_entry kBootMsrs[] = {
     {0x1a0, 0, 1},                      // IA32_MISC_ENABLE: fast strings
     {0x2ff, 0, 0x806},                  // IA32_MTRR_DEF_TYPE: enabled, write-back

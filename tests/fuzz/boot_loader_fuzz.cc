@@ -1,5 +1,5 @@
-// Any file as a kernel (bzImage, ELF or neither): refused, or an entry point with everything inside the
-// guest's memory; never a crash.
+// Any file as a kernel (bzImage, ELF or neither): refused, or an entry point with everything inside
+// the guest's memory; never a crash.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -1,4 +1,5 @@
-// Bytes of a hostile control client, in pieces as a socket gives them: cut into lines, parsed, answered.
+// Bytes of a hostile control client, in pieces as a socket gives them: cut into lines, parsed,
+// answered.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
