@@ -56,7 +56,9 @@ Result<void> make_config_drive(const std::map<std::string, std::string>& files,
     TRY(remove_tree(tree));
     TRY(remove_file(partial));
     auto result = [&]() -> Result<void> {
-        TRY(make_directories(tree, 0700));
+        if (::mkdir(tree.c_str(), 0700) != 0) {
+            return Error::from_errno(errno, "making " + tree);
+        }
         TRY(write_tree(files, tree));
         argv.insert(argv.end(), {"-o", partial, "-l", "-ldots", "-allow-lowercase",
                                  "-allow-multidot", "-J", "-r", "-quiet", "-V", kLabel, tree});

@@ -1,0 +1,121 @@
+#include "compute/driver/guest_config.h"
+
+#include <gtest/gtest.h>
+
+namespace kumoi::compute {
+namespace {
+
+Instance server() {
+    Instance instance;
+    instance.uuid = "11111111-2222-4333-8444-555555555555";
+    instance.display_name = "web";
+    instance.image_id = "image";
+    instance.image.id = "image";
+    instance.image.properties = {{"kernel_id", "k"}};
+    instance.flavor.memory_mb = 512;
+    instance.flavor.vcpus = 2;
+    VifInfo vif;
+    vif.mac = "fa:16:3e:00:00:01";
+    vif.tap_name = "tap1";
+    vif.mtu = 1450;
+    instance.network_info = {vif};
+    return instance;
+}
+
+void expect_refused(const Instance& instance, const std::string& named) {
+    const auto refused = check_guest_supported(instance);
+    ASSERT_FALSE(refused.ok()) << named;
+    EXPECT_NE(refused.error().message.find(named), std::string::npos) << refused.error().text();
+    EXPECT_FALSE(refused.error().hint.empty());
+}
+
+TEST(GuestConfig, RefusesWhatItCannotDoByName) {
+    Instance no_kernel = server();
+    no_kernel.image.properties.clear();
+    expect_refused(no_kernel, "kernel_id");
+    Instance from_volume = server();
+    from_volume.image_id.clear();
+    expect_refused(from_volume, "volume");
+    Instance swap = server();
+    swap.flavor.swap_mb = 64;
+    expect_refused(swap, "64 MiB of swap");
+    for (const auto& [name, value] : Properties{{"hw_firmware_type", "uefi"},
+                                                {"hw_disk_bus", "scsi"},
+                                                {"hw_vif_model", "e1000"},
+                                                {"hw_architecture", "aarch64"},
+                                                {"os_secure_boot", "required"}}) {
+        Instance instance = server();
+        instance.image.properties[name] = value;
+        expect_refused(instance, name + "=" + value);
+    }
+    for (const auto& [name, value] : Properties{{"hw:cpu_policy", "dedicated"},
+                                                {"hw:mem_page_size", "large"},
+                                                {"hw:tpm_model", "tpm-crb"},
+                                                {"pci_passthrough:alias", "gpu:1"}}) {
+        Instance instance = server();
+        instance.flavor.extra_specs[name] = value;
+        expect_refused(instance, name + "=" + value);
+    }
+}
+
+TEST(GuestConfig, AcceptsWhatMeansTheSameHere) {
+    Instance instance = server();
+    instance.image.properties["hw_disk_bus"] = "virtio";
+    instance.image.properties["os_distro"] = "debian";
+    instance.flavor.extra_specs["hw:cpu_policy"] = "shared";
+    instance.flavor.extra_specs["quota:cpu_shares"] = "512";
+    EXPECT_TRUE(check_guest_supported(instance).ok());
+}
+
+TEST(GuestConfig, DescribesTheMachine) {
+    const InstanceFolder folder("/i", server().uuid);
+    GuestOptions options;
+    options.kernel_append = "noapic";
+    options.cpu_features_masked = {"avx512f"};
+    const Json json = guest_config(server(), folder, true, true, options);
+    EXPECT_EQ(json.integer_or("memory_mib"), 512);
+    EXPECT_EQ(json.integer_or("vcpus"), 2);
+    EXPECT_EQ(json.find_path({"boot", "cmdline"})->as_string(),
+              "root=/dev/vda console=ttyS0 noapic");
+    EXPECT_EQ(json.find_path({"boot", "initrd"})->as_string(), folder.ramdisk());
+    EXPECT_EQ(json.find("disks")->as_array().size(), 2u);
+    EXPECT_TRUE(json.find("disks")->as_array()[1].bool_or("read_only"));
+    EXPECT_EQ(json.find("nics")->as_array()[0].string_or("tap"), "tap1");
+    EXPECT_EQ(json.find("nics")->as_array()[0].integer_or("mtu"), 1450);
+    EXPECT_EQ(json.find_path({"cpu", "mask"})->as_array()[0].as_string(), "avx512f");
+    const Json bare = guest_config(server(), folder, false, false, {});
+    EXPECT_FALSE(bare.find("boot")->contains("initrd"));
+    EXPECT_EQ(bare.find("disks")->as_array().size(), 1u);
+}
+
+TEST(GuestConfig, TheImagesCommandLineReplacesOurs) {
+    Instance instance = server();
+    instance.image.properties["os_command_line"] = "init=/bin/sh";
+    const Json json = guest_config(instance, {"/i", instance.uuid}, false, false, {});
+    EXPECT_EQ(json.find_path({"boot", "cmdline"})->as_string(), "init=/bin/sh");
+}
+
+TEST(InstanceFolder, KeepsTheRecordWithoutThePassword) {
+    Instance instance = server();
+    instance.admin_password = "s3cret";
+    instance.metadata = {{"a", "b"}};
+    const Json json = instance_to_json(instance);
+    EXPECT_EQ(json.dump().find("s3cret"), std::string::npos);
+    const auto back = instance_from_json(json);
+    ASSERT_TRUE(back.ok());
+    EXPECT_EQ(back->flavor.memory_mb, 512);
+    EXPECT_EQ(back->network_info.at(0).mac, "fa:16:3e:00:00:01");
+    EXPECT_EQ(back->image.properties.at("kernel_id"), "k");
+    EXPECT_EQ(back->metadata.at("a"), "b");
+}
+
+TEST(InstanceFolder, RefusesARecordOfAnotherFormat) {
+    Json json = instance_to_json(server());
+    json.set("format", 2);
+    EXPECT_FALSE(instance_from_json(json).ok());
+    EXPECT_FALSE(instance_from_json(Json::object()).ok());
+    EXPECT_FALSE(instance_from_json(Json("text")).ok());
+}
+
+}  // namespace
+}  // namespace kumoi::compute
