@@ -267,7 +267,8 @@ Result<std::vector<SortKey>> sort_keys(const QueryMap& query) {
                                                                : "desc";
         keys.push_back(TRY(make_sort_key(names[index], direction)));
     }
-    for (std::string_view rest = query.first_or("sort"); !rest.empty();) {
+    const std::string sort = query.first_or("sort");
+    for (std::string_view rest = sort; !rest.empty();) {
         const std::string_view item = trim(rest.substr(0, rest.find(',')));
         rest = rest.find(',') == std::string_view::npos ? "" : rest.substr(rest.find(',') + 1);
         const size_t colon = item.find(':');
