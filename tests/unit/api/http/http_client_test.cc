@@ -41,7 +41,7 @@ protected:
 
 TEST_P(Client, ReportsWhatWentWrong) {
     start();
-    HttpClient client({.connect_timeout_ms = 500, .timeout_ms = 500, .response_bytes_max = 1000});
+    HttpClient client({.response_bytes_max = 1000});
     EXPECT_EQ(client.send({.url = "nonsense://x"}).error().code, ErrorCode::InvalidArgument);
     EXPECT_EQ(client.send({.url = "file:///etc/passwd"}).error().code, ErrorCode::InvalidArgument);
     EXPECT_EQ(client.send({.url = url("/big")}).error().code, ErrorCode::TooLarge);

@@ -94,9 +94,11 @@ TEST_F(ImageStoreTest, RefusesDataThatIsNotItsFormat) {
 
 TEST_F(ImageStoreTest, GivesUpAnUploadWhoseImageWasDeleted) {
     const std::string id = add();
-    auto upload = store_->begin_upload(id);
-    ASSERT_TRUE(store_->remove(id).ok());
-    EXPECT_EQ(upload->commit().error().code, ErrorCode::NotFound);
+    {
+        auto upload = store_->begin_upload(id);
+        ASSERT_TRUE(store_->remove(id).ok());
+        EXPECT_EQ(upload->commit().error().code, ErrorCode::NotFound);
+    }
     EXPECT_FALSE(path_exists(path(id)));
     EXPECT_FALSE(store_->get(id).ok());
     reopen();
