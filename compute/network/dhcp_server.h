@@ -1,7 +1,7 @@
 // DhcpServer: one dnsmasq per network, answering DHCP only (no DNS), on that network's bridge only,
-// for known ports only. Its folder holds conf, hosts, opts, leases, pid and log. A change of hosts or
-// options is a SIGHUP; a change of ranges or interface a restart. It lives on when the daemon stops,
-// and is adopted again at start. Not thread safe: NodeNetwork's mutex guards it.
+// for known ports only. Its folder holds conf, hosts, opts, leases, pid and log. A change of hosts
+// or options is a SIGHUP; a change of ranges or interface a restart. It lives on when the daemon
+// stops, and is adopted again at start. Not thread safe: NodeNetwork's mutex guards it.
 #pragma once
 
 #include <string>

@@ -39,8 +39,8 @@ bool refers_to(const FirewallPort& port, const std::string& group_id) {
     return false;
 }
 
-// br_netfilter starts with its switch on for every bridge of the host. We turn our bridges on one by
-// one, so when it was us who loaded it, the others go back to what they were.
+// br_netfilter starts with its switch on for every bridge of the host. We turn our bridges on one
+// by one, so when it was us who loaded it, the others go back to what they were.
 Result<void> load_bridge_netfilter() {
     load_module("br_netfilter");
     if (!path_exists(std::string(kBridgeNetfilterSwitch))) {

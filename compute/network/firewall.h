@@ -1,6 +1,7 @@
 // Firewall: holds the FirewallModel of this host and keeps the kernel's tables `bridge kumoi` and
-// `inet kumoi` equal to it. Each change is one nft transaction: it happens wholly or not at all, and
-// the model changes only when the kernel agreed. Not thread safe: NodeNetwork's mutex guards it.
+// `inet kumoi` equal to it. Each change is one nft transaction: it happens wholly or not at all,
+// and the model changes only when the kernel agreed. Not thread safe: NodeNetwork's mutex guards
+// it.
 #pragma once
 
 #include <string>
@@ -18,8 +19,8 @@ public:
     Firewall(StatefulMode mode, bool nat) : model_{mode, nat, {}, {}, {}} {}
 
     const FirewallModel& model() const { return model_; }
-    // Replaces everything in one transaction, whatever was there; used at start. Running guests keep
-    // their connections: a bridge's zone follows from its network's id.
+    // Replaces everything in one transaction, whatever was there; used at start. Running guests
+    // keep their connections: a bridge's zone follows from its network's id.
     Result<void> replace(std::map<std::string, FirewallBridge> bridges,
                          std::map<std::string, FirewallPort> ports,
                          std::map<std::string, std::vector<std::string>> groups);

@@ -1,5 +1,6 @@
 // Address management rules that need no database: what makes a subnet valid, which addresses it may
-// give out, and in which order they are tried. Pure functions; errors carry Neutron's exception names.
+// give out, and in which order they are tried. Pure functions; errors carry Neutron's exception
+// names.
 #pragma once
 
 #include <functional>

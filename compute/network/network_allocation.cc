@@ -22,7 +22,8 @@ RequestContext tenant_of(const RequestContext& context, const std::string& proje
     return tenant;
 }
 
-FixedIp fixed_ip_of(const PortAddress& address, const Subnet& subnet) {
+FixedIp fixed_ip_of(const PortAddress& address, const Subnet& subnet,
+                    std::vector<std::string> dns_servers) {
     FixedIp fixed_ip;
     fixed_ip.address = address.ip_address;
     fixed_ip.subnet_id = subnet.id;
@@ -31,7 +32,7 @@ FixedIp fixed_ip_of(const PortAddress& address, const Subnet& subnet) {
     fixed_ip.prefix_length = cidr ? cidr->prefix_length() : 0;
     fixed_ip.ip_version = subnet.ip_version;
     fixed_ip.gateway = subnet.gateway_ip;
-    fixed_ip.dns_servers = subnet.dns_nameservers;
+    fixed_ip.dns_servers = std::move(dns_servers);
     for (const HostRoute& route : subnet.host_routes) {
         fixed_ip.routes.emplace_back(route.destination, route.next_hop);
     }
@@ -262,7 +263,7 @@ Result<std::vector<VifInfo>> NetworkService::vifs_of(SqlSession& sql,
         for (const PortAddress& address : port.fixed_ips) {
             for (const Subnet& subnet : subnets) {
                 if (subnet.id == address.subnet_id) {
-                    vif.fixed_ips.push_back(fixed_ip_of(address, subnet));
+                    vif.fixed_ips.push_back(fixed_ip_of(address, subnet, dns_servers_of(subnet)));
                 }
             }
         }

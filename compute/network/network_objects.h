@@ -1,5 +1,5 @@
-// Networks, subnets, ports and security groups as Neutron's API speaks of them: plain values, and the
-// requests that make or change them. Times are wall-clock nanoseconds.
+// Networks, subnets, ports and security groups as Neutron's API speaks of them: plain values, and
+// the requests that make or change them. Times are wall-clock nanoseconds.
 #pragma once
 
 #include <cstdint>

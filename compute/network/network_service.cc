@@ -61,7 +61,8 @@ Result<std::unique_ptr<NetworkService>> NetworkService::create(Database& databas
                                                                const Clock& clock, Random& random,
                                                                NetworkServiceOptions options) {
     TRY(network_store::migrate(database));
-    return std::unique_ptr<NetworkService>(new NetworkService(database, clock, random, options));
+    return std::unique_ptr<NetworkService>(
+        new NetworkService(database, clock, random, std::move(options)));
 }
 
 void NetworkService::Changes::add(const Port& port) {

@@ -1,11 +1,11 @@
 // NetworkService: the network part of the standalone control plane, in Neutron's rules and error
-// names: networks, subnets, ports with addresses, security groups, quotas. Implements NetworkApi for
-// the manager and NetworkRecords for nodes. Any thread; state lives in the Database, whose single
-// writer makes address allocation free of duplicates. Every change is one transaction: bulk requests
-// happen wholly or not at all. The listener hears of changes after they are durable.
+// names: networks, subnets, ports with addresses, security groups, quotas. Implements NetworkApi
+// for the manager and NetworkRecords for nodes. Any thread; state lives in the Database, whose
+// single writer makes address allocation free of duplicates. Every change is one transaction: bulk
+// requests happen wholly or not at all. The listener hears of changes after they are durable.
 //
-// Tenancy: what a project may not see is NotFound; what it may see (a shared network) and not change is
-// Forbidden. An admin sees and changes everything.
+// Tenancy: what a project may not see is NotFound; what it may see (a shared network) and not
+// change is Forbidden. An admin sees and changes everything.
 #pragma once
 
 #include <functional>
@@ -26,7 +26,8 @@
 namespace kumoi::compute {
 
 struct NetworkServiceOptions {
-    int64_t mtu = 1500;  // of networks created without one
+    int64_t mtu = 1500;                         // of networks created without one
+    std::vector<std::string> dns_servers = {};  // told to guests of subnets that name none
 };
 
 struct NetworkQuota {
@@ -121,7 +122,7 @@ private:
 
     NetworkService(Database& database, const Clock& clock, Random& random,
                    NetworkServiceOptions options)
-        : database_(database), clock_(clock), random_(random), options_(options) {}
+        : database_(database), clock_(clock), random_(random), options_(std::move(options)) {}
 
     template <class Function>
     auto change(Function&& function) {
@@ -185,7 +186,8 @@ private:
     Result<Port> bind_for_instance(SqlSession& sql, const RequestContext& context,
                                    const Instance& instance, const RequestedNetwork& request,
                                    const std::vector<std::string>& group_ids);
-    static Result<std::vector<VifInfo>> vifs_of(SqlSession& sql, const std::string& device_id);
+    Result<std::vector<VifInfo>> vifs_of(SqlSession& sql, const std::string& device_id);
+    std::vector<std::string> dns_servers_of(const Subnet& subnet) const;
     Result<std::optional<std::string>> host_address(SqlSession& sql, const Subnet& subnet);
 
     Database& database_;

@@ -20,8 +20,8 @@ bool is_network_device(const std::string& owner) {
     return owner.starts_with("network:");
 }
 
-// Neutron's policy: on a network of another project only its owner may choose addresses or lower the
-// guards; binding is for admins (the compute service).
+// Neutron's policy: on a network of another project only its owner may choose addresses or lower
+// the guards; binding is for admins (the compute service).
 Result<void> check_policy(const RequestContext& context, const Network& network,
                           const PortUpdate& update, const Port& port) {
     if (context.is_admin) {

@@ -14,7 +14,8 @@ namespace {
 
 constexpr const char* kDhcpOwner = "network:dhcp";
 
-SubnetSpec spec_of(const Subnet& subnet, std::optional<std::string> host_address) {
+SubnetSpec spec_of(const Subnet& subnet, std::optional<std::string> host_address,
+                   std::vector<std::string> dns_servers) {
     SubnetSpec spec;
     spec.id = subnet.id;
     spec.cidr = subnet.cidr;
@@ -22,7 +23,7 @@ SubnetSpec spec_of(const Subnet& subnet, std::optional<std::string> host_address
     spec.gateway = subnet.gateway_ip;
     spec.host_address = std::move(host_address);
     spec.dhcp = subnet.enable_dhcp;
-    spec.dns_servers = subnet.dns_nameservers;
+    spec.dns_servers = std::move(dns_servers);
     for (const HostRoute& route : subnet.host_routes) {
         spec.host_routes.emplace_back(route.destination, route.next_hop);
     }
@@ -31,8 +32,22 @@ SubnetSpec spec_of(const Subnet& subnet, std::optional<std::string> host_address
 
 }  // namespace
 
-// The gateway, unless a port holds it (a guest that is the router); then, for DHCP, the address of a
-// network:dhcp port, made when first needed.
+std::vector<std::string> NetworkService::dns_servers_of(const Subnet& subnet) const {
+    if (!subnet.dns_nameservers.empty()) {
+        return subnet.dns_nameservers;
+    }
+    std::vector<std::string> servers;
+    for (const std::string& server : options_.dns_servers) {
+        const auto address = IpAddress::parse(server);
+        if (address && address->version() == subnet.ip_version) {
+            servers.push_back(address->text());
+        }
+    }
+    return servers;
+}
+
+// The gateway, unless a port holds it (a guest that is the router); then, for DHCP, the address of
+// a network:dhcp port, made when first needed.
 Result<std::optional<std::string>> NetworkService::host_address(SqlSession& sql,
                                                                 const Subnet& subnet) {
     const auto cidr = IpNetwork::parse(subnet.cidr);
@@ -84,7 +99,8 @@ Result<NetworkSpec> NetworkService::node_network(const std::string& network_id) 
         spec.mtu = networks[0].mtu;
         for (const Subnet& subnet :
              TRY(network_store::list_subnets(sql, {.network_ids = {network_id}}))) {
-            spec.subnets.push_back(spec_of(subnet, TRY(host_address(sql, subnet))));
+            spec.subnets.push_back(
+                spec_of(subnet, TRY(host_address(sql, subnet)), dns_servers_of(subnet)));
         }
         spec.dhcp_hosts = TRY(network_store::dhcp_hosts(sql, network_id));
         return spec;

@@ -1,5 +1,5 @@
-// Rows of networks, subnets, ports and security groups: SQL in, values out, no policy. Every function
-// works inside the caller's transaction. Lists come in order of creation.
+// Rows of networks, subnets, ports and security groups: SQL in, values out, no policy. Every
+// function works inside the caller's transaction. Lists come in order of creation.
 #pragma once
 
 #include <optional>

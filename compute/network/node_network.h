@@ -1,12 +1,12 @@
-// NodeNetwork: carries ports on this host. Per network a Linux bridge with the gateway's address and
-// 169.254.169.254, a DHCP server and connection tracking zone; per port a TAP device and its chains in
-// the packet filter. All of it is made here, named by id, marked with an alias, and removed when its
-// last user goes; reconcile() makes the host agree with the records after a crash.
+// NodeNetwork: carries ports on this host. Per network a Linux bridge with the gateway's address
+// and 169.254.169.254, a DHCP server and connection tracking zone; per port a TAP device and its
+// chains in the packet filter. All of it is made here, named by id, marked with an alias, and
+// removed when its last user goes; reconcile() makes the host agree with the records after a crash.
 //
 // Order of plugging: filter first, then the device joins the bridge, so no frame passes unfiltered
-// (and an unknown device of ours is dropped anyway). One mutex guards everything; plugging takes a few
-// milliseconds, most of it one nft transaction. Any thread. Needs CAP_NET_ADMIN; works in whatever
-// network namespace the process lives in.
+// (and an unknown device of ours is dropped anyway). One mutex guards everything; plugging takes a
+// few milliseconds, most of it one nft transaction. Any thread. Needs CAP_NET_ADMIN; works in
+// whatever network namespace the process lives in.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,6 @@
 // NodeNetworkFake: the VifDriver of a node without devices: for the simulated driver and for tests
-// without root. It asks the records the same questions as NodeNetwork and answers with the same names
-// and errors, and makes nothing. Any thread.
+// without root. It asks the records the same questions as NodeNetwork and answers with the same
+// names and errors, and makes nothing. Any thread.
 #pragma once
 
 #include <mutex>

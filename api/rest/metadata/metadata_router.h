@@ -1,7 +1,7 @@
 // What http://169.254.169.254 answers: the EC2 and OpenStack metadata of the server that asks. Who
-// asks is known from the network it came in on and its source address, which the packet filter keeps
-// honest; headers such as X-Forwarded-For or X-Instance-ID are the guest's own words and are not
-// read. Any thread.
+// asks is known from the network it came in on and its source address, which the packet filter
+// keeps honest; headers such as X-Forwarded-For or X-Instance-ID are the guest's own words and are
+// not read. Any thread.
 #pragma once
 
 #include <string>

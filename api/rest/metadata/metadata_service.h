@@ -1,8 +1,8 @@
 // MetadataService: serves 169.254.169.254:80 on every bridge of this host. One listening socket per
 // bridge, tied to it with SO_BINDTODEVICE, so that the network a request came from is known by the
 // socket and overlapping subnets cannot be mixed up. One loop thread does all I/O (with api/http's
-// Connection, as the other servers), two workers run the handlers. Everything is bounded: connections
-// in all and per guest, requests per guest and second, sizes and times.
+// Connection, as the other servers), two workers run the handlers. Everything is bounded:
+// connections in all and per guest, requests per guest and second, sizes and times.
 //
 // bridge_up() and bridge_down() come from any thread and only post to the loop.
 #pragma once

@@ -1,6 +1,7 @@
-// A private world for network tests: the test process moves into its own network and mount namespace
-// (everything in it vanishes with the process), and guests are further namespaces joined to the node's
-// bridges by veth pairs whose host end has the TAP's name, so the node's code takes the same path.
+// A private world for network tests: the test process moves into its own network and mount
+// namespace (everything in it vanishes with the process), and guests are further namespaces joined
+// to the node's bridges by veth pairs whose host end has the TAP's name, so the node's code takes
+// the same path.
 #pragma once
 
 #include <functional>
@@ -53,7 +54,8 @@ private:
 
 // Runs `function` in a child process inside the guest's namespace; its return value.
 int in_guest(const Guest& guest, const std::function<int()>& function);
-// A socat that answers "hello" on a TCP port of the guest (or of the host: nullptr), until destroyed.
+// A socat that answers "hello" on a TCP port of the guest (or of the host: nullptr), until
+// destroyed.
 class TcpServer {
 public:
     TcpServer(const Guest* guest, int port);

@@ -461,6 +461,16 @@ TEST_F(NetworkServiceTest, HostTakesTheGatewayUnlessAPortHoldsIt) {
     EXPECT_EQ(spec->dhcp_hosts[0].host_name, "host-10-0-0-1");
 }
 
+TEST_F(NetworkServiceTest, SubnetWithoutNameserversGetsTheConfiguredOnes) {
+    auto service = NetworkService::create(*database_, clock_, random_,
+                                          {.dns_servers = {"9.9.9.9", "2620:fe::fe", "junk"}});
+    const Network network = make_network(alice_);
+    make_subnet(alice_, network);
+    EXPECT_THAT((*service)->node_network(network.id)->subnets.at(0).dns_servers,
+                ElementsAre("9.9.9.9"));
+    EXPECT_TRUE(service_->node_network(network.id)->subnets.at(0).dns_servers.empty());
+}
+
 TEST_F(NetworkServiceTest, NodePortCarriesRulesOfItsGroupsAndGroupsKnowTheirMembers) {
     const Network network = make_network(alice_);
     make_subnet(alice_, network);
