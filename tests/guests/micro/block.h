@@ -3,8 +3,15 @@
 
 #include "pci.h"
 
-enum { kBlockIn = 0, kBlockOut = 1, kBlockFlush = 4, kBlockGetId = 8, kBlockDiscard = 11,
-       kBlockWriteZeroes = 13, kSector = 512 };
+enum {
+    kBlockIn = 0,
+    kBlockOut = 1,
+    kBlockFlush = 4,
+    kBlockGetId = 8,
+    kBlockDiscard = 11,
+    kBlockWriteZeroes = 13,
+    kSector = 512
+};
 
 typedef struct {
     uint32_t type, reserved;

@@ -57,6 +57,5 @@ int main(void) {
         print("\nmicro: hello resets\n");
         reset_machine();
     }
-    verdict_ok("hello", "memory=%u mips=%u", memory_bytes() >> 20,
-               option("speed") ? speed() : 0);
+    verdict_ok("hello", "memory=%u mips=%u", memory_bytes() >> 20, option("speed") ? speed() : 0);
 }

@@ -16,7 +16,9 @@ static void fire(uint16_t head) {
     wait_us(kGiveUs);
 }
 
-static void header(uint32_t type, uint64_t sector) { *block.header = (BlockHeader){type, 0, sector}; }
+static void header(uint32_t type, uint64_t sector) {
+    *block.header = (BlockHeader){type, 0, sector};
+}
 
 static void chain(const volatile void* data, uint32_t length, uint16_t flags) {
     Queue* queue = &block.queue;
@@ -47,8 +49,9 @@ static void next_out_of_table(void) {
 }
 
 static void addresses(void) {
-    const uint64_t places[] = {~0ull, ~0ull - kSector + 1, end_of_memory, end_of_memory - 1,
-                               0xc0000000, 0xfee00000, 1ull << 52, 1ull << 63, 0xffffffff};
+    const uint64_t places[] = {~0ull,      ~0ull - kSector + 1, end_of_memory, end_of_memory - 1,
+                               0xc0000000, 0xfee00000,          1ull << 52,    1ull << 63,
+                               0xffffffff};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         block_restart(&block);
         header(kBlockIn, 0);
@@ -295,9 +298,10 @@ static void config_space(void) {
 }
 
 static void bar_moves(void) {
-    const uint32_t bars[2] = {pci_read32(block.device.pci, 0x10), pci_read32(block.device.pci, 0x14)};
-    const uint32_t places[] = {0, 0x1000, 0x100000, 0xfec00000u, 0xfee00000u, 0xe0000000u,
-                               0xfffff000u};
+    const uint32_t bars[2] = {pci_read32(block.device.pci, 0x10),
+                              pci_read32(block.device.pci, 0x14)};
+    const uint32_t places[] = {0,           0x1000,      0x100000,   0xfec00000u,
+                               0xfee00000u, 0xe0000000u, 0xfffff000u};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         pci_write32(block.device.pci, 0x10, places[i]);
         pci_write32(block.device.pci, 0x14, i % 2 == 0 ? 0 : ~0u);
@@ -320,8 +324,8 @@ static void config_window(void) {
         }
     }
     for (uint32_t i = 0; cap != 0 && i < 64; i++) {
-        pci_write32(block.device.pci, cap + 4, i % 8);                     // any BAR
-        pci_write32(block.device.pci, cap + 8, i * 0x10101u);              // any offset
+        pci_write32(block.device.pci, cap + 4, i % 8);                             // any BAR
+        pci_write32(block.device.pci, cap + 8, i * 0x10101u);                      // any offset
         pci_write32(block.device.pci, cap + 12, i % 2 == 0 ? i : 1u << (i & 31));  // any length
         (void)pci_read32(block.device.pci, cap + 16);
         pci_write32(block.device.pci, cap + 16, 0xffffffffu);

@@ -13,7 +13,9 @@ static void send_ipi(uint32_t apic_id, uint32_t command) {
     lapic_write(0x300, command);
 }
 
-static void on_ping(void) { send_ipi(0, kPong); }
+static void on_ping(void) {
+    send_ipi(0, kPong);
+}
 
 void ap_main(void) {
     load_idt();

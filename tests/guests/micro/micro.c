@@ -37,9 +37,13 @@ typedef struct __attribute__((packed)) {
 } Gate;
 static Gate idt[256] __attribute__((aligned(16)));
 
-static const StartInfo* info(void) { return (const StartInfo*)(uintptr_t)start_info; }
+static const StartInfo* info(void) {
+    return (const StartInfo*)(uintptr_t)start_info;
+}
 
-static void put_char(char c) { out8(kCom1, (uint8_t)c); }
+static void put_char(char c) {
+    out8(kCom1, (uint8_t)c);
+}
 
 static void put_text(const char* text) {
     for (; *text != 0; text++) {
@@ -159,12 +163,14 @@ uint64_t memory_bytes(void) {
     return end;
 }
 
-uint64_t rsdp_address(void) { return info()->rsdp; }
+uint64_t rsdp_address(void) {
+    return info()->rsdp;
+}
 
 static void set_gate(int vector, const char* entry) {
     const uint64_t offset = (uint64_t)(uintptr_t)entry;
-    idt[vector] = (Gate){(uint16_t)offset, 8, 0, 0x8e, (uint16_t)(offset >> 16),
-                         (uint32_t)(offset >> 32), 0};
+    idt[vector] =
+        (Gate){(uint16_t)offset, 8, 0, 0x8e, (uint16_t)(offset >> 16), (uint32_t)(offset >> 32), 0};
 }
 
 void load_idt(void) {
@@ -183,12 +189,14 @@ void interrupts_init(void) {
         set_gate(i, interrupt_entries + (i - 32) * 16);
     }
     load_idt();
-    lapic_write(0xf0, 0x1ff);    // enabled, spurious vector 255
-    lapic_write(0x350, 0x10000); // LINT0 masked: nothing from the 8259s
+    lapic_write(0xf0, 0x1ff);     // enabled, spurious vector 255
+    lapic_write(0x350, 0x10000);  // LINT0 masked: nothing from the 8259s
     lapic_write(0x80, 0);
 }
 
-void set_handler(uint8_t vector, Handler handler) { handlers[vector] = handler; }
+void set_handler(uint8_t vector, Handler handler) {
+    handlers[vector] = handler;
+}
 
 void handle_interrupt(uint32_t vector) {
     interrupt_count[vector & 255]++;
@@ -209,7 +217,9 @@ void report_exception(const uint64_t* stack) {
 void lapic_write(uint32_t offset, uint32_t value) {
     *(volatile uint32_t*)(0xfee00000ull + offset) = value;
 }
-uint32_t lapic_read(uint32_t offset) { return *(volatile uint32_t*)(0xfee00000ull + offset); }
+uint32_t lapic_read(uint32_t offset) {
+    return *(volatile uint32_t*)(0xfee00000ull + offset);
+}
 
 void ioapic_route(uint32_t pin, uint8_t vector) {
     volatile uint32_t* select = (volatile uint32_t*)0xfec00000ull;

@@ -45,11 +45,21 @@ static inline uint64_t rdtsc(void) {
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return low | (uint64_t)high << 32;
 }
-static inline void barrier(void) { __asm__ volatile("mfence" ::: "memory"); }
-static inline void interrupts_on(void) { __asm__ volatile("sti" ::: "memory"); }
-static inline void interrupts_off(void) { __asm__ volatile("cli" ::: "memory"); }
-static inline void halt_once(void) { __asm__ volatile("sti; hlt" ::: "memory"); }
-static inline void pause_once(void) { __asm__ volatile("pause" ::: "memory"); }
+static inline void barrier(void) {
+    __asm__ volatile("mfence" ::: "memory");
+}
+static inline void interrupts_on(void) {
+    __asm__ volatile("sti" ::: "memory");
+}
+static inline void interrupts_off(void) {
+    __asm__ volatile("cli" ::: "memory");
+}
+static inline void halt_once(void) {
+    __asm__ volatile("sti; hlt" ::: "memory");
+}
+static inline void pause_once(void) {
+    __asm__ volatile("pause" ::: "memory");
+}
 
 // Serial output: %s %d %u %x (64-bit values for the last three) and %%.
 void print(const char* format, ...);

@@ -112,7 +112,9 @@ void common_write64(const Virtio* device, uint32_t offset, uint64_t value) {
 uint16_t common_read16(const Virtio* device, uint32_t offset) {
     return *(volatile uint16_t*)(device->common + offset);
 }
-uint8_t virtio_status(const Virtio* device) { return device->common[kCommonStatus]; }
+uint8_t virtio_status(const Virtio* device) {
+    return device->common[kCommonStatus];
+}
 
 void virtio_reset(Virtio* device) {
     device->common[kCommonStatus] = 0;
@@ -129,7 +131,7 @@ bool virtio_begin(Virtio* device, uint64_t wanted) {
     uint64_t offered = 0;
     for (uint32_t half = 0; half < 2; half++) {
         common_write32(device, kCommonDeviceFeatureSelect, half);
-        offered |= (uint64_t)*(volatile uint32_t*)(device->common + kCommonDeviceFeature)
+        offered |= (uint64_t) * (volatile uint32_t*)(device->common + kCommonDeviceFeature)
                    << half * 32;
     }
     device->features = offered & (wanted | kFeatureVersion1);
@@ -193,7 +195,9 @@ void queue_offer(Queue* queue, uint16_t head) {
     barrier();
 }
 
-void queue_notify(Queue* queue) { *queue->doorbell = queue->index; }
+void queue_notify(Queue* queue) {
+    *queue->doorbell = queue->index;
+}
 
 bool queue_wait(Queue* queue, UsedElement* element, uint64_t limit_us) {
     const uint64_t begun = rdtsc();

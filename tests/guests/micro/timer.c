@@ -62,8 +62,8 @@ int main(void) {
     }
     const uint64_t lapic = test_lapic_periodic();
     if (lapic < 50000) {  // 20 ticks of 5 ms are 100 ms; late is the host's load, early is a fault
-        verdict_fail(kName, "%u local APIC ticks after %u us", (uint64_t)interrupt_count[kLapicVector],
-                     lapic);
+        verdict_fail(kName, "%u local APIC ticks after %u us",
+                     (uint64_t)interrupt_count[kLapicVector], lapic);
     }
     const uint64_t deadline = test_tsc_deadline();
     if (deadline == 0) {

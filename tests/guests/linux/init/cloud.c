@@ -169,8 +169,7 @@ bool cloud_read_metadata(Cloud* cloud) {
     const char* reason = "";
     snprintf(url, sizeof url, "%smeta_data.json", kMetadata);
     for (int i = 0; i < kMetadataTries && !cloud->found; i++) {
-        const ssize_t size =
-            http_get(url, document, sizeof document, kMetadataTimeoutMs, &reason);
+        const ssize_t size = http_get(url, document, sizeof document, kMetadataTimeoutMs, &reason);
         if (size > 0 && !apply_meta_data(cloud, "metadata", (size_t)size)) {
             reason = "not a meta_data.json";
         }

@@ -76,8 +76,8 @@ static void send_message(Dhcp* dhcp, uint8_t type) {
     if (name > 0 && name < 64) {
         at = put(at, kOptionHostName, dhcp->hostname, name);
     }
-    static const uint8_t wanted[] = {kOptionNetmask, kOptionClasslessRoutes, kOptionRouter,
-                                     kOptionNameServer, kOptionDomain, kOptionMtu};
+    static const uint8_t wanted[] = {kOptionNetmask,    kOptionClasslessRoutes, kOptionRouter,
+                                     kOptionNameServer, kOptionDomain,          kOptionMtu};
     at = put(at, kOptionParameters, wanted, sizeof wanted);
     *at = 255;
     sendto(dhcp->fd, &message, sizeof message, 0, (struct sockaddr*)&to, sizeof to);
@@ -133,7 +133,9 @@ static uint8_t read_options(const Message* message, size_t size, NetConfig* conf
             case kOptionRouter: router = word; break;
             case kOptionServerId: config->server = word; break;
             case kOptionLeaseTime: config->lease_s = ntohl(word); break;
-            case kOptionMtu: config->mtu = length == 2 ? (uint32_t)(value[0] << 8 | value[1]) : 0; break;
+            case kOptionMtu:
+                config->mtu = length == 2 ? (uint32_t)(value[0] << 8 | value[1]) : 0;
+                break;
             case kOptionDomain:
                 if (length < sizeof config->domain) {
                     memcpy(config->domain, value, length);

@@ -42,7 +42,9 @@ typedef struct {
 } Init;
 static Init init = {.dhcp.fd = -1, .signals = -1};
 
-static bool option(const char* word) { return strstr(init.command_line, word) != NULL; }
+static bool option(const char* word) {
+    return strstr(init.command_line, word) != NULL;
+}
 
 static void shut_down(const char* why, int how) {
     say("kumoi-tiny: %s, %s", why, how == RB_POWER_OFF ? "powering off" : "rebooting");

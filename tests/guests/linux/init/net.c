@@ -66,8 +66,8 @@ static void write_resolv_conf(const NetConfig* config) {
     }
     for (size_t i = 0; i < config->name_servers_count; i++) {
         const struct in_addr server = {config->name_servers[i]};
-        used += snprintf(text + used, sizeof text - (size_t)used, "nameserver %s\n",
-                         inet_ntoa(server));
+        used +=
+            snprintf(text + used, sizeof text - (size_t)used, "nameserver %s\n", inet_ntoa(server));
     }
     write_file("/etc/resolv.conf", text, (size_t)used, 0644);
 }

@@ -170,8 +170,12 @@ typedef struct {
     void (*run)(const char* argument);
 } Test;
 static const Test kTests[] = {
-    {"disk", test_disk}, {"rodisk", test_read_only_disk}, {"fetch", test_fetch},
-    {"cpus", test_cpus}, {"rng", test_rng},               {"memory", test_memory},
+    {"disk", test_disk},
+    {"rodisk", test_read_only_disk},
+    {"fetch", test_fetch},
+    {"cpus", test_cpus},
+    {"rng", test_rng},
+    {"memory", test_memory},
     {"heartbeat", test_heartbeat},
 };
 
