@@ -1,0 +1,51 @@
+// Cloud: the REST APIs as a logged-in client sees them. Logs in once, when first needed, finds the
+// endpoints in the catalog, and turns fault bodies of every API into Errors (message, hint with the
+// request id). Blocking; one thread.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "api/cli/credentials.h"
+#include "api/http/http_client.h"
+#include "base/json.h"
+#include "base/result.h"
+
+namespace kumoi::cli {
+
+using Transport = std::function<Result<api::HttpResponse>(const api::HttpRequest& request)>;
+
+// What the Compute API is asked for: flavors embedded in servers, uuids of hypervisors.
+constexpr const char* kComputeVersion = "compute 2.72";
+
+class Cloud {
+public:
+    Cloud(Credentials credentials, Transport transport)
+        : credentials_(std::move(credentials)), transport_(std::move(transport)) {}
+
+    // `service`: compute, image, network, identity. `path`: below the endpoint, "/servers".
+    Result<Json> get(std::string_view service, const std::string& path);
+    Result<Json> post(std::string_view service, const std::string& path, const Json& body);
+    Result<void> remove(std::string_view service, const std::string& path);
+    // Every page of a collection under `key`.
+    Result<Json::Array> list(std::string_view service, const std::string& path,
+                             const std::string& key);
+
+private:
+    Result<void> log_in();
+    Result<std::string> endpoint(std::string_view service);
+    Result<Json> send(std::string_view method, std::string_view service, const std::string& url,
+                      const Json* body);
+
+    const Credentials credentials_;
+    const Transport transport_;
+    std::string token_;
+    Json catalog_;
+};
+
+// The Error that a failed answer stands for. Pure.
+Error error_of(const api::HttpResponse& response);
+
+}  // namespace kumoi::cli

@@ -1,0 +1,214 @@
+// kumoi server: launch, list, show, log, console, delete and the power verbs.
+#include "api/cli/command.h"
+#include "api/cli/console.h"
+#include "api/cli/find.h"
+#include "api/cli/server_launch.h"
+#include "api/cli/server_waiting.h"
+#include "base/file.h"
+
+namespace kumoi::cli {
+namespace {
+
+const std::vector<Column> kListColumns{{"ID", "id"},
+                                       {"NAME", "name"},
+                                       {"STATUS", "status"},
+                                       {"TASK", "OS-EXT-STS:task_state"},
+                                       {"ADDRESS", "address"},
+                                       {"FLAVOR", "flavor.original_name"},
+                                       {"HOST", "OS-EXT-SRV-ATTR:host"}};
+
+const std::vector<Column> kShowColumns{{"ID", "id"},
+                                       {"NAME", "name"},
+                                       {"STATUS", "status"},
+                                       {"TASK", "OS-EXT-STS:task_state"},
+                                       {"VM_STATE", "OS-EXT-STS:vm_state"},
+                                       {"ADDRESS", "address"},
+                                       {"ADDRESSES", "addresses"},
+                                       {"FLAVOR", "flavor.original_name"},
+                                       {"VCPUS", "flavor.vcpus"},
+                                       {"MEMORY_MIB", "flavor.ram"},
+                                       {"IMAGE", "image.id"},
+                                       {"KEY", "key_name"},
+                                       {"HOST", "OS-EXT-SRV-ATTR:host"},
+                                       {"ZONE", "OS-EXT-AZ:availability_zone"},
+                                       {"CREATED", "created"},
+                                       {"LAUNCHED", "OS-SRV-USG:launched_at"},
+                                       {"PROJECT", "tenant_id"},
+                                       {"FAULT", "fault.message"}};
+
+Result<Json::Array> list_servers(Session& session, bool all_projects) {
+    return TRY(session.cloud())
+        ->list("compute", all_projects ? "/servers/detail?all_tenants=1" : "/servers/detail",
+               "servers");
+}
+
+Result<Json> find_server(Session& session, const std::string& wanted) {
+    return find_one("server", TRY(list_servers(session, false)), wanted);
+}
+
+Json with_address(Json server) {
+    server.set("address", first_address(server));
+    return server;
+}
+
+struct PowerVerb {
+    const char* name;
+    const char* help;
+    const char* action;   // of POST /servers/{id}/action
+    const char* arrived;  // status to wait for
+};
+
+const std::vector<PowerVerb> kPowerVerbs{
+    {"start", "Turn servers on.", "os-start", "ACTIVE"},
+    {"stop", "Turn servers off: the guest is asked first.", "os-stop", "SHUTOFF"},
+    {"reboot", "Restart servers.", "reboot", "ACTIVE"},
+    {"pause", "Freeze servers; memory is kept.", "pause", "PAUSED"},
+    {"unpause", "Let paused servers run on.", "unpause", "ACTIVE"},
+};
+
+Json action_body(const PowerVerb& verb, bool hard) {
+    const bool reboot = std::string_view(verb.action) == "reboot";
+    return Json::object(
+        {{verb.action, reboot ? Json::object({{"type", hard ? "HARD" : "SOFT"}}) : Json()}});
+}
+
+Result<void> act(Session& session, const PowerVerb& verb, const std::vector<std::string>& wanted,
+                 bool hard) {
+    for (const std::string& name : wanted) {
+        const Json server = TRY(find_server(session, name));
+        const std::string id = server.string_or("id");
+        TRY(TRY(session.cloud())
+                ->post("compute", "/servers/" + id + "/action", action_body(verb, hard)));
+        if (session.options.no_wait) {
+            continue;
+        }
+        const Json seen = TRY(wait_for_server(session, id, [&](const Json& now) -> Result<bool> {
+            if (now.string_or("status") == "ERROR") {
+                return fault_of(now);
+            }
+            return now.string_or("status") == verb.arrived &&
+                   now.string_or("OS-EXT-STS:task_state").empty();
+        }));
+        session.out.say(fmt::format(" {}  {}", seen.string_or("name"), phase_of(seen)));
+    }
+    return {};
+}
+
+Result<void> remove(Session& session, const std::vector<std::string>& wanted) {
+    std::vector<Json> servers;  // all must be found before the first one goes
+    for (const std::string& name : wanted) {
+        servers.push_back(TRY(find_server(session, name)));
+    }
+    for (const Json& server : servers) {
+        const std::string id = server.string_or("id");
+        TRY(TRY(session.cloud())->remove("compute", "/servers/" + id));
+        if (!session.options.no_wait) {
+            TRY(wait_for_deletion(session, id));
+            session.out.say(fmt::format(" {}  deleted", server.string_or("name")));
+        }
+    }
+    return {};
+}
+
+Result<void> show_log(Session& session, const std::string& wanted, int64_t lines) {
+    const Json server = TRY(find_server(session, wanted));
+    Json arguments = Json::object();
+    if (lines > 0) {
+        arguments.set("length", lines);
+    }
+    const Json answer =
+        TRY(TRY(session.cloud())
+                ->post("compute", "/servers/" + server.string_or("id") + "/action",
+                       Json::object({{"os-getConsoleOutput", std::move(arguments)}})));
+    session.out.data(answer.string_or("output"));
+    return {};
+}
+
+Result<void> open_console(Session& session, const std::string& wanted) {
+    const Json server = TRY(find_server(session, wanted));
+    const std::string path =
+        fmt::format("{}/{}/console.sock", session.instances_path(), server.string_or("id"));
+    if (!path_exists(path)) {
+        return Error::unsupported("Server {} does not run on this host.", server.string_or("name"))
+            .with_hint(fmt::format("Run this on {}, or read: kumoi server log {}",
+                                   server.string_or("OS-EXT-SRV-ATTR:host", "its host"),
+                                   server.string_or("name")));
+    }
+    return attach_console(session.out, path);
+}
+
+void add_power_verbs(CLI::App* noun, Session& session) {
+    for (const PowerVerb& verb : kPowerVerbs) {
+        auto servers = std::make_shared<std::vector<std::string>>();  // shared with the callback
+        auto hard = std::make_shared<bool>(false);                    // shared with the callback
+        CLI::App* command = add_verb(
+            noun, verb.name, verb.help, session,
+            [&session, verb, servers, hard] { return act(session, verb, *servers, *hard); });
+        command->add_option("server", *servers, "Names or ids.")->required();
+        if (std::string_view(verb.action) == "reboot") {
+            command->add_flag("--hard", *hard, "Reset it without asking the guest.");
+        }
+    }
+}
+
+void add_launch(CLI::App* noun, Session& session) {
+    auto options = std::make_shared<LaunchOptions>();  // shared with the callback
+    CLI::App* command = add_verb(noun, "launch", "Make a server and wait until it runs.", session,
+                                 [&session, options] { return launch_server(session, *options); });
+    command->add_option("image", options->image, "Image: name or id.")->required();
+    command->add_option("name", options->name, "Name of the new server.")->required();
+    command->add_option("--flavor", options->flavor, "Flavor. Default: the smallest that fits.");
+    command->add_option("--network", options->networks,
+                        "Network, may be repeated. Default: the only one.");
+    command->add_option("--key-name", options->key_name, "Key pair for the guest.");
+    command->add_option("--availability-zone", options->availability_zone, "Where to put it.");
+    command->add_option("--user-data", options->user_data_file, "File for cloud-init.");
+    command->add_flag("--config-drive", options->config_drive, "Give it a config drive.");
+}
+
+void add_one_server_verbs(CLI::App* noun, Session& session) {
+    auto wanted = std::make_shared<std::string>();  // shared with the callbacks
+    auto lines = std::make_shared<int64_t>(0);      // shared with the callback
+    add_verb(noun, "show", "Show one server.", session,
+             [&session, wanted]() -> Result<void> {
+                 const Json server = TRY(find_server(session, *wanted));
+                 const Json answer = TRY(
+                     TRY(session.cloud())->get("compute", "/servers/" + server.string_or("id")));
+                 return session.out.record(kShowColumns, with_address(*answer.find("server")));
+             })
+        ->add_option("server", *wanted, "Name or id.")
+        ->required();
+    add_verb(noun, "console", "Open the serial console of a server on this host.", session,
+             [&session, wanted] { return open_console(session, *wanted); })
+        ->add_option("server", *wanted, "Name or id.")
+        ->required();
+    CLI::App* log =
+        add_verb(noun, "log", "Print what the guest wrote to its console.", session,
+                 [&session, wanted, lines] { return show_log(session, *wanted, *lines); });
+    log->add_option("server", *wanted, "Name or id.")->required();
+    log->add_option("-n,--lines", *lines, "Only the last lines.")->check(CLI::Range(1, 1000000));
+}
+
+}  // namespace
+
+void add_server_commands(CLI::App& app, Session& session) {
+    CLI::App* noun = add_noun(app, "server", "Servers: launch, list, show, console, power.");
+    add_launch(noun, session);
+    auto all = std::make_shared<bool>(false);  // shared with the callback
+    add_verb(noun, "list", "List servers.", session, [&session, all]() -> Result<void> {
+        auto servers = TRY(list_servers(session, *all));
+        for (Json& server : servers) {
+            server = with_address(std::move(server));
+        }
+        return session.out.list(kListColumns, servers);
+    })->add_flag("--all-projects", *all, "Those of every project (administrators).");
+    add_one_server_verbs(noun, session);
+    add_power_verbs(noun, session);
+    auto doomed = std::make_shared<std::vector<std::string>>();  // shared with the callback
+    add_verb(noun, "delete", "Delete servers and their disks.", session,
+             [&session, doomed] { return remove(session, *doomed); })
+        ->add_option("server", *doomed, "Names or ids.")
+        ->required();
+}
+
+}  // namespace kumoi::cli
