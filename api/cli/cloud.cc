@@ -55,6 +55,7 @@ std::string without_tags(std::string_view html) {
             words.push_back(character);
         }
     }
+    words.erase(words.find_last_not_of(' ') + 1);
     return words;
 }
 

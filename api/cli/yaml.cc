@@ -25,7 +25,8 @@ size_t content_end(std::string_view text) {
     for (size_t index = 0; index < text.size(); ++index) {
         const char character = text[index];
         if (quote != '\0') {
-            if (quote == '"' && character == '\\') {
+            const bool doubled = quote == '\'' && text.substr(index, 2) == "''";
+            if (doubled || (quote == '"' && character == '\\')) {
                 ++index;
             } else if (character == quote) {
                 quote = '\0';
