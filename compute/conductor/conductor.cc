@@ -85,6 +85,8 @@ Result<void> Conductor::load() {
     TRY(services_.load());
     TRY(server_groups_.load());
     TRY(aggregates_.load());
+    TRY(services_.heartbeat(options_.controller_host, "nova-scheduler"));
+    TRY(services_.heartbeat(options_.controller_host, "nova-conductor"));
     const std::lock_guard lock(builds_mutex_);
     for (const InstancePtr& stored : instances_.all()) {
         const Instance& instance = stored->instance;
@@ -92,6 +94,40 @@ Result<void> Conductor::load() {
             unfinished_.insert(instance.uuid);
         }
     }
+    return {};
+}
+
+std::vector<ServiceRecord> Conductor::all_services() const {
+    std::vector<ServiceRecord> result = services_.services();
+    for (ServiceRecord& service : result) {
+        if (service.binary != "nova-compute") {
+            service.last_seen_ns = clock_.wall_ns();
+            service.up = true;
+            service.down_reason.clear();
+        }
+    }
+    return result;
+}
+
+std::string Conductor::zone_of(const ServiceRecord& service) const {
+    return service.binary == "nova-compute" ? aggregates_.zone_of(service.host) : kInternalZone;
+}
+
+Result<void> Conductor::remove_service(const std::string& uuid_or_id) {
+    const auto service = services_.find_service(uuid_or_id);
+    if (!service) {
+        return Error::not_found("Service {} could not be found.", uuid_or_id)
+            .with_fault("ServiceNotFound");
+    }
+    const size_t servers = instances_.of_host(service->host).size();
+    if (service->binary == "nova-compute" && servers > 0) {
+        return Error::conflict(
+                   "Unable to delete compute service that is hosting instances. Migrate or delete "
+                   "the instances first.")
+            .with_hint(fmt::format("{} servers are on {}.", servers, service->host));
+    }
+    TRY(services_.remove(service->uuid));
+    aggregates_.forget_host(service->host);
     return {};
 }
 

@@ -103,6 +103,11 @@ public:
     const Placement& placement() const { return placement_; }
     const ConductorOptions& options() const { return options_; }
     NetworkApi& networks() { return networks_; }
+    // The services there are, and the controller's own two, which are up while anybody can ask.
+    std::vector<ServiceRecord> all_services() const;
+    std::string zone_of(const ServiceRecord& service) const;
+    // Conflict while servers are on its host.
+    Result<void> remove_service(const std::string& uuid_or_id);
     // "UP", "DOWN", "UNKNOWN", "MAINTENANCE", "" of the server's host, as host_status shows it.
     std::string host_status(const std::string& host) const;
 

@@ -101,6 +101,22 @@ Router make_compute_router(const ComputeServices& services) {
     add_server_routes(routes);
     add_server_list_routes(routes);
     add_server_action_routes(routes);
+    add_server_metadata_routes(routes);
+    add_server_tag_routes(routes);
+    add_server_address_routes(routes);
+    add_instance_action_routes(routes);
+    add_server_extra_routes(routes);
+    add_flavor_routes(routes);
+    add_flavor_extra_routes(routes);
+    add_keypair_routes(routes);
+    add_availability_zone_routes(routes);
+    add_hypervisor_routes(routes);
+    add_service_routes(routes);
+    add_limit_routes(routes);
+    add_quota_set_routes(routes);
+    add_server_group_routes(routes);
+    add_aggregate_routes(routes);
+    add_extension_routes(routes);
     return router;
 }
 

@@ -26,6 +26,5 @@ void add_quota_set_routes(ComputeRoutes& routes);          // quota_sets.cc
 void add_server_group_routes(ComputeRoutes& routes);       // server_groups.cc
 void add_aggregate_routes(ComputeRoutes& routes);          // aggregates.cc
 void add_extension_routes(ComputeRoutes& routes);          // extensions.cc
-void add_usage_routes(ComputeRoutes& routes);              // usages.cc
 
 }  // namespace kumoi::api

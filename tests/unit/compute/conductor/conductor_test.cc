@@ -351,7 +351,7 @@ TEST_F(ConductorTest, EverythingSurvivesARestart) {
     ASSERT_EQ(after.network_info.size(), 1u);
     EXPECT_EQ(after.network_info[0].fixed_ips[0].address, "10.0.0.5");
     EXPECT_EQ(conductor_->instances().claims("cn-1").memory_mb, 512);
-    EXPECT_EQ(conductor_->services().services().size(), 1u);
+    EXPECT_EQ(conductor_->services().services().size(), 3u);  // the controller's two as well
     EXPECT_EQ(conductor_->services().nodes().size(), 1u);
 }
 

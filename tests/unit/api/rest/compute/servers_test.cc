@@ -149,7 +149,8 @@ TEST_F(Servers, ShowFollowsTheMicroversion) {
                                         "os-extended-volumes:volumes_attached"};
     const auto keys = [&](const std::string& token, const std::string& version) {
         std::set<std::string> result;
-        for (const auto& [key, value] : show(token, id, version).as_object()) {
+        const Json server = show(token, id, version);
+        for (const auto& [key, value] : server.as_object()) {
             result.insert(key);
         }
         return result;
