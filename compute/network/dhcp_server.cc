@@ -179,10 +179,18 @@ Result<DhcpFiles> DhcpServer::read_files() const {
                      read_file(path("opts")).value_or("")};
 }
 
-Result<void> DhcpServer::write_files(const DhcpFiles& files) const {
-    TRY(write_file_atomic(path("conf"), files.conf));
-    TRY(write_file_atomic(path("hosts"), files.hosts));
-    return write_file_atomic(path("opts"), files.options);
+// Only what changed: each write waits for the disk.
+Result<void> DhcpServer::write_files(const DhcpFiles& files, const DhcpFiles& present) const {
+    if (files.conf != present.conf) {
+        TRY(write_file_atomic(path("conf"), files.conf));
+    }
+    if (files.hosts != present.hosts || !path_exists(path("hosts"))) {
+        TRY(write_file_atomic(path("hosts"), files.hosts));
+    }
+    if (files.options != present.options || !path_exists(path("opts"))) {
+        TRY(write_file_atomic(path("opts"), files.options));
+    }
+    return {};
 }
 
 Result<void> DhcpServer::update(const NetworkSpec& network) {
@@ -199,7 +207,7 @@ Result<void> DhcpServer::update(const NetworkSpec& network) {
     if (pid != 0 && wanted == present && kept == leases) {
         return {};
     }
-    TRY(write_files(wanted));
+    TRY(write_files(wanted, present));
     if (pid != 0 && wanted.conf == present.conf && kept == leases) {
         return ::kill(pid, SIGHUP) == 0 ? Result<void>()
                                         : Error::from_errno(errno, "reloading dnsmasq");
@@ -207,7 +215,9 @@ Result<void> DhcpServer::update(const NetworkSpec& network) {
     if (pid != 0) {
         TRY(terminate(pid));
     }
-    TRY(write_file_atomic(path("leases"), kept));
+    if (kept != leases) {
+        TRY(write_file_atomic(path("leases"), kept));
+    }
     return start();
 }
 

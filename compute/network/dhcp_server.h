@@ -42,7 +42,7 @@ private:
     Result<void> start();
     Result<void> terminate(pid_t pid);
     Result<DhcpFiles> read_files() const;
-    Result<void> write_files(const DhcpFiles& files) const;
+    Result<void> write_files(const DhcpFiles& files, const DhcpFiles& present) const;
     std::string path(std::string_view name) const { return folder_ + "/" + std::string(name); }
 
     std::string folder_;

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -86,9 +87,13 @@ using MessageVisitor = std::function<void(const nlmsghdr& header)>;
 // Walks one datagram; returns true when the answer is complete.
 Result<bool> visit_messages(char* data, size_t size, const MessageVisitor& visit,
                             const std::string& what) {
-    auto length = static_cast<int>(size);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(data); NLMSG_OK(header, length);
-         header = NLMSG_NEXT(header, length)) {
+    for (size_t offset = 0; size - offset >= sizeof(nlmsghdr);) {
+        const auto* header = reinterpret_cast<const nlmsghdr*>(data + offset);
+        if (header->nlmsg_len < sizeof(nlmsghdr) || header->nlmsg_len > size - offset) {
+            return Error::corrupt("netlink answered a message of {} bytes in {} while {}",
+                                  header->nlmsg_len, size - offset, what);
+        }
+        offset = std::min<size_t>(size, offset + NLMSG_ALIGN(header->nlmsg_len));
         if (header->nlmsg_type == NLMSG_DONE) {
             return true;
         }

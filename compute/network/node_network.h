@@ -4,9 +4,9 @@
 // removed when its last user goes; reconcile() makes the host agree with the records after a crash.
 //
 // Order of plugging: filter first, then the device joins the bridge, so no frame passes unfiltered
-// (and an unknown device of ours is dropped anyway). One mutex guards everything; plugging takes a
-// few milliseconds, most of it one nft transaction. Any thread. Needs CAP_NET_ADMIN; works in
-// whatever network namespace the process lives in.
+// (and an unknown device of ours is dropped anyway). A plug costs one nft transaction, one file
+// write and a handful of system calls. One mutex guards everything. Any thread. Needs
+// CAP_NET_ADMIN; works in whatever network namespace the process lives in.
 #pragma once
 
 #include <functional>
