@@ -16,6 +16,12 @@ Error unexpected_task_state(const Instance& instance) {
         .with_fault(deleting ? "UnexpectedDeletingTaskStateError" : "UnexpectedTaskStateError");
 }
 
+bool is_empty(const InstanceUpdate& update) {
+    return !update.vm_state && !update.task_state && !update.power_state && !update.host &&
+           !update.node && !update.launched_ns && !update.terminated_ns && !update.progress &&
+           !update.network_info && !update.system_metadata && !update.expected_task_state;
+}
+
 Result<void> apply_update(const InstanceUpdate& update, Instance& instance) {
     if (update.expected_task_state) {
         const auto& expected = *update.expected_task_state;
@@ -162,6 +168,10 @@ Result<std::vector<Instance>> Conductor::instances_by_host(const std::string& ho
 
 Result<void> Conductor::instance_save(const std::string& uuid, const InstanceUpdate& update) {
     note_touched(uuid);
+    if (is_empty(update)) {  // only says that a node works on it
+        TRY(instances_.get(uuid));
+        return {};
+    }
     bool build_ended = false;
     TRY(instances_.update(
         uuid,
