@@ -39,7 +39,7 @@ namespace asio = boost::asio;
 using Tcp = asio::ip::tcp;
 using ErrorNumber = boost::system::error_code;
 
-constexpr size_t kReadBytes = 64 * 1024;
+constexpr size_t kReadBytes = 64u << 10;
 constexpr int kReadsPerEvent = 4;
 constexpr int kAcceptsPerEvent = 64;
 constexpr auto kTick = std::chrono::milliseconds(200);

@@ -102,27 +102,28 @@ private:
     const std::string peer_address_;
     const std::string local_address_;
 
-    State state_ = State::AwaitHead;
     std::string input_;
     size_t consumed_ = 0;  // of input_
-    bool input_ended_ = false;
-    bool draining_ = false;
     HeadScanner scanner_;
     BodyDecoder decoder_ = BodyDecoder::none();
-    bool chunked_ = false;
-    bool expects_continue_ = false;
     uint64_t content_length_ = 0;
     Request request_;
     ResponseContext context_;
-    bool stream_ = false;
 
     std::string output_;
     size_t output_sent_ = 0;
-    bool keep_alive_ = true;  // after the answer that is going out
-    bool shutdown_due_ = false;
     size_t discarded_ = 0;                    // while lingering
     std::optional<int64_t> head_started_ns_;  // none: no byte of a head yet
     int64_t since_ns_ = 0;                    // start of the wait that deadline_ns() measures
+
+    State state_ = State::AwaitHead;
+    bool input_ended_ = false;
+    bool draining_ = false;
+    bool chunked_ = false;
+    bool expects_continue_ = false;
+    bool stream_ = false;
+    bool keep_alive_ = true;  // after the answer that is going out
+    bool shutdown_due_ = false;
     bool first_request_ = true;
 };
 

@@ -155,7 +155,7 @@ Result<List> make_headers(const HttpRequest& request) {
                                   name);
         }
         // curl drops "Name:" and sends an empty value for "Name;".
-        if (!append(value.empty() ? name + ";" : name + ": " + value)) {
+        if (!append(value.empty() ? name + ";" : fmt::format("{}: {}", name, value))) {
             return Error::exhausted("No memory for request headers");
         }
     }

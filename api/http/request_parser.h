@@ -17,7 +17,7 @@
 namespace kumoi::api {
 
 struct HeadLimits {
-    size_t bytes_max = 64 * 1024;
+    size_t bytes_max = 64u << 10;
     size_t count_max = 256;
 };
 

@@ -38,9 +38,9 @@ struct ServerOptions {
     size_t queue_length_max = 512;        // requests waiting for a worker
     size_t stream_threads = 8;            // Beast: concurrent streaming requests
     size_t connections_max = 2048;        // more are accepted and closed with 503
-    size_t header_bytes_max = 64 * 1024;  // request line and headers; then 431
+    size_t header_bytes_max = 64u << 10;  // request line and headers; then 431
     size_t header_count_max = 256;
-    size_t body_bytes_max = 2 * 1024 * 1024;             // then 413
+    size_t body_bytes_max = 2u << 20;                    // then 413
     uint64_t stream_body_bytes_max = uint64_t{1} << 44;  // of streaming routes
     int64_t header_timeout_ms = 10'000;                  // first byte to end of head; then 408
     int64_t body_timeout_ms = 30'000;                    // end of head to end of body; then 408

@@ -13,7 +13,7 @@
 namespace kumoi::api {
 namespace {
 
-constexpr size_t kBufferBytes = 256 * 1024;
+constexpr size_t kBufferBytes = 256u << 10;
 constexpr uint64_t kSendfileBytesMax = 4u << 20;  // a turn; keeps deadlines honest
 // A client that keeps a thread busy with a byte now and then is cut after the grace time.
 constexpr int64_t kPaceGraceNs = 60 * kNanosPerSecond;

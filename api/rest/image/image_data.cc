@@ -13,7 +13,7 @@ namespace {
 using compute::Image;
 using compute::ImageStore;
 
-constexpr size_t kPieceBytes = 256 * 1024;
+constexpr size_t kPieceBytes = 256u << 10;
 
 std::optional<uint64_t> parse_digits(std::string_view text) {
     uint64_t value = 0;
