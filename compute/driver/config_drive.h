@@ -1,5 +1,5 @@
-// Config drive: the ISO 9660 image (label config-2) from which cloud-init reads a server's metadata.
-// Made by xorriso or genisoimage, whichever is there. Blocking.
+// Config drive: the ISO 9660 image (label config-2) from which cloud-init reads a server's
+// metadata. Made by xorriso or genisoimage, whichever is there. Blocking.
 #pragma once
 
 #include <map>

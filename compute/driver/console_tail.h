@@ -9,8 +9,8 @@
 
 namespace kumoi::compute {
 
-// The last `lines` lines (negative: all), of at most the last `size_max` bytes. A server that never ran
-// has an empty console.
+// The last `lines` lines (negative: all), of at most the last `size_max` bytes. A server that never
+// ran has an empty console.
 Result<std::string> console_tail(const InstanceFolder& folder, int64_t lines, uint64_t size_max);
 
 // Bytes that are not UTF-8 become '?', NUL is dropped.

@@ -1,5 +1,5 @@
-// Disk files: copies that cost no space and often no time. copy_sparse() shares blocks where the file
-// system can (FICLONE), else copies the data and leaves holes as holes. Blocking.
+// Disk files: copies that cost no space and often no time. copy_sparse() shares blocks where the
+// file system can (FICLONE), else copies the data and leaves holes as holes. Blocking.
 #pragma once
 
 #include <cstdint>

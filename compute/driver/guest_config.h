@@ -1,6 +1,6 @@
 // guest.json: what a kumoi-vmm is told about one server's machine (docs/reference/guest-config.md),
-// derived from the server's record. Also what we refuse to run: image properties and extra specs that
-// ask for something this driver does not do. Pure functions.
+// derived from the server's record. Also what we refuse to run: image properties and extra specs
+// that ask for something this driver does not do. Pure functions.
 #pragma once
 
 #include <string>

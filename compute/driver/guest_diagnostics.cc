@@ -21,7 +21,8 @@ Json cpu_details(const Json& statistics) {
     return details;
 }
 
-// One row of the guest's side becomes the host's: what the guest received is what we transmitted to it.
+// One row of the guest's side becomes the host's: what the guest received is what we transmitted to
+// it.
 Json nic_details(const Instance& instance, const Json& statistics) {
     Json details = Json::array();
     for (size_t index = 0; index < instance.network_info.size(); ++index) {

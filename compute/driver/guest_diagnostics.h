@@ -1,4 +1,5 @@
-// Nova's Diagnostics (microversion 2.48) of a guest from what its kumoi-vmm reports. A pure function.
+// Nova's Diagnostics (microversion 2.48) of a guest from what its kumoi-vmm reports. A pure
+// function.
 #pragma once
 
 #include "base/json.h"

@@ -25,7 +25,8 @@ Result<void> GuestMonitor::add(const std::string& uuid, const std::string& contr
                                int64_t timeout_ms) {
     auto client = TRY(hypervisor::ControlClient::connect(control_socket, timeout_ms));
     TRY(client.call("subscribe", Json::object(), timeout_ms));
-    // shared_ptr: the loop's functions must be copyable, and a callback keeps its guest while it runs.
+    // shared_ptr: the loop's functions must be copyable, and a callback keeps its guest while it
+    // runs.
     auto guest = std::make_shared<Guest>(Guest{std::move(client), {}, false, {}});
     Result<void> result;
     run_on_loop([&] {

@@ -1,7 +1,7 @@
-// GuestMonitor: listens to the event streams of all kumoi-vmm processes on one thread of its own and
-// turns them into lifecycle events. A process that ends without having said why is a crash; one that is
-// remove()d first may end in silence. add(), remove() and set_listener() from any thread; the listener
-// is called on the monitor's thread.
+// GuestMonitor: listens to the event streams of all kumoi-vmm processes on one thread of its own
+// and turns them into lifecycle events. A process that ends without having said why is a crash; one
+// that is remove()d first may end in silence. add(), remove() and set_listener() from any thread;
+// the listener is called on the monitor's thread.
 #pragma once
 
 #include <functional>
@@ -27,7 +27,8 @@ public:
     GuestMonitor& operator=(const GuestMonitor&) = delete;
 
     void set_listener(std::function<void(const LifecycleEvent&)> listener);
-    // Connects and subscribes; blocks for at most timeout_ms. Replaces an earlier one of this server.
+    // Connects and subscribes; blocks for at most timeout_ms. Replaces an earlier one of this
+    // server.
     Result<void> add(const std::string& uuid, const std::string& control_socket,
                      int64_t timeout_ms);
     void remove(const std::string& uuid);  // no event of it is delivered once this has returned

@@ -183,7 +183,8 @@ Result<void> GuestProcess::kill() const {
     return {};
 }
 
-// From process.json; when a crash came before that was written, from the pid file of the machine itself.
+// From process.json; when a crash came before that was written, from the pid file of the machine
+// itself.
 std::optional<GuestProcess::Identity> GuestProcess::identity() const {
     Identity found;
     if (const auto text = read_file(folder_.process(), kSmallFileMax); text.ok()) {

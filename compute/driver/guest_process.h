@@ -1,10 +1,10 @@
 // GuestProcess: the one kumoi-vmm process of one server: starting it, finding it again, ending it.
 //
-// That there is never more than one is the kernel's promise, not ours: `lock` in the server's folder is
-// flock()ed before the process is started and the locked description is inherited by it, so the lock
-// is held exactly as long as the process lives, whatever becomes of the daemon. The pid is only needed
-// to kill it, and is believed only together with the process's start time. Calls block; per server one
-// thread at a time.
+// That there is never more than one is the kernel's promise, not ours: `lock` in the server's
+// folder is flock()ed before the process is started and the locked description is inherited by it,
+// so the lock is held exactly as long as the process lives, whatever becomes of the daemon. The pid
+// is only needed to kill it, and is believed only together with the process's start time. Calls
+// block; per server one thread at a time.
 #pragma once
 
 #include <sys/types.h>
@@ -33,7 +33,8 @@ public:
 
     // The lock says so. Error: the folder cannot be read.
     Result<bool> is_alive() const;
-    // Starts the machine that guest.json describes and waits until it runs. Conflict when one lives.
+    // Starts the machine that guest.json describes and waits until it runs. Conflict when one
+    // lives.
     Result<void> start() const;
     // One request over the control socket.
     Result<Json> call(std::string_view method, const Json& params = Json::object()) const;

@@ -1,5 +1,5 @@
-// What this machine has: CPUs, memory and the file system of a folder, read from the kernel. Blocking
-// for a moment; any thread.
+// What this machine has: CPUs, memory and the file system of a folder, read from the kernel.
+// Blocking for a moment; any thread.
 #pragma once
 
 #include <string>

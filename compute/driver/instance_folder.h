@@ -1,5 +1,5 @@
-// InstanceFolder: where the files of one server are (docs/reference/instance-folder.md). Paths only; a
-// value. Copying the folder of a stopped server is a backup of it.
+// InstanceFolder: where the files of one server are (docs/reference/instance-folder.md). Paths
+// only; a value. Copying the folder of a stopped server is a backup of it.
 #pragma once
 
 #include <string>

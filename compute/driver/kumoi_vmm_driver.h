@@ -1,6 +1,7 @@
-// KumoiVmmDriver: the virt driver contract over kumoi-vmm processes, one a server. Every server is a
-// folder of files (docs/reference/instance-folder.md); the processes live in sessions of their own, so
-// that this daemon may die and find them again. Any thread; calls for one server never overlap.
+// KumoiVmmDriver: the virt driver contract over kumoi-vmm processes, one a server. Every server is
+// a folder of files (docs/reference/instance-folder.md); the processes live in sessions of their
+// own, so that this daemon may die and find them again. Any thread; calls for one server never
+// overlap.
 #pragma once
 
 #include <string>

@@ -1,7 +1,7 @@
 // VirtDriver: the driver contract in Nova's words (nova/virt/driver.py). Two implementations: the
 // kumoi-vmm driver (one process per guest) and the simulated driver (in memory, with delays and
-// failures from its configuration). Calls for one server never overlap (the manager queues per server);
-// calls for different servers do. All may block.
+// failures from its configuration). Calls for one server never overlap (the manager queues per
+// server); calls for different servers do. All may block.
 #pragma once
 
 #include <functional>

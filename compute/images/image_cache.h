@@ -1,8 +1,9 @@
 // ImageCache: the images of this host's servers, as raw files by checksum under one folder (Nova's
-// _base). Concurrent spawns of one image share one download; what arrives is hashed against the image's
-// record before anybody sees it; qcow2 is converted to raw once, with the format always named and never
-// probed, and refused when it refers to another file. Downloads and conversions a crash cut short are
-// removed at start. Any thread; fetch() blocks for as long as the download takes.
+// _base). Concurrent spawns of one image share one download; what arrives is hashed against the
+// image's record before anybody sees it; qcow2 is converted to raw once, with the format always
+// named and never probed, and refused when it refers to another file. Downloads and conversions a
+// crash cut short are removed at start. Any thread; fetch() blocks for as long as the download
+// takes.
 #pragma once
 
 #include <condition_variable>

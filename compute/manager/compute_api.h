@@ -1,10 +1,10 @@
 // ComputeApi: a node's verbs as its callers see them; the in-process twin of Nova's compute RPC API
-// (nova/compute/rpcapi.py names). The conductor calls it; ComputeManager implements it; later the AMQP
-// front end calls the same methods.
+// (nova/compute/rpcapi.py names). The conductor calls it; ComputeManager implements it; later the
+// AMQP front end calls the same methods.
 //
-// The "cast" verbs only queue the work (per server, one at a time, in order) and return an error when
-// the node cannot even queue it; their outcome is written through ConductorApi. "call" verbs answer.
-// Callers set task_state before they cast; the manager clears it.
+// The "cast" verbs only queue the work (per server, one at a time, in order) and return an error
+// when the node cannot even queue it; their outcome is written through ConductorApi. "call" verbs
+// answer. Callers set task_state before they cast; the manager clears it.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// ComputeManager: the verbs of one node, with Nova's names and semantics. Each cast puts a task on its
-// server's queue; the tasks live in files of their own (spawn_task, terminate_task, power_tasks,
-// reboot_task), what every verb shares is in verb.h.
+// ComputeManager: the verbs of one node, with Nova's names and semantics. Each cast puts a task on
+// its server's queue; the tasks live in files of their own (spawn_task, terminate_task,
+// power_tasks, reboot_task), what every verb shares is in verb.h.
 //
 // Threads: verbs may be called from any thread. Tasks run on a pool of workers, periodic work and
 // answers to the driver's events on it or on two housekeeping threads, so that a node full of slow
@@ -40,8 +40,8 @@ public:
 
     // Recovers from the last run, then accepts verbs. Blocks.
     Result<void> init_host();
-    // Starts heartbeat, resource audit and power sync. Before loop.run(), or on its thread; the loop
-    // must stop before the manager is destroyed.
+    // Starts heartbeat, resource audit and power sync. Before loop.run(), or on its thread; the
+    // loop must stop before the manager is destroyed.
     void start_periodic_tasks(EventLoop& loop);
     // Refuses new verbs, lets running ones end. Guests go on.
     void stop();

@@ -1,7 +1,7 @@
 // ConductorApi: what a node's manager must record or look up, owned by compute/manager so that the
 // manager knows no database and no wire. Standalone: compute/conductor (SQLite, in process).
-// OpenStack mode (later): nova-conductor over RPC. All functions may be called from any thread and may
-// block for milliseconds.
+// OpenStack mode (later): nova-conductor over RPC. All functions may be called from any thread and
+// may block for milliseconds.
 #pragma once
 
 #include <cstdint>
@@ -34,9 +34,9 @@ struct InstanceUpdate {
     std::optional<int> progress;
     std::optional<std::vector<VifInfo>> network_info;
     std::optional<Properties> system_metadata;
-    // When set and the stored task_state is none of these, nothing changes and the call is a Conflict
-    // with fault "UnexpectedTaskStateError" ("UnexpectedDeletingTaskStateError" while deleting). An
-    // inner nullopt stands for null.
+    // When set and the stored task_state is none of these, nothing changes and the call is a
+    // Conflict with fault "UnexpectedTaskStateError" ("UnexpectedDeletingTaskStateError" while
+    // deleting). An inner nullopt stands for null.
     std::optional<std::vector<std::optional<std::string>>> expected_task_state;
 };
 
@@ -53,16 +53,17 @@ public:
         const std::string& uuid) = 0;  // marks deleted; usage freed
     virtual Result<void> fault_create(const std::string& uuid, const Fault& fault) = 0;
 
-    // Instance action events ("compute__do_build_and_run_instance"); the action itself ("create") was
-    // recorded by the API with the same request id.
+    // Instance action events ("compute__do_build_and_run_instance"); the action itself ("create")
+    // was recorded by the API with the same request id.
     virtual Result<void> action_event_start(const RequestContext& context, const std::string& uuid,
                                             const std::string& event, const std::string& host) = 0;
     virtual Result<void> action_event_finish(const RequestContext& context, const std::string& uuid,
                                              const std::string& event,
                                              const std::optional<Error>& failure) = 0;
 
-    // The build failed on this host in a way another host may do better: choose again (or give up and
-    // set ERROR with the fault). Takes the server over; the caller has cleaned up its own traces.
+    // The build failed on this host in a way another host may do better: choose again (or give up
+    // and set ERROR with the fault). Takes the server over; the caller has cleaned up its own
+    // traces.
     virtual Result<void> reschedule_build(const RequestContext& context, const std::string& uuid,
                                           const Error& reason) = 0;
 

@@ -184,8 +184,8 @@ Result<void> HostRecovery::load() {
     return {};
 }
 
-// Guests and folders that no record and no journal entry speaks for. When the records name no server
-// of this host at all they were more likely lost than emptied: then nothing is touched.
+// Guests and folders that no record and no journal entry speaks for. When the records name no
+// server of this host at all they were more likely lost than emptied: then nothing is touched.
 void HostRecovery::remove_orphans() {
     const auto local = services_.driver.list_instance_uuids();
     if (!local.ok()) {

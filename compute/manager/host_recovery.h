@@ -1,7 +1,7 @@
-// HostRecovery: what a node does first after it was started, however it ended: removes what belongs to
-// no server, repairs the network devices, and brings every operation that was cut short to an end,
-// forward or back (Nova's init_host and _init_instance, plus our journal). Runs once, before any verb;
-// the operations themselves run on the servers' queues.
+// HostRecovery: what a node does first after it was started, however it ended: removes what belongs
+// to no server, repairs the network devices, and brings every operation that was cut short to an
+// end, forward or back (Nova's init_host and _init_instance, plus our journal). Runs once, before
+// any verb; the operations themselves run on the servers' queues.
 #pragma once
 
 #include <functional>
@@ -41,7 +41,8 @@ private:
     std::set<std::string> busy_;  // servers with an open operation
 };
 
-// True when this machine was booted since the last call with this folder (a file holds its boot id).
+// True when this machine was booted since the last call with this folder (a file holds its boot
+// id).
 Result<bool> host_was_rebooted(const std::string& state_path);
 
 }  // namespace kumoi::compute

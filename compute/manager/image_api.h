@@ -17,7 +17,8 @@ class ImageApi {
 public:
     virtual ~ImageApi() = default;
     virtual Result<ImageMeta> show(const RequestContext& context, const std::string& image_id) = 0;
-    // Calls `sink` with the bytes in order; an error from the sink ends the download with that error.
+    // Calls `sink` with the bytes in order; an error from the sink ends the download with that
+    // error.
     virtual Result<void> download(
         const RequestContext& context, const std::string& image_id,
         const std::function<Result<void>(std::span<const std::byte>)>& sink) = 0;

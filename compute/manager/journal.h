@@ -1,12 +1,14 @@
-// Journal: what this node is doing, on disk before it does it. After the daemon died at any instant,
-// open_operations() names every verb that had begun and not ended; recovery finishes or undoes each.
+// Journal: what this node is doing, on disk before it does it. After the daemon died at any
+// instant, open_operations() names every verb that had begun and not ended; recovery finishes or
+// undoes each.
 //
 // One append-only file, one record a line: 16 hexadecimal digits (the start of the SHA-256 of the
 // rest), a space, a JSON object. begin() returns once the record is on stable storage; records of
-// concurrent callers share one fdatasync (group commit). step() and done() only reach the page cache:
-// they survive the death of the daemon, and losing them with the power merely repeats idempotent work.
-// A torn last record is dropped at open; a damaged one in the middle is skipped and counted.
-// The file is rewritten with the open operations alone when it grows past its limit. Any thread.
+// concurrent callers share one fdatasync (group commit). step() and done() only reach the page
+// cache: they survive the death of the daemon, and losing them with the power merely repeats
+// idempotent work. A torn last record is dropped at open; a damaged one in the middle is skipped
+// and counted. The file is rewritten with the open operations alone when it grows past its limit.
+// Any thread.
 #pragma once
 
 #include <condition_variable>

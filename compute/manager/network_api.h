@@ -16,8 +16,9 @@ public:
     virtual ~NetworkApi() = default;
     // Checks a create request before anything exists (Nova's validate_networks): each network is
     // there for this project, each port free, each security group known; returns what to allocate.
-    // `automatic` (with nothing requested): picks the project's only network; several are a Conflict
-    // (NetworkAmbiguous); none gives an empty list. Errors: InvalidArgument, NotFound, Conflict.
+    // `automatic` (with nothing requested): picks the project's only network; several are a
+    // Conflict (NetworkAmbiguous); none gives an empty list. Errors: InvalidArgument, NotFound,
+    // Conflict.
     virtual Result<std::vector<RequestedNetwork>> validate_networks(
         const RequestContext& context, std::vector<RequestedNetwork> requested, bool automatic,
         const std::vector<std::string>& security_groups) {
@@ -44,7 +45,8 @@ public:
     virtual Result<std::string> plug(const Instance& instance, const VifInfo& vif) = 0;
     virtual Result<void> unplug(const Instance& instance,
                                 const VifInfo& vif) = 0;  // absent is fine
-    // At start: everything on this host that belongs to none of these is removed, the rest repaired.
+    // At start: everything on this host that belongs to none of these is removed, the rest
+    // repaired.
     virtual Result<void> reconcile(const std::vector<Instance>& instances) = 0;
 };
 

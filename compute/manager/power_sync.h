@@ -1,6 +1,6 @@
 // Power sync: what to do when a guest's real power state is not what the records say (Nova's
-// _sync_instance_power_state), as a table, and the task that does it. It follows every lifecycle event
-// and the periodic comparison.
+// _sync_instance_power_state), as a table, and the task that does it. It follows every lifecycle
+// event and the periodic comparison.
 #pragma once
 
 #include "compute/driver/virt_driver.h"

@@ -1,6 +1,6 @@
 // The verbs that move a server between active, stopped and paused (Nova's start_instance,
-// stop_instance, pause_instance, unpause_instance). Each acts on the guest, then records the state with
-// the task_state it expects; repeating one whose guest is already there is harmless.
+// stop_instance, pause_instance, unpause_instance). Each acts on the guest, then records the state
+// with the task_state it expects; repeating one whose guest is already there is harmless.
 #pragma once
 
 #include "compute/manager/verb.h"

@@ -1,7 +1,7 @@
-// ServerQueue: one operation per server at a time, in the order they came (Nova's per-instance lock);
-// operations of different servers run side by side on the executor's threads. Builds are also limited
-// in number: a server whose turn is a build waits, holding no thread, until another build has ended.
-// submit() from any thread; functions run on the executor and may block.
+// ServerQueue: one operation per server at a time, in the order they came (Nova's per-instance
+// lock); operations of different servers run side by side on the executor's threads. Builds are
+// also limited in number: a server whose turn is a build waits, holding no thread, until another
+// build has ended. submit() from any thread; functions run on the executor and may block.
 #pragma once
 
 #include <condition_variable>

@@ -11,8 +11,8 @@ class SpawnTask {
 public:
     SpawnTask(NodeServices& services, const BuildRequest& request, const Operation& operation);
 
-    // An error has been dealt with when it is returned: nothing of the server is left on this host and
-    // it is rescheduled, in state ERROR, or gone.
+    // An error has been dealt with when it is returned: nothing of the server is left on this host
+    // and it is rescheduled, in state ERROR, or gone.
     Result<void> execute();
 
     // Also recovery's way to undo a build that a crash cut short.

@@ -1,6 +1,6 @@
-// Verb: the wrappers Nova puts around every operation of a server, in one place. It writes the intent
-// to the journal, opens the action event, runs the operation and closes both; when it failed it clears
-// task_state and records a fault, except where another operation took the server over
+// Verb: the wrappers Nova puts around every operation of a server, in one place. It writes the
+// intent to the journal, opens the action event, runs the operation and closes both; when it failed
+// it clears task_state and records a fault, except where another operation took the server over
 // (UnexpectedTaskState) or it is gone (InstanceNotFound). Runs on a worker of the server's queue.
 #pragma once
 

@@ -1,6 +1,7 @@
-// ResourceTracker: what this node has, what its servers use, and the promise that a server is counted
-// exactly once. A build claims before it touches anything; the claim releases itself unless kept.
-// Limits are Nova's: total * allocation ratio - reserved, per resource. Any thread; nothing blocks.
+// ResourceTracker: what this node has, what its servers use, and the promise that a server is
+// counted exactly once. A build claims before it touches anything; the claim releases itself unless
+// kept. Limits are Nova's: total * allocation ratio - reserved, per resource. Any thread; nothing
+// blocks.
 #pragma once
 
 #include <functional>
@@ -67,9 +68,10 @@ public:
     void release(const std::string& uuid);  // unknown is fine
     bool is_tracked(const std::string& uuid) const;
 
-    // The periodic audit. begin_update() before the servers are listed, so that one which is released
-    // while the list is made does not come back. update() takes over a fresh inventory, counts every given server and forgets those
-    // that are neither given nor claimed by a build that still runs.
+    // The periodic audit. begin_update() before the servers are listed, so that one which is
+    // released while the list is made does not come back. update() takes over a fresh inventory,
+    // counts every given server and forgets those that are neither given nor claimed by a build
+    // that still runs.
     void begin_update();
     void update(const HostResources& inventory, const std::vector<Instance>& instances);
     void set_building(const std::string& uuid, bool building);

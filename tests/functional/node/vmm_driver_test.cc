@@ -1,5 +1,5 @@
-// The driver with real kumoi-vmm processes and real guests (tests/guests/micro/hello.c). Skipped where
-// /dev/kvm cannot be opened.
+// The driver with real kumoi-vmm processes and real guests (tests/guests/micro/hello.c). Skipped
+// where /dev/kvm cannot be opened.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
