@@ -1,8 +1,142 @@
+// kumoi-compute: reads the command line and the configuration, then runs. docs/man/kumoi-compute.8.
+#include <signal.h>
+#include <unistd.h>
+
 #include <cstdio>
+#include <optional>
+#include <string>
+#include <vector>
 
+#include "api/standalone.h"
+#include "base/file.h"
+#include "base/log.h"
 #include "base/version.h"
+#include "compute/options.h"
 
-int main() {
-    std::printf("kumoi-compute %s\n", kumoi::kVersion);
+namespace kumoi::api {
+namespace {
+
+constexpr char kDefaultConfig[] = "/etc/kumoi/kumoi.conf";
+constexpr char kUsage[] =
+    "usage: kumoi-compute [--config-file FILE] [--pid-file FILE]\n"
+    "       kumoi-compute --check-config FILE | --sample-config | --describe-options\n"
+    "       kumoi-compute --version | --help\n"
+    "\n"
+    "Runs the servers of this host and, standalone, the Identity, Compute, Image and Network "
+    "APIs.\n"
+    "Without --config-file it reads /etc/kumoi/kumoi.conf when that exists. See "
+    "kumoi-compute(8).\n";
+
+constexpr int kFailed = 1;
+constexpr int kUsageError = 2;
+
+struct Arguments {
+    std::string config_file;
+    std::string pid_file;
+    std::string check_config;
+    bool sample = false;
+    bool describe = false;
+    bool version = false;
+    bool help = false;
+};
+
+Result<Arguments> parse(const std::vector<std::string>& words) {
+    Arguments arguments;
+    for (size_t index = 0; index < words.size(); ++index) {
+        const std::string& word = words[index];
+        std::string* value = word == "--config-file"    ? &arguments.config_file
+                             : word == "--pid-file"     ? &arguments.pid_file
+                             : word == "--check-config" ? &arguments.check_config
+                                                        : nullptr;
+        bool* flag = word == "--sample-config"      ? &arguments.sample
+                     : word == "--describe-options" ? &arguments.describe
+                     : word == "--version"          ? &arguments.version
+                     : word == "--help"             ? &arguments.help
+                                                    : nullptr;
+        if (value != nullptr) {
+            if (index + 1 == words.size()) {
+                return Error::invalid("{} needs a value", word);
+            }
+            *value = words[++index];
+        } else if (flag != nullptr) {
+            *flag = true;
+        } else {
+            return Error::invalid("unknown argument {}", word);
+        }
+    }
+    return arguments;
+}
+
+Result<Config> read_config(const std::string& path) {
+    if (!path.empty()) {
+        return Config::parse_file(path, compute::options());
+    }
+    if (path_exists(kDefaultConfig)) {
+        return Config::parse_file(kDefaultConfig, compute::options());
+    }
+    return Config::defaults(compute::options());
+}
+
+int fail(int status, const Error& error) {
+    std::fprintf(stderr, "kumoi-compute: %s\n", error.text().c_str());
+    return status;
+}
+
+Result<void> serve(const Config& config, const std::string& pid_file) {
+    TRY(log_init({.level = config.boolean("DEFAULT", "debug") ? LogLevel::Debug : LogLevel::Info,
+                  .file = config.string("DEFAULT", "log_file"),
+                  .json = config.boolean("DEFAULT", "use_json")}));
+    const auto cloud = TRY(Standalone::create(config));
+    TRY(cloud->start());
+    if (!pid_file.empty()) {
+        TRY(write_file_atomic(pid_file, fmt::format("{}\n", ::getpid())));
+    }
+    cloud->run();
+    cloud->stop();
+    if (!pid_file.empty()) {
+        TRY(remove_file(pid_file));
+    }
+    return {};
+}
+
+int run(const std::vector<std::string>& words) {
+    const auto arguments = parse(words);
+    if (!arguments.ok()) {
+        std::fputs(kUsage, stderr);
+        return fail(kUsageError, arguments.error());
+    }
+    if (arguments->help || arguments->version) {
+        std::fputs(arguments->help ? kUsage : fmt::format("kumoi-compute {}\n", kVersion).c_str(),
+                   stdout);
+        return 0;
+    }
+    if (arguments->sample || arguments->describe) {
+        const std::string text =
+            arguments->sample ? compute::options().sample() : compute::describe_options();
+        std::fputs(text.c_str(), stdout);
+        return 0;
+    }
+    if (!arguments->check_config.empty()) {
+        const auto config = Config::parse_file(arguments->check_config, compute::options());
+        return config.ok() ? 0 : fail(kUsageError, config.error());
+    }
+    const auto config = read_config(arguments->config_file);
+    if (!config.ok()) {
+        return fail(kUsageError, config.error());
+    }
+    const auto outcome = serve(*config, arguments->pid_file);
+    if (!outcome.ok()) {
+        log_error("main", outcome.error().text());
+        return fail(kFailed, outcome.error());
+    }
     return 0;
+}
+
+}  // namespace
+}  // namespace kumoi::api
+
+int main(int argc, char** argv) {
+    // A peer that hangs up must be an error of one connection, never the end of the process.
+    ::signal(SIGPIPE, SIG_IGN);
+    return kumoi::api::run({argv + 1, argv + argc});
 }

@@ -8,7 +8,7 @@ same run, one after the other in turns (A B A B ...), medians.
 
 Prints one line each: name key=value ... Times in ms, memory in KiB. --check exits 1 when a goal is missed:
 first byte at most 0.5 x QEMU's, at most 5120 KiB.
-usage: boot_bench.py --vmm build/release/hypervisor/kumoi-vmm --micro build/release/tests/guests/micro
+usage: boot_bench.py --vmm build/release/bin/kumoi-vmm --micro build/release/tests/guests/micro
 """
 import argparse
 import json

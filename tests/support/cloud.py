@@ -25,9 +25,9 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("KUMOI_BUILD", ROOT / "build/release"))
-COMPUTE = BUILD / "api/kumoi-compute"
-VMM = BUILD / "hypervisor/kumoi-vmm"
-CLI = BUILD / "api/kumoi"
+COMPUTE = BUILD / "bin/kumoi-compute"
+VMM = BUILD / "bin/kumoi-vmm"
+CLI = BUILD / "bin/kumoi"
 
 
 class CommandFailed(Exception):

@@ -1,0 +1,301 @@
+#include "api/standalone.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <vector>
+
+#include "api/http/server.h"
+#include "api/rest/compute/compute_api.h"
+#include "api/rest/identity/identity_api.h"
+#include "api/rest/image/image_router.h"
+#include "api/rest/metadata/metadata_service.h"
+#include "api/rest/network/network_api.h"
+#include "base/event_loop.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "compute/conductor/conductor.h"
+#include "compute/conductor/identity_bootstrap.h"
+#include "compute/driver/kumoi_vmm_driver.h"
+#include "compute/driver/simulated_driver.h"
+#include "compute/images/image_cache.h"
+#include "compute/images/store_image_api.h"
+#include "compute/manager/compute_manager.h"
+#include "compute/network/network_service.h"
+#include "compute/network/node_network.h"
+#include "compute/network/node_network_fake.h"
+
+namespace kumoi::api {
+
+namespace {
+
+constexpr int64_t kDrainTimeoutMs = 10'000;
+
+struct ListenAddress {
+    std::string host;
+    uint16_t port = 0;
+};
+
+// The options are HostPort, so the text was checked when the configuration was read.
+ListenAddress parse_listen(const std::string& text) {
+    const size_t colon = text.rfind(':');
+    ListenAddress address{text.substr(0, colon), 0};
+    std::from_chars(text.data() + colon + 1, text.data() + text.size(), address.port);
+    if (address.host.starts_with('[') && address.host.ends_with(']')) {
+        address.host = address.host.substr(1, address.host.size() - 2);
+    }
+    return address;
+}
+
+Result<UniqueFd> lock_state(const std::string& state_path) {
+    TRY(make_directories(state_path, 0700));
+    UniqueFd lock = TRY(open_file(state_path + "/lock", O_RDWR | O_CREAT, 0600));
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+        return Error::conflict("another kumoi-compute uses {}", state_path)
+            .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
+    }
+    return lock;
+}
+
+}  // namespace
+
+struct Standalone::Parts {
+    explicit Parts(const Config& configuration) : config(configuration), loop(clock) {}
+
+    const Config config;
+    SystemClock clock;
+    SystemRandom random;
+    Metrics metrics;
+    EventLoop loop;
+    UniqueFd state_lock;
+    UniqueFd signals;
+    EventLoop::Watch signal_watch;
+
+    std::unique_ptr<compute::Database> database;
+    std::unique_ptr<compute::identity::Identity> identity;
+    std::unique_ptr<IdentityTokenValidator> tokens;
+    std::unique_ptr<compute::ImageStore> images;
+    std::unique_ptr<compute::StoreImageApi> image_api;
+    std::unique_ptr<compute::NetworkService> networks;
+    std::unique_ptr<compute::NodeNetwork> node_network;           // null without real devices
+    std::unique_ptr<compute::NodeNetworkFake> node_network_fake;  // null with real devices
+    std::unique_ptr<Random> simulated_random;                     // null with real guests
+    std::unique_ptr<compute::ImageCache> image_cache;             // null without real guests
+    std::unique_ptr<compute::VirtDriver> driver;
+    std::unique_ptr<compute::Conductor> conductor;
+    std::unique_ptr<compute::ComputeManager> manager;
+    std::unique_ptr<ComputeServices> compute_services;
+    std::unique_ptr<MetadataService> metadata;  // null without real devices
+    std::vector<std::unique_ptr<HttpServer>> servers;
+
+    Result<void> open_control_plane();
+    Result<void> open_network();
+    Result<void> open_driver();
+    Result<void> open_node();
+    Result<void> add_server(const std::string& name, Router router, bool streams);
+    Result<void> add_servers();
+    Result<void> watch_signals();
+    std::vector<NetworkAgent> network_agents() const;
+    std::string state(const std::string& name) const {
+        return config.string("DEFAULT", "state_path") + "/" + name;
+    }
+    std::string identity_uri() const {
+        return compute::identity::base_url(config.string("identity", "listen"),
+                                           config.string("identity", "public_host"));
+    }
+    compute::VifDriver& vifs() {
+        if (node_network) {
+            return *node_network;
+        }
+        return *node_network_fake;
+    }
+};
+
+Result<void> Standalone::Parts::open_control_plane() {
+    database = TRY(compute::Database::open(state("kumoi.db")));
+    identity = TRY(compute::identity::Identity::create(
+        *database, clock, random,
+        {.token_seconds = config.integer("identity", "token_expiration")}));
+    TRY(compute::identity::bootstrap(*identity, compute::identity::bootstrap_options(config)));
+    tokens = std::make_unique<IdentityTokenValidator>(*identity);
+    const auto size_max = static_cast<uint64_t>(config.integer("image", "size_max_gb")) << 30;
+    images = TRY(compute::ImageStore::create({.directory = state("images"), .size_max = size_max},
+                                             *database, clock, random));
+    image_api = std::make_unique<compute::StoreImageApi>(*images);
+    return {};
+}
+
+Result<void> Standalone::Parts::open_network() {
+    networks = TRY(compute::NetworkService::create(
+        *database, clock, random, {.dns_servers = config.list("network", "dns_servers")}));
+    if (!config.boolean("network", "real_devices")) {
+        node_network_fake = std::make_unique<compute::NodeNetworkFake>(*networks);
+        return {};
+    }
+    const compute::NodeNetworkOptions options{.folder = state("network"),
+                                              .nat = config.boolean("network", "nat")};
+    node_network = TRY_CONTEXT(compute::NodeNetwork::create(options, *networks),
+                               "preparing this host's network");
+    networks->set_listener(node_network.get());
+    return {};
+}
+
+Result<void> Standalone::Parts::open_driver() {
+    if (config.string("DEFAULT", "compute_driver") == "simulated") {
+        const auto seed = static_cast<uint64_t>(config.integer("simulated", "seed"));
+        simulated_random = std::make_unique<SeededRandom>(seed, "simulated driver");
+        driver = std::make_unique<compute::SimulatedDriver>(
+            compute::SimulatedOptions::from_config(config), clock, *simulated_random);
+        return {};
+    }
+    auto options = TRY(compute::KumoiDriverOptions::from_config(config));
+    const std::string cache_folder = options.instances_path + "/_base";
+    image_cache = std::make_unique<compute::ImageCache>(
+        compute::ImageCacheOptions{.directory = cache_folder}, *image_api, clock);
+    driver = std::make_unique<compute::KumoiVmmDriver>(std::move(options), *image_api, *image_cache,
+                                                       clock, random);
+    return {};
+}
+
+Result<void> Standalone::Parts::open_node() {
+    auto options = compute::ManagerOptions::from_config(config);
+    TRY(open_driver());
+    compute::ConductorOptions conductor_options;
+    conductor_options.controller_host = options.host;
+    conductor_options.service_down_time_s = config.integer("DEFAULT", "service_down_time");
+    conductor = TRY(compute::Conductor::create(conductor_options,
+                                               {*database, clock, random, *image_api, *networks}));
+    const std::string host = options.host;
+    manager = TRY(compute::ComputeManager::create({*conductor, *networks, vifs(), *driver, clock},
+                                                  std::move(options)));
+    conductor->register_host(host, *manager);
+    return {};
+}
+
+Result<void> Standalone::Parts::add_server(const std::string& name, Router router, bool streams) {
+    const std::string section = name == "compute" ? "api" : name;
+    const ListenAddress address = parse_listen(config.string(section, "listen"));
+    ServerOptions options;
+    options.name = name;
+    options.address = address.host;
+    options.port = address.port;
+    options.worker_threads = static_cast<size_t>(config.integer("api", "worker_threads"));
+    const ServerDependencies dependencies{clock, random, metrics};
+    auto server = TRY(streams ? make_beast_server(options, std::move(router), dependencies)
+                              : make_pistache_server(options, std::move(router), dependencies));
+    TRY_CONTEXT(server->start(), "{} API on {}", name, config.string(section, "listen"));
+    servers.push_back(std::move(server));
+    return {};
+}
+
+Result<void> Standalone::Parts::add_servers() {
+    const auto limit = static_cast<size_t>(config.integer("api", "osapi_max_limit"));
+    compute_services = std::make_unique<ComputeServices>(
+        ComputeServices{*conductor, clock, random, *tokens, identity_uri(), limit});
+    TRY(add_server("identity", make_identity_router(*identity, *tokens, identity_uri()), false));
+    TRY(add_server("image", make_image_router({*images, *tokens, identity_uri()}), true));
+    NetworkApiOptions network_options{identity_uri(), [this] { return network_agents(); }};
+    TRY(add_server("network", make_network_router(*networks, *tokens, std::move(network_options)),
+                   false));
+    Router metrics_router;
+    metrics_router.get("/metrics", [this](Request&) { return Reply::text(metrics.render()); });
+    TRY(add_server("metrics", std::move(metrics_router), false));
+    return add_server("compute", make_compute_router(*compute_services), false);
+}
+
+// Each node carries its own networks, so its compute service's signs of life are its agent's.
+std::vector<NetworkAgent> Standalone::Parts::network_agents() const {
+    std::vector<NetworkAgent> agents;
+    for (const auto& service : conductor->services().services()) {
+        if (service.binary == "nova-compute") {
+            agents.push_back(
+                {service.uuid, service.host, service.up, service.created_ns, service.last_seen_ns});
+        }
+    }
+    return agents;
+}
+
+Result<void> Standalone::Parts::watch_signals() {
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGTERM);
+    ::sigaddset(&set, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    signals.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!signals.is_open()) {
+        return Error::from_errno(errno, "waiting for signals");
+    }
+    signal_watch = TRY(loop.watch(signals.get(), EventLoop::kReadable, [this](uint32_t) {
+        signalfd_siginfo info{};
+        if (::read(signals.get(), &info, sizeof(info)) == sizeof(info)) {
+            log_info("main", "stopping", {{"signal", info.ssi_signo}});
+            loop.stop();
+        }
+    }));
+    return {};
+}
+
+Standalone::Standalone(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Standalone::~Standalone() {
+    stop();
+}
+
+Result<std::unique_ptr<Standalone>> Standalone::create(const Config& config) {
+    auto parts = std::make_unique<Parts>(config);
+    // First of all, so that every thread made from here on has the signals blocked.
+    TRY(parts->watch_signals());
+    parts->state_lock = TRY(lock_state(config.string("DEFAULT", "state_path")));
+    TRY(parts->open_control_plane());
+    TRY(parts->open_network());
+    TRY(parts->open_node());
+    return std::unique_ptr<Standalone>(new Standalone(std::move(parts)));
+}
+
+Result<void> Standalone::start() {
+    Parts& parts = *parts_;
+    if (parts.node_network) {
+        parts.metadata = TRY(MetadataService::create(
+            {*parts.conductor, *parts.networks, parts.clock, parts.random, parts.metrics}));
+        parts.node_network->set_bridge_listener(parts.metadata.get());
+    }
+    TRY_CONTEXT(parts.manager->init_host(), "recovering this node");
+    TRY_CONTEXT(parts.conductor->reconcile(), "recovering the control plane");
+    parts.manager->start_periodic_tasks(parts.loop);
+    TRY(parts.add_servers());
+    log_info("main", "ready", {{"version", kVersion}, {"identity", parts.identity_uri()}});
+    return {};
+}
+
+void Standalone::run() {
+    parts_->loop.run();
+}
+
+void Standalone::request_stop() {
+    parts_->loop.stop();
+}
+
+void Standalone::stop() {
+    Parts& parts = *parts_;
+    for (auto& server : parts.servers) {
+        if (const auto drained = server->drain(kDrainTimeoutMs); !drained.ok()) {
+            log_warn("main", drained.error().text());
+        }
+        server->stop();
+    }
+    parts.servers.clear();
+    if (parts.manager) {
+        parts.manager->stop();
+    }
+    if (parts.node_network) {
+        parts.node_network->set_bridge_listener(nullptr);
+    }
+    parts.metadata.reset();
+}
+
+}  // namespace kumoi::api
