@@ -75,10 +75,12 @@ class Cloud:
         (self.state / "kumoi.conf").write_text(text)
 
     def start(self, seconds=30):
+        output = open(self.state / "out", "ab")
         self.process = subprocess.Popen(
             self.prefix + [str(COMPUTE), "--config-file", str(self.state / "kumoi.conf"),
                            "--pid-file", str(self.state / "pid")],
-            stdin=subprocess.DEVNULL, stdout=open(self.state / "out", "ab"), stderr=subprocess.STDOUT)
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        output.close()
         wait_until(lambda: self._answers() or self._died(), seconds, "kumoi-compute answers")
         os.environ["OS_CLIENT_CONFIG_FILE"] = str(self.state / "clouds.yaml")
         os.environ["OS_CLOUD"] = "kumoi"
