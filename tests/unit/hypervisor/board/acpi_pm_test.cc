@@ -53,6 +53,12 @@ TEST_F(AcpiPmTest, PowerButtonInterruptsOnlyWhenEnabled) {
     EXPECT_TRUE(sci);
 }
 
+TEST_F(AcpiPmTest, EnableBitsOfEveryFixedEventReadBack) {
+    out(2, 0xffff, 2);
+    EXPECT_EQ(in(2, 2), 0x0721u);  // timer, global lock, power button, sleep button, RTC
+    EXPECT_FALSE(sci);
+}
+
 TEST_F(AcpiPmTest, OnlyTheS5TypeWithTheEnableBitShutsDown) {
     out(4, 5u << 10, 2);
     EXPECT_EQ(shutdowns, 0);
