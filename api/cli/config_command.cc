@@ -1,10 +1,7 @@
-// kumoi config: a sample of the configuration file, and whether one is right. kumoi-compute owns the
-// option table, so it is asked.
-#include <unistd.h>
-
-#include <array>
-
+// kumoi config: a sample of the configuration file, and whether one is right. kumoi-compute owns
+// the option table, so it is asked.
 #include "api/cli/command.h"
+#include "api/cli/programs.h"
 #include "base/file.h"
 #include "base/subprocess.h"
 
@@ -13,22 +10,8 @@ namespace {
 
 constexpr const char* kConfigPath = "/etc/kumoi/kumoi.conf";
 
-// The one beside this program, else the one in PATH.
-Result<std::string> find_daemon() {
-    std::array<char, 4096> self{};
-    const ssize_t length = readlink("/proc/self/exe", self.data(), self.size() - 1);
-    if (length > 0) {
-        const std::string path(self.data(), static_cast<size_t>(length));
-        const std::string beside = path.substr(0, path.rfind('/')) + "/kumoi-compute";
-        if (path_exists(beside)) {
-            return beside;
-        }
-    }
-    return find_program("kumoi-compute");
-}
-
 Result<std::string> ask_daemon(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), TRY(find_daemon()));
+    arguments.insert(arguments.begin(), TRY(find_kumoi_program("kumoi-compute")));
     const auto answer = TRY(run_command(arguments, {.timeout_ms = 10'000}));
     if (answer.exit_code != 0) {
         std::string text = answer.err.empty() ? answer.out : answer.err;

@@ -1,5 +1,5 @@
-// attach_console(): this terminal on the serial console socket of a guest, raw, until the user types
-// Ctrl-] or the guest goes away.
+// attach_console(): this terminal on the serial console socket of a guest, raw, until the user
+// types Ctrl-] or the guest goes away.
 #pragma once
 
 #include <string>

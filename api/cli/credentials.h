@@ -1,7 +1,7 @@
-// Credentials: who logs in where, found as OpenStack's clients find it. In this order: --os-cloud or
-// OS_CLOUD in clouds.yaml (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack/, /etc/openstack/); the
-// OS_* environment; and, for root on the host itself, the clouds.yaml that kumoi-compute wrote into
-// its state folder. Values; blocking file reads.
+// Credentials: who logs in where, found as OpenStack's clients find it. In this order: --os-cloud
+// or OS_CLOUD in clouds.yaml (OS_CLIENT_CONFIG_FILE, ./, ~/.config/openstack/, /etc/openstack/);
+// the OS_* environment; and, for root on the host itself, the clouds.yaml that kumoi-compute wrote
+// into its state folder. Values; blocking file reads.
 #pragma once
 
 #include <functional>

@@ -6,9 +6,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
+#include "api/cli/programs.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/subprocess.h"
@@ -89,6 +91,15 @@ Finding check_program(const std::string& program, Verdict when_absent, const std
     return {program, when_absent, "program " + program + " is missing", why};
 }
 
+Finding check_vmm() {
+    const auto found = find_kumoi_program("kumoi-vmm");
+    if (found.ok()) {
+        return {"kumoi-vmm", Verdict::Good, found.value(), ""};
+    }
+    return {"kumoi-vmm", Verdict::Warning, "program kumoi-vmm is missing",
+            "It belongs beside kumoi-compute; see option vmm_path."};
+}
+
 Finding check_nftables() {
     Finding finding = check_program("nft", Verdict::Bad, "Install the package nftables.");
     if (finding.verdict != Verdict::Good) {
@@ -134,10 +145,6 @@ Finding check_cgroups() {
     return {
         "cgroup", Verdict::Warning, "cgroups version 1 or none",
         "Limits of CPU and memory per server need version 2 (systemd.unified_cgroup_hierarchy)."};
-}
-
-Finding check_time_sync(const Clock& clock) {
-    return judge_clock(clock.wall_ns());
 }
 
 }  // namespace
@@ -201,12 +208,11 @@ std::vector<Finding> preflight(const std::string& state_path, const Clock& clock
     findings.push_back(check_program("ip", Verdict::Bad, "Install the package iproute2."));
     findings.push_back(check_program("qemu-img", Verdict::Warning,
                                      "Install the package qemu-utils to use qcow2 images."));
-    findings.push_back(check_program("kumoi-vmm", Verdict::Warning,
-                                     "It belongs beside kumoi-compute; see option vmm_path."));
+    findings.push_back(check_vmm());
     findings.push_back(judge_memory(read_file("/proc/meminfo").value_or("")));
     findings.push_back(check_disk(state_path));
     findings.push_back(check_cgroups());
-    findings.push_back(check_time_sync(clock));
+    findings.push_back(judge_clock(clock.wall_ns()));
     for (const auto& [port, user] : kPorts) {
         findings.push_back(check_port(port, user));
     }

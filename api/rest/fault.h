@@ -8,8 +8,8 @@
 //         return Reply::json(...);
 //     }));
 //
-// Status by code: InvalidArgument 400, Unauthenticated 401, Forbidden 403, NotFound 404, Conflict and
-// Cancelled 409, TooLarge 413, Exhausted 403 (quota; Neutron 409, Glance 413), Unavailable 503,
+// Status by code: InvalidArgument 400, Unauthenticated 401, Forbidden 403, NotFound 404, Conflict
+// and Cancelled 409, TooLarge 413, Exhausted 403 (quota; Neutron 409, Glance 413), Unavailable 503,
 // Timeout 504, Unsupported 501, the rest 500. Error::fault may override it: NotAcceptable 406,
 // MethodNotAllowed 405, Gone 410, PreconditionFailed 412, UnsupportedMediaType 415,
 // TooManyRequests 429, OverLimit 413, NoValidHost 503 (table in fault.cc).

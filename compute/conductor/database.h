@@ -1,15 +1,18 @@
-// Database: the one SQLite file of the standalone control plane (WAL, foreign keys on), over SQLiteCpp.
-// Services share one Database. write() runs a function inside one IMMEDIATE transaction on the single
-// writer connection (serialised by a mutex); read() runs one on a reader connection of a small pool,
-// concurrently with the writer. An Error returned by the function rolls back. SQLite's exceptions stop
-// here and become Errors. Any thread; never call write() inside read() or write().
+// Database: the one SQLite file of the standalone control plane (WAL, foreign keys on), over
+// SQLiteCpp. Services share one Database. write() runs a function inside one IMMEDIATE transaction
+// on the single writer connection (serialised by a mutex); read() runs one on a reader connection
+// of a small pool, concurrently with the writer. An Error returned by the function rolls back.
+// SQLite's exceptions stop here and become Errors. Any thread; never call write() inside read() or
+// write().
 //
-//     TRY(db.migrate("identity", {"CREATE TABLE ...", "ALTER TABLE ..."}));   // each runs once, in order
+//     TRY(db.migrate("identity", {"CREATE TABLE ...", "ALTER TABLE ..."}));  // each runs once
 //     TRY(db.write([&](SqlSession& sql) -> Result<void> {
 //         TRY(sql.run("INSERT INTO users(id, name) VALUES(?, ?)", id, name));
 //         return {};
 //     }));
-//     auto rows = TRY(db.read([&](SqlSession& sql) { return sql.query("SELECT id FROM users WHERE name = ?", name); }));
+//     auto rows = TRY(db.read([&](SqlSession& sql) {
+//         return sql.query("SELECT id FROM users WHERE name = ?", name);
+//     }));
 #pragma once
 
 #include <cstdint>
@@ -98,11 +101,26 @@ public:
     static Result<std::unique_ptr<Database>> open(const std::string& path);
     ~Database();
 
-    // Applies the statements of `component` that have not run yet; refuses a database from the future.
+    // Applies the statements of `component` that have not run yet; refuses a database from the
+    // future.
     Result<void> migrate(std::string_view component, const std::vector<std::string>& statements);
 
+    // Returns once the change survives a power cut; concurrent callers share one sync of the disk.
     template <class Function>
     std::invoke_result_t<Function, SqlSession&> write(Function&& function) {
+        auto result = write_relaxed(std::forward<Function>(function));
+        if (result.ok()) {
+            const auto synced = sync();
+            if (!synced.ok()) {
+                return synced.error();
+            }
+        }
+        return result;
+    }
+    // As write(), but only the death of this process is survived, until the next write() or sync()
+    // of anybody: for what nobody was promised (signs of life, progress, events of a task).
+    template <class Function>
+    std::invoke_result_t<Function, SqlSession&> write_relaxed(Function&& function) {
         std::optional<std::invoke_result_t<Function, SqlSession&>> result;
         const auto outcome = transact(true, [&](SqlSession& session) -> Result<void> {
             result.emplace(function(session));
@@ -125,6 +143,9 @@ public:
         }
         return std::move(*result);
     }
+
+    // Everything committed so far, by anybody, is on stable storage when this returns.
+    Result<void> sync();
 
 private:
     Database();

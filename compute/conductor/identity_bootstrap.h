@@ -27,8 +27,8 @@ BootstrapOptions bootstrap_options(const Config& config);
 
 Result<void> bootstrap(Identity& identity, const BootstrapOptions& options);
 
-// "http://host:port" of a listen option as clients reach it: `public_host` if there is one, else the
-// listen address, with loopback in place of the wildcard.
+// "http://host:port" of a listen option as clients reach it: `public_host` if there is one, else
+// the listen address, with loopback in place of the wildcard.
 std::string base_url(const std::string& listen, const std::string& public_host);
 
 }  // namespace kumoi::compute::identity

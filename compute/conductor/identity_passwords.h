@@ -1,9 +1,9 @@
-// PasswordChecker: hashes passwords (scrypt, about 50 ms and 16 MiB each) and checks them, slowly on
-// purpose and slower still for whoever guesses. At most two hashes run at once; others wait their
-// turn. After five failures in a row for one subject, each further failure doubles the time during
-// which its attempts are refused unchecked (1 s to 30 s); a success forgets them. Unknown users are
-// treated the same, so answers and times do not tell whether a name exists. Any thread; blocks, so
-// only from threads that may (the HTTP workers).
+// PasswordChecker: hashes passwords (scrypt, about 50 ms and 16 MiB each) and checks them, slowly
+// on purpose and slower still for whoever guesses. At most two hashes run at once; others wait
+// their turn. After five failures in a row for one subject, each further failure doubles the time
+// during which its attempts are refused unchecked (1 s to 30 s); a success forgets them. Unknown
+// users are treated the same, so answers and times do not tell whether a name exists. Any thread;
+// blocks, so only from threads that may (the HTTP workers).
 #pragma once
 
 #include <cstdint>

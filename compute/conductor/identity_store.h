@@ -1,5 +1,5 @@
-// IdentityStore: projects, users and roles in SQLite. Each change that may alter what a token stands
-// for advances the generation, by which TokenStore knows that its cache is old. Any thread.
+// IdentityStore: projects, users and roles in SQLite. Each change that may alter what a token
+// stands for advances the generation, by which TokenStore knows that its cache is old. Any thread.
 //
 // Errors: NotFound names the kind and id asked for; a taken name is a Conflict.
 #pragma once

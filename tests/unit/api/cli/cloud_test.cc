@@ -16,7 +16,8 @@ const char* const kLogin =
     R"({"token":{"catalog":[{"type":"compute","endpoints":[
     {"interface":"public","region_id":"R1","url":"http://one:8774/v2.1/"},
     {"interface":"public","region_id":"R2","url":"http://two:8774/v2.1"}]},
-    {"type":"image","endpoints":[{"interface":"public","region_id":"R1","url":"http://one:9292"}]}]}})";
+    {"type":"image","endpoints":[
+    {"interface":"public","region_id":"R1","url":"http://one:9292"}]}]}})";
 
 // Answers by "METHOD url", and remembers what was asked.
 class CloudTest : public testing::Test {
@@ -73,7 +74,8 @@ TEST_F(CloudTest, LogsInOnceAndChoosesTheRegion) {
 TEST_F(CloudTest, FollowsPagesOnlyWhereTheCatalogPoints) {
     answers_["GET http://one:8774/v2.1/servers/detail"] = reply(
         200,
-        R"({"servers":[{"id":"a"}],"servers_links":[{"rel":"next","href":"http://evil/x?marker=a"}]})");
+        R"({"servers":[{"id":"a"}],
+        "servers_links":[{"rel":"next","href":"http://evil/x?marker=a"}]})");
     answers_["GET http://one:8774/v2.1/servers/detail?marker=a"] =
         reply(200, R"({"servers":[{"id":"b"}]})");
     answers_["GET http://one:9292/v2/images"] =
