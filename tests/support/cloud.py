@@ -45,14 +45,15 @@ def free_ports(count):
     return ports
 
 
-def wait_until(condition, seconds, what):
-    """Polls until condition() is true; real processes have no injected clock."""
+def wait_until(condition, seconds, what, interval=0.02):
+    """Polls until condition() is true; real processes have no injected clock. Costly conditions take a
+    longer interval, or they starve what they wait for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
-        time.sleep(0.02)
+        time.sleep(interval)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 

@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+"""A whole cloud with a real guest: kumoi-compute with the kumoi-vmm driver in a network namespace of its
+own, the stock openstack client, and kumoi-tiny as the tenant's server, without a config drive: what the
+guest knows of itself it learned from 169.254.169.254."""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/support"))
+from cloud import Cloud, skip, wait_until  # noqa: E402
+
+GUESTS = ROOT / "tests/guests/linux"
+PATIENCE = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
+
+
+def enter_own_namespace():
+    """Starts this program again inside a fresh network namespace, which goes when it ends."""
+    if os.environ.get("KUMOI_IN_NAMESPACE"):
+        return
+    if not os.access("/dev/kvm", os.W_OK):
+        skip("/dev/kvm is missing or not writable")
+    if os.geteuid() != 0:
+        skip("needs root for bridges and TAPs")
+    os.environ["KUMOI_IN_NAMESPACE"] = "1"
+    os.execvp("unshare", ["unshare", "--net", "--", sys.executable, "-B", *sys.argv])
+
+
+class CloudGuest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        folders = [subprocess.run([str(GUESTS / script)], capture_output=True, text=True, check=True).stdout.strip()
+                   for script in ("build.sh", "make-root.sh")]
+        cls.cloud = Cloud(driver="kumoi")
+        cls.addClassCleanup(cls.cloud.remove)
+        cls.cloud.start()
+        cls.addClassCleanup(cls.cloud.stop)
+        cls.os = cls.cloud.openstack
+        kernel = cls.os("image", "create", "kernel", "--disk-format", "aki", "--container-format", "aki",
+                        "--file", f"{folders[0]}/vmlinux", "-f", "json")["id"]
+        cls.os("image", "create", "tiny", "--disk-format", "raw", "--property", f"kernel_id={kernel}",
+               "--property", "os_command_line=console=ttyS0 root=/dev/vda rw quiet",
+               "--file", f"{folders[1]}/kumoi-tiny.raw", "-f", "json")
+        cls.os("flavor", "create", "small", "--ram", "96", "--disk", "1")
+        cls.os("network", "create", "net")
+        cls.os("subnet", "create", "sub", "--network", "net", "--subnet-range", "10.77.0.0/24")
+        (cls.cloud.state / "user-data").write_text("#!/bin/sh\necho user-data-of-$(hostname)\n")
+        (cls.cloud.state / "key").mkdir()
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{cls.cloud.state}/key/id"], check=True)
+        cls.os("keypair", "create", "mine", "--public-key", f"{cls.cloud.state}/key/id.pub")
+
+    def status(self, name):
+        return self.os("server", "show", name, "-f", "json")["status"]
+
+    def console(self, name):
+        return self.os("console", "log", "show", name)
+
+    def wait_status(self, name, status, seconds=30):
+        wait_until(lambda: self.status(name) == status, seconds * PATIENCE, f"{name} is {status}", 0.5)
+
+    def wait_console(self, name, pattern, count=1):
+        server = self.os("server", "show", name, "-f", "json")["id"]
+        log = self.cloud.state / "instances" / server / "console.log"
+
+        def found():
+            return len(re.findall(pattern, log.read_text(errors="replace"))) >= count
+        try:
+            wait_until(found, 90 * PATIENCE, f"{pattern} on the console of {name}", 0.2)
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {log.read_text(errors='replace')[-2000:]}") from late
+
+    def test_life_of_a_real_server(self):
+        self.os("server", "create", "vm-1", "--wait", "--image", "tiny", "--flavor", "small", "--network", "net",
+                "--key-name", "mine", "--user-data", f"{self.cloud.state}/user-data")
+        address = self.os("server", "show", "vm-1", "-f", "json")["addresses"]["net"][0]
+        self.wait_console("vm-1", "kumoi-tiny: ready")
+        console = self.console("vm-1")
+        self.assertIn("hello from vm-1 (metadata, 1 keys)", console)
+        self.assertIn(f"eth0 {address}/24 by DHCP", console)
+        self.assertIn("user-data-of-vm-1", console)
+        ping = subprocess.run(["ping", "-c", "1", "-W", "2", address], capture_output=True)
+        self.assertNotEqual(ping.returncode, 0, "the default security group lets nothing in")
+        self.os("security", "group", "rule", "create", "--protocol", "icmp", "default")
+        wait_until(lambda: not subprocess.run(["ping", "-c", "1", "-W", "2", address],
+                                              capture_output=True).returncode, 20 * PATIENCE, "a ping is answered", 0.5)
+        self.os("server", "pause", "vm-1")
+        self.wait_status("vm-1", "PAUSED")
+        self.os("server", "unpause", "vm-1")
+        self.wait_status("vm-1", "ACTIVE")
+        self.os("server", "stop", "vm-1")
+        self.wait_status("vm-1", "SHUTOFF", 60)
+        self.os("server", "start", "vm-1")
+        self.wait_status("vm-1", "ACTIVE")
+        self.wait_console("vm-1", "kumoi-tiny: ready", 2)
+        self.os("server", "delete", "--wait", "vm-1")
+        self.assertEqual(list((self.cloud.state / "instances").glob("*-*-*")), [])
+        links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+        self.assertNotRegex(links, r": k[bt]")
+
+
+if __name__ == "__main__":
+    enter_own_namespace()
+    unittest.main()
