@@ -109,6 +109,8 @@ class Cloud:
         return self.process.returncode if self.process else None
 
     def remove(self):
+        """Also ends guests that a failed test left: they outlive kumoi-compute on purpose."""
+        subprocess.run(["pkill", "-9", "-f", f"kumoi-vmm.*{self.state}/"], check=False)
         if self.owns_state:
             shutil.rmtree(self.state, ignore_errors=True)
 

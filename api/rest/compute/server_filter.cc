@@ -301,101 +301,84 @@ Result<ServerFilter> parse_server_filter(const Call& call, bool detail) {
     return filter;
 }
 
+namespace {
+
+// Times and numbers are zero padded, so that text order is their order.
+std::string padded(int64_t value) {
+    return fmt::format("{:020}", value);
+}
+
+struct ServerField {
+    std::string_view name;
+    std::string (*text)(const Instance& server);
+};
+
+constexpr ServerField kServerFields[] = {
+    {"uuid", [](const Instance& server) -> std::string { return server.uuid; }},
+    {"display_name", [](const Instance& server) -> std::string { return server.display_name; }},
+    {"name", [](const Instance& server) -> std::string { return server.display_name; }},
+    {"created_at",
+     [](const Instance& server) -> std::string { return iso8601(server.created_ns); }},
+    {"updated_at",
+     [](const Instance& server) -> std::string { return iso8601(server.updated_ns); }},
+    {"launched_at",
+     [](const Instance& server) -> std::string { return iso8601(server.launched_ns); }},
+    {"terminated_at",
+     [](const Instance& server) -> std::string { return iso8601(server.terminated_ns); }},
+    {"host", [](const Instance& server) -> std::string { return server.host; }},
+    {"node", [](const Instance& server) -> std::string { return server.node; }},
+    {"hostname", [](const Instance& server) -> std::string { return server.hostname; }},
+    {"vm_state", [](const Instance& server) -> std::string { return server.vm_state; }},
+    {"task_state",
+     [](const Instance& server) -> std::string { return server.task_state.value_or(""); }},
+    {"power_state",
+     [](const Instance& server) -> std::string { return std::to_string(server.power_state); }},
+    {"project_id", [](const Instance& server) -> std::string { return server.project_id; }},
+    {"tenant_id", [](const Instance& server) -> std::string { return server.project_id; }},
+    {"user_id", [](const Instance& server) -> std::string { return server.user_id; }},
+    {"key_name", [](const Instance& server) -> std::string { return server.key_name; }},
+    {"config_drive",
+     [](const Instance& server) -> std::string {
+         return std::string(server.config_drive ? "True" : "");
+     }},
+    {"availability_zone",
+     [](const Instance& server) -> std::string { return server.availability_zone; }},
+    {"progress",
+     [](const Instance& server) -> std::string { return std::to_string(server.progress); }},
+    {"launch_index",
+     [](const Instance& server) -> std::string { return std::to_string(server.launch_index); }},
+    {"display_description",
+     [](const Instance& server) -> std::string { return server.display_description.value_or(""); }},
+    {"description",
+     [](const Instance& server) -> std::string { return server.display_description.value_or(""); }},
+    {"access_ip_v4", [](const Instance& server) -> std::string { return server.access_ip_v4; }},
+    {"access_ip_v6", [](const Instance& server) -> std::string { return server.access_ip_v6; }},
+    {"image_ref", [](const Instance& server) -> std::string { return server.image_id; }},
+    {"instance_type_id",
+     [](const Instance& server) -> std::string { return server.flavor.flavor_id; }},
+    {"reservation_id", [](const Instance& server) -> std::string { return server.reservation_id; }},
+    {"instance_name",
+     [](const Instance& server) -> std::string {
+         return fmt::format("instance-{:08x}", server.id);
+     }},
+    {"root_device_name",
+     [](const Instance&) -> std::string { return std::string("/dev/vda"); }},
+    {"locked",
+     [](const Instance& server) -> std::string { return std::string(server.locked ? "1" : "0"); }},
+    {"memory_mb",
+     [](const Instance& server) -> std::string { return padded(server.flavor.memory_mb); }},
+    {"vcpus", [](const Instance& server) -> std::string { return padded(server.flavor.vcpus); }},
+    {"root_gb",
+     [](const Instance& server) -> std::string { return padded(server.flavor.root_gb); }},
+};
+
+}  // namespace
+
 std::optional<std::string> server_field(const Instance& instance, std::string_view field) {
-    // Times and numbers are zero padded, so that text order is their order.
-    const auto padded = [](int64_t value) { return fmt::format("{:020}", value); };
-    if (field == "uuid") {
-        return instance.uuid;
-    }
-    if (field == "display_name" || field == "name") {
-        return instance.display_name;
-    }
-    if (field == "created_at") {
-        return iso8601(instance.created_ns);
-    }
-    if (field == "updated_at") {
-        return iso8601(instance.updated_ns);
-    }
-    if (field == "launched_at") {
-        return iso8601(instance.launched_ns);
-    }
-    if (field == "terminated_at") {
-        return iso8601(instance.terminated_ns);
-    }
-    if (field == "host") {
-        return instance.host;
-    }
-    if (field == "node") {
-        return instance.node;
-    }
-    if (field == "hostname") {
-        return instance.hostname;
-    }
-    if (field == "vm_state") {
-        return instance.vm_state;
-    }
-    if (field == "task_state") {
-        return instance.task_state.value_or("");
-    }
-    if (field == "power_state") {
-        return std::to_string(instance.power_state);
-    }
-    if (field == "project_id" || field == "tenant_id") {
-        return instance.project_id;
-    }
-    if (field == "user_id") {
-        return instance.user_id;
-    }
-    if (field == "key_name") {
-        return instance.key_name;
-    }
-    if (field == "config_drive") {
-        return std::string(instance.config_drive ? "True" : "");
-    }
-    if (field == "availability_zone") {
-        return instance.availability_zone;
-    }
-    if (field == "progress") {
-        return std::to_string(instance.progress);
-    }
-    if (field == "launch_index") {
-        return std::to_string(instance.launch_index);
-    }
-    if (field == "display_description" || field == "description") {
-        return instance.display_description.value_or("");
-    }
-    if (field == "access_ip_v4") {
-        return instance.access_ip_v4;
-    }
-    if (field == "access_ip_v6") {
-        return instance.access_ip_v6;
-    }
-    if (field == "image_ref") {
-        return instance.image_id;
-    }
-    if (field == "instance_type_id") {
-        return instance.flavor.flavor_id;
-    }
-    if (field == "reservation_id") {
-        return instance.reservation_id;
-    }
-    if (field == "instance_name") {
-        return fmt::format("instance-{:08x}", instance.id);
-    }
-    if (field == "root_device_name") {
-        return std::string("/dev/vda");
-    }
-    if (field == "locked") {
-        return std::string(instance.locked ? "1" : "0");
-    }
-    if (field == "memory_mb") {
-        return padded(instance.flavor.memory_mb);
-    }
-    if (field == "vcpus") {
-        return padded(instance.flavor.vcpus);
-    }
-    if (field == "root_gb") {
-        return padded(instance.flavor.root_gb);
+    for (const ServerField& known : kServerFields) {
+        if (known.name == field) {
+            return known.text(instance);
+        }
     }
     return std::nullopt;
 }
