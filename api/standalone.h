@@ -19,8 +19,8 @@ namespace kumoi::api {
 
 class Standalone {
 public:
-    // Opens and checks everything; listens nowhere yet. Conflict when another kumoi-compute uses the
-    // same state_path.
+    // Opens and checks everything; listens nowhere yet. Conflict when another kumoi-compute uses
+    // the same state_path.
     static Result<std::unique_ptr<Standalone>> create(const Config& config);
     ~Standalone();
     Result<void> start();

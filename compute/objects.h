@@ -1,5 +1,5 @@
-// The records a compute node and its control plane speak about, in Nova's words and units: memory in
-// MiB, disks in GiB, states by Nova's own strings (see vm_states.h). Plain values, no behaviour.
+// The records a compute node and its control plane speak about, in Nova's words and units: memory
+// in MiB, disks in GiB, states by Nova's own strings (see vm_states.h). Plain values, no behaviour.
 #pragma once
 
 #include <cstdint>
@@ -64,7 +64,7 @@ struct VifInfo {
     int64_t mtu = 1500;
     std::vector<FixedIp> fixed_ips;
     std::vector<std::string> security_group_names;
-    bool created_by_nova = true;  // deleted with the server; a port the user brought is only unbound
+    bool created_by_nova = true;  // deleted with the server; a user's own port is only unbound
     std::string tap_name;         // filled by the node once plugged
 };
 
@@ -98,11 +98,11 @@ struct Instance {
     int power_state = 0;                    // vm_states.h
     std::string host;
     std::string node;
-    std::string availability_zone;  // of the host
+    std::string availability_zone;                        // of the host
     std::optional<std::string> pinned_availability_zone;  // what the user asked for
-    std::string image_id;   // empty when booted from a volume
-    Flavor flavor;          // as it was at creation
-    ImageMeta image;        // as it was at creation
+    std::string image_id;                                 // empty when booted from a volume
+    Flavor flavor;                                        // as it was at creation
+    ImageMeta image;                                      // as it was at creation
     std::string key_name;
     std::string key_data;   // public key text
     std::string user_data;  // base64, as sent

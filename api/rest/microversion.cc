@@ -37,7 +37,8 @@ std::optional<std::pair<int, int>> parse_version(std::string_view text) {
     return std::pair(major, minor);
 }
 
-// The version named for our service; the generic header may carry several services, comma separated.
+// The version named for our service; the generic header may carry several services, comma
+// separated.
 std::optional<std::string> version_text(const HeaderMap& headers) {
     for (const std::string& member : headers.list(kHeader)) {
         const std::string_view entry = trim(member);

@@ -1,6 +1,7 @@
-// Microversion negotiation of the Compute API (2.1 to 2.96): which version a request asked for, told
-// back on every answer. Nova's rules: header OpenStack-API-Version "compute 2.N" (from 2.27 on the
-// one that counts) or X-OpenStack-Nova-API-Version "2.N", "latest" for the newest, absent means 2.1.
+// Microversion negotiation of the Compute API (2.1 to 2.96): which version a request asked for,
+// told back on every answer. Nova's rules: header OpenStack-API-Version "compute 2.N" (from 2.27 on
+// the one that counts) or X-OpenStack-Nova-API-Version "2.N", "latest" for the newest, absent means
+// 2.1.
 #pragma once
 
 #include <compare>

@@ -1,9 +1,9 @@
 // RawImage: a DiskImage over a regular file or a block device, byte for byte.
 //
-// Opening takes an open-file-description lock on the whole file: one writer, or any number of readers,
-// across all processes of the host; the second is refused with an error that names the file. The lock
-// goes when the image is closed or its process ends. Two engines: io_uring, or threads where the kernel
-// has none. Threading as DiskImage.
+// Opening takes an open-file-description lock on the whole file: one writer, or any number of
+// readers, across all processes of the host; the second is refused with an error that names the
+// file. The lock goes when the image is closed or its process ends. Two engines: io_uring, or
+// threads where the kernel has none. Threading as DiskImage.
 #pragma once
 
 #include <memory>

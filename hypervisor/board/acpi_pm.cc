@@ -16,8 +16,8 @@ constexpr uint64_t kResetOffset = board::kPmReset - board::kPmBase;
 // §4.8.3.1: of the PM1 events only the power button exists here. Timer carry (TMR_STS) is not
 // raised; the 32-bit timer wraps once in 20 minutes and every OS of interest just reads it.
 constexpr uint16_t kPowerButton = 1u << 8;
-// §4.8.3.1.2: what an enable register holds and gives back, raised or not: timer, global lock, power
-// and sleep button, RTC. Linux tries each and complains of one that does not stay.
+// §4.8.3.1.2: what an enable register holds and gives back, raised or not: timer, global lock,
+// power and sleep button, RTC. Linux tries each and complains of one that does not stay.
 constexpr uint16_t kEnableBits = 1u << 0 | 1u << 5 | kPowerButton | 1u << 9 | 1u << 10;
 // §4.8.3.2.1: SCI_EN reads 1 always, because FADT.SMI_CMD is 0: ACPI mode is the only mode.
 constexpr uint16_t kSciEnable = 1u << 0;

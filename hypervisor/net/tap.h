@@ -1,6 +1,6 @@
 // Tap: a NetBackend over a Linux TAP device that somebody else created and configured
-// (`ip tuntap add dev NAME mode tap`). Opened by name, non-blocking, with the virtio network header in
-// front of every frame (IFF_VNET_HDR, 12 bytes). Threading as NetBackend.
+// (`ip tuntap add dev NAME mode tap`). Opened by name, non-blocking, with the virtio network header
+// in front of every frame (IFF_VNET_HDR, 12 bytes). Threading as NetBackend.
 #pragma once
 
 #include <memory>

@@ -67,8 +67,8 @@ void Msix::table_read(uint64_t offset, std::span<uint8_t> data) const {
     }
 }
 
-// Software must use aligned 4 or 8 byte accesses (§6.8.2); we take any width, byte by byte, and look
-// at the result once.
+// Software must use aligned 4 or 8 byte accesses (§6.8.2); we take any width, byte by byte, and
+// look at the result once.
 void Msix::table_write(uint64_t offset, std::span<const uint8_t> data) {
     const std::lock_guard lock(mutex_);
     for (size_t i = 0; i < data.size(); ++i) {

@@ -68,8 +68,8 @@ void put_little_endian(std::span<uint8_t> data, uint32_t value) {
 
 }  // namespace
 
-// CONFIG_ADDRESS and CONFIG_DATA (PCI Local Bus 3.0 §3.2.2.3.2). The address register answers only to
-// whole doubleword accesses; byte accesses at CF9 and the like are another device's business.
+// CONFIG_ADDRESS and CONFIG_DATA (PCI Local Bus 3.0 §3.2.2.3.2). The address register answers only
+// to whole doubleword accesses; byte accesses at CF9 and the like are another device's business.
 class PciRoot::PortAccess final : public IoDevice {
 public:
     explicit PortAccess(PciRoot& root) : root_(root) {}

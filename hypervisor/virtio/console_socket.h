@@ -1,7 +1,7 @@
-// SocketConsole: a ConsoleBackend on a unix stream socket. Up to kClientsMax clients read the guest's
-// output; what any of them sends is the guest's input. A client that does not read loses output, the
-// guest never waits. The socket exists from open() on, so a client may connect before the guest is up;
-// its file is removed with the object. Threading as ConsoleBackend.
+// SocketConsole: a ConsoleBackend on a unix stream socket. Up to kClientsMax clients read the
+// guest's output; what any of them sends is the guest's input. A client that does not read loses
+// output, the guest never waits. The socket exists from open() on, so a client may connect before
+// the guest is up; its file is removed with the object. Threading as ConsoleBackend.
 #pragma once
 
 #include <memory>

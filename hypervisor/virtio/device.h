@@ -32,8 +32,8 @@ public:
     virtual EventLoop& loop() = 0;
     virtual Queue* queue(uint16_t index) = 0;  // null when the driver did not enable it
     virtual uint64_t features() const = 0;     // what was negotiated
-    // A turn for that queue now: process_queue(), publish, rearm. False when the queue is not enabled or
-    // the device is broken: stop asking.
+    // A turn for that queue now: process_queue(), publish, rearm. False when the queue is not
+    // enabled or the device is broken: stop asking.
     virtual bool serve_queue(uint16_t index) = 0;
     // A turn soon: a device that stopped early has room again.
     virtual void run_queue(uint16_t index) = 0;
@@ -54,8 +54,8 @@ public:
     virtual DeviceStatistics statistics() const = 0;
 
     virtual Result<void> start(VirtioContext& context) = 0;
-    // One bounded turn. The caller has begun the batch, publishes afterwards, and if the queue ran dry
-    // asks the driver to notify again.
+    // One bounded turn. The caller has begun the batch, publishes afterwards, and if the queue ran
+    // dry asks the driver to notify again.
     virtual void process_queue(Queue& queue) = 0;
     // Returns when nothing is in flight and guest memory is not touched any more.
     virtual void quiesce() {}

@@ -179,7 +179,8 @@ void DeviceRunner::queue_used(uint16_t queue_index) {
     events_.queue_interrupt(queue_index);
 }
 
-// One broken queue stops the device: the driver's picture of it is wrong, and it is told to reset it.
+// One broken queue stops the device: the driver's picture of it is wrong, and it is told to reset
+// it.
 void DeviceRunner::queue_broken(uint16_t queue_index, std::string_view reason) {
     if (!broken_.exchange(true)) {
         events_.device_broken(fmt::format("queue {}: {}", queue_index, reason));

@@ -173,8 +173,8 @@ void VirtioNet::transmit_chain(Chain& chain) {
     tx_bytes_.increment(size - kHeaderSize);
 }
 
-// §5.1.6.2: what a driver may put into a header, given what was negotiated. Fields that mean nothing
-// without their flag are cleared, so that the host's kernel sees only what was checked.
+// §5.1.6.2: what a driver may put into a header, given what was negotiated. Fields that mean
+// nothing without their flag are cleared, so that the host's kernel sees only what was checked.
 bool VirtioNet::sanitise(Header& header, uint64_t frame_size) const {
     header.flags &= kNeedsChecksum;
     header.buffer_count = 0;

@@ -294,8 +294,8 @@ void VirtioPciDevice::publish_vectors() {
     }
 }
 
-// Only when the machine has no doorbells: the address says which queue (§4.1.5.2), the value does not
-// matter.
+// Only when the machine has no doorbells: the address says which queue (§4.1.5.2), the value does
+// not matter.
 void VirtioPciDevice::notify(uint64_t offset) {
     const uint64_t queue = offset / kNotifyMultiplier;
     if (queue < queue_vectors_.size()) {

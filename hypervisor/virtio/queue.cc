@@ -35,8 +35,9 @@ constexpr uint64_t kFlagsAt = 0;
 constexpr uint64_t kIndexAt = 2;
 constexpr uint64_t kEntriesAt = 4;
 
-// Guest memory is read and written by the guest at the same time: every access to a ring is an atomic
-// of its natural size, so a value is either the old or the new one and the compiler reads it once.
+// Guest memory is read and written by the guest at the same time: every access to a ring is an
+// atomic of its natural size, so a value is either the old or the new one and the compiler reads it
+// once.
 template <class T>
 T load(const std::byte* at, std::memory_order order = std::memory_order_relaxed) {
     return std::atomic_ref<T>(*reinterpret_cast<T*>(const_cast<std::byte*>(at))).load(order);
@@ -256,8 +257,8 @@ bool Queue::something_available() {
     return next_available_ != seen_available_;
 }
 
-// Follows one table of descriptors. A chain cannot visit more descriptors than the table has without
-// visiting one twice, so the loop's bound is also the test for loops.
+// Follows one table of descriptors. A chain cannot visit more descriptors than the table has
+// without visiting one twice, so the loop's bound is also the test for loops.
 bool Queue::walk(Chain& chain, const Table& table, uint16_t first) {
     uint16_t index = first;
     for (uint32_t seen = 0; seen < table.count; ++seen) {
@@ -359,8 +360,8 @@ void Queue::publish() {
     // Release: the elements and the data are visible before the index that covers them.
     store<uint16_t>(used_ + kIndexAt, next_used_, std::memory_order_release);
     const uint16_t old = std::exchange(published_used_, next_used_);
-    // The index must be visible before we read whether the driver sleeps (§2.7.7.2); it does the same
-    // the other way round.
+    // The index must be visible before we read whether the driver sleeps (§2.7.7.2); it does the
+    // same the other way round.
     full_fence();
     if (driver_wants_interrupt(old, next_used_)) {
         events_.queue_used(index_);

@@ -101,8 +101,8 @@ struct QueueConfig {
 class Queue {
 public:
     static constexpr uint64_t kChainBytesMax = 16u << 20;  // our limit; §2.7.4.2 allows 2^32
-    // Linux makes indirect tables longer than the ring (against §2.7.5.3.1), so they have a limit of
-    // their own.
+    // Linux makes indirect tables longer than the ring (against §2.7.5.3.1), so they have a limit
+    // of their own.
     static constexpr uint32_t kIndirectCountMax = 1024;
 
     // Resolves the rings once: alignment, size, and that each lies inside one region of RAM.

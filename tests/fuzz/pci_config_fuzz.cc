@@ -1,6 +1,7 @@
-// Fuzzes the PCI side of the machine: configuration cycles by ports and ECAM, BAR moves, MSI-X tables,
-// the virtio registers and the configuration window, on a root with two virtio devices. No I/O thread is
-// started by accident: rings are wrong most of the time, and right ones must work, too.
+// Fuzzes the PCI side of the machine: configuration cycles by ports and ECAM, BAR moves, MSI-X
+// tables, the virtio registers and the configuration window, on a root with two virtio devices. No
+// I/O thread is started by accident: rings are wrong most of the time, and right ones must work,
+// too.
 
 #include <cstdlib>
 #include <cstring>

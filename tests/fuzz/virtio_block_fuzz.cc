@@ -1,5 +1,5 @@
-// Fuzzes the block device with hostile requests on a disk in memory. Checks what the device promises
-// its disk: every request inside the disk, whole sectors, vectors that add up.
+// Fuzzes the block device with hostile requests on a disk in memory. Checks what the device
+// promises its disk: every request inside the disk, whole sectors, vectors that add up.
 
 #include "hypervisor/virtio/block.h"
 

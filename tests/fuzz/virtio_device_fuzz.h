@@ -1,5 +1,6 @@
-// What the virtio device fuzzers share: input bytes become driver actions on a DeviceFake. One action:
-// an opcode byte and its operands; descriptors point into a scratch area that input bytes fill.
+// What the virtio device fuzzers share: input bytes become driver actions on a DeviceFake. One
+// action: an opcode byte and its operands; descriptors point into a scratch area that input bytes
+// fill.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Fuzzes the network device, both directions. Checks what it promises the host's kernel: a header whose
-// every field is inside the frame, and frames of a possible size.
+// Fuzzes the network device, both directions. Checks what it promises the host's kernel: a header
+// whose every field is inside the frame, and frames of a possible size.
 
 #include "hypervisor/virtio/net.h"
 

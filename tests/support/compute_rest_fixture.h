@@ -1,6 +1,6 @@
-// ComputeRest: the Compute API over a real conductor in memory, two fake nodes and three users, called
-// through its Router without any server. Tokens: "admin", "alice" (member of p1), "rita" (reader of
-// p1), "bob" (member of p2).
+// ComputeRest: the Compute API over a real conductor in memory, two fake nodes and three users,
+// called through its Router without any server. Tokens: "admin", "alice" (member of p1), "rita"
+// (reader of p1), "bob" (member of p2).
 #pragma once
 
 #include <gtest/gtest.h>

@@ -74,7 +74,8 @@ public:
     }
 };
 
-// A node. finish_at_once: every cast is carried out before it returns, as a manager would report it.
+// A node. finish_at_once: every cast is carried out before it returns, as a manager would report
+// it.
 class ComputeApiFake final : public ComputeApi {
 public:
     explicit ComputeApiFake(std::string host) : host_(std::move(host)) {}

@@ -1,5 +1,5 @@
-// PlatformFake: a Platform in memory, for device tests: real RAM and buses, interrupts that are counted,
-// doorbells that are remembered and rung by hand. Thread safe where the real one is.
+// PlatformFake: a Platform in memory, for device tests: real RAM and buses, interrupts that are
+// counted, doorbells that are remembered and rung by hand. Thread safe where the real one is.
 #pragma once
 
 #include <atomic>

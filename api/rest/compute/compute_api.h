@@ -79,8 +79,8 @@ public:
     ComputeRoutes(Router& router, const ComputeServices& services, const Policy& policy)
         : router_(router), services_(services), policy_(policy) {}
 
-    // `path` without the version: "/servers/{server_id}". Also reached with the project's id between
-    // version and path. Outside its range the method does not exist (404), as in Nova.
+    // `path` without the version: "/servers/{server_id}". Also reached with the project's id
+    // between version and path. Outside its range the method does not exist (404), as in Nova.
     void add(std::string_view method, std::string_view path, Action action,
              VersionRange range = {});
 

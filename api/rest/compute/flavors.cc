@@ -1,5 +1,5 @@
-// Flavors: list, show, create, update of the description, delete; their action addTenantAccess and the
-// extra specs are in flavor_extras.cc.
+// Flavors: list, show, create, update of the description, delete; their action addTenantAccess and
+// the extra specs are in flavor_extras.cc.
 #include <algorithm>
 
 #include "api/rest/compute/flavor_view.h"

@@ -1,5 +1,5 @@
-// The task log of a server: its actions and, for those who may see them, the events of each. From 2.21
-// on also of a server that is deleted.
+// The task log of a server: its actions and, for those who may see them, the events of each. From
+// 2.21 on also of a server that is deleted.
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/compute/resources.h"
 #include "base/digest.h"

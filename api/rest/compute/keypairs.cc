@@ -1,5 +1,5 @@
-// Key pairs: import of SSH public keys, generation (below 2.92), list, show, delete. They belong to a
-// user, not to a project; administrators may name another user from 2.10 on.
+// Key pairs: import of SSH public keys, generation (below 2.92), list, show, delete. They belong to
+// a user, not to a project; administrators may name another user from 2.10 on.
 #include <algorithm>
 
 #include "api/rest/compute/compute_api.h"

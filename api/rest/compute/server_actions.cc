@@ -1,6 +1,6 @@
-// POST /servers/{id}/action: one object with one member that names the action. The table says who may,
-// from which to which microversion, and what answers; actions of Nova that this service does not offer
-// are refused with a sentence about what to do instead.
+// POST /servers/{id}/action: one object with one member that names the action. The table says who
+// may, from which to which microversion, and what answers; actions of Nova that this service does
+// not offer are refused with a sentence about what to do instead.
 #include <algorithm>
 #include <array>
 

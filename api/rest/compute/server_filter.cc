@@ -361,8 +361,7 @@ constexpr ServerField kServerFields[] = {
      [](const Instance& server) -> std::string {
          return fmt::format("instance-{:08x}", server.id);
      }},
-    {"root_device_name",
-     [](const Instance&) -> std::string { return std::string("/dev/vda"); }},
+    {"root_device_name", [](const Instance&) -> std::string { return std::string("/dev/vda"); }},
     {"locked",
      [](const Instance& server) -> std::string { return std::string(server.locked ? "1" : "0"); }},
     {"memory_mb",

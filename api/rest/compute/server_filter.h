@@ -1,6 +1,7 @@
-// ServerFilter: which servers a list shows and in what order: Nova's query parameters of GET /servers,
-// who may use which, and from which microversion on an unknown one is refused. The name pattern is a
-// regular expression of a stranger: PCRE2 with limits on size, matching steps and memory.
+// ServerFilter: which servers a list shows and in what order: Nova's query parameters of GET
+// /servers, who may use which, and from which microversion on an unknown one is refused. The name
+// pattern is a regular expression of a stranger: PCRE2 with limits on size, matching steps and
+// memory.
 #pragma once
 
 #include <functional>

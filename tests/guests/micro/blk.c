@@ -1,5 +1,5 @@
-// virtio-blk: id, write, flush, read back and compare over the whole disk, zeroes, discard, errors at the
-// end of the disk, completion by MSI-X. With "readonly" the disk must refuse writes instead.
+// virtio-blk: id, write, flush, read back and compare over the whole disk, zeroes, discard, errors
+// at the end of the disk, completion by MSI-X. With "readonly" the disk must refuse writes instead.
 #include "block.h"
 
 static const char kName[] = "blk";

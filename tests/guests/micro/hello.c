@@ -1,6 +1,6 @@
-// The smallest guest: its first byte (start.S) and one line. With "idle" it stays, for the benchmarks;
-// with "reset" it resets itself; with "spin" it loops in ring 0 for ever; with "echo" it returns what
-// it reads from the serial port, upper case, until it reads a dot.
+// The smallest guest: its first byte (start.S) and one line. With "idle" it stays, for the
+// benchmarks; with "reset" it resets itself; with "spin" it loops in ring 0 for ever; with "echo"
+// it returns what it reads from the serial port, upper case, until it reads a dot.
 #include "micro.h"
 
 static void echo(void) {

@@ -1,7 +1,7 @@
-// A guest that attacks its VMM through virtio queues and configuration. After every attack the block
-// device is reset and must serve a plain read again. Prints each attack before doing it, so that the
-// last line names the one that was not survived. Any answer to an attack is right: error status,
-// NEEDS_RESET, silence. `only=N` runs one attack.
+// A guest that attacks its VMM through virtio queues and configuration. After every attack the
+// block device is reset and must serve a plain read again. Prints each attack before doing it, so
+// that the last line names the one that was not survived. Any answer to an attack is right: error
+// status, NEEDS_RESET, silence. `only=N` runs one attack.
 #include "block.h"
 
 static const char kName[] = "hostile";

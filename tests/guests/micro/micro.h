@@ -1,6 +1,6 @@
 // What every micro guest is made of: ports, MSRs, serial lines, interrupts, verdict, shutdown.
-// Freestanding, ring 0, one processor unless it starts another. Compiled without SSE and x87, and kept
-// to instructions that KVM's emulator has, because some hosts run ring 0 in it (2-4 MIPS).
+// Freestanding, ring 0, one processor unless it starts another. Compiled without SSE and x87, and
+// kept to instructions that KVM's emulator has, because some hosts run ring 0 in it (2-4 MIPS).
 #pragma once
 
 #include <stdbool.h>
@@ -75,7 +75,8 @@ uint64_t option_number(const char* prefix, uint64_t otherwise);  // "mib=" -> 64
 uint64_t memory_bytes(void);  // RAM below 4 GiB, from the memory map of hvm_start_info
 uint64_t rsdp_address(void);
 
-// Interrupts: vectors 32-255 count themselves, call the handler if one is set, and end the interrupt.
+// Interrupts: vectors 32-255 count themselves, call the handler if one is set, and end the
+// interrupt.
 extern volatile uint32_t interrupt_count[256];
 typedef void (*Handler)(void);
 void interrupts_init(void);  // IDT, local APIC on; the 8259s stay masked

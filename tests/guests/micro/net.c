@@ -1,5 +1,5 @@
-// virtio-net: a host of its own on the wire. Answers ARP, ICMP echo and UDP (echo on every port) for the
-// address of `ip=A.B.C.D`; a UDP datagram "quit" ends it. Counts frames; no offloads.
+// virtio-net: a host of its own on the wire. Answers ARP, ICMP echo and UDP (echo on every port)
+// for the address of `ip=A.B.C.D`; a UDP datagram "quit" ends it. Counts frames; no offloads.
 #include "pci.h"
 
 static const char kName[] = "net";

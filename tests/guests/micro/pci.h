@@ -1,5 +1,5 @@
-// PCI configuration by CF8/CFC or ECAM, and the modern virtio transport (virtio 1.2 §4.1) with split
-// queues. Bus 0 only. Everything polls unless a guest sets up MSI-X itself.
+// PCI configuration by CF8/CFC or ECAM, and the modern virtio transport (virtio 1.2 §4.1) with
+// split queues. Bus 0 only. Everything polls unless a guest sets up MSI-X itself.
 #pragma once
 
 #include "micro.h"
@@ -77,7 +77,8 @@ typedef struct {
 
 // The nth (from 0) virtio device of a type.
 bool virtio_find(Virtio* device, uint32_t type, uint32_t nth);
-// Reset, features (VERSION_1, and of `wanted` what is offered), FEATURES_OK. Then set queues up, then go.
+// Reset, features (VERSION_1, and of `wanted` what is offered), FEATURES_OK. Then set queues up,
+// then go.
 bool virtio_begin(Virtio* device, uint64_t wanted);
 void virtio_reset(Virtio* device);
 bool virtio_queue(Virtio* device, Queue* queue, uint16_t index, uint16_t size_max);

@@ -1,5 +1,5 @@
-// PCI and ACPI as a guest finds them: checksums of every ACPI table, CF8/CFC and ECAM agree, BARs can be
-// sized and keep their place, each function with MSI-X has a table.
+// PCI and ACPI as a guest finds them: checksums of every ACPI table, CF8/CFC and ECAM agree, BARs
+// can be sized and keep their place, each function with MSI-X has a table.
 #include "pci.h"
 
 static const char kName[] = "pcibus";

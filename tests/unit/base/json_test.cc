@@ -16,7 +16,7 @@ TEST(JsonParse, RefusesWhatIsNotJson) {
 TEST(JsonParse, RefusesInvalidUtf8) {
     EXPECT_FALSE(Json::parse("\"\xff\"").ok());
     EXPECT_FALSE(Json::parse("\"\xed\xa0\x80\"").ok());  // a lone surrogate
-    EXPECT_FALSE(Json::parse(R"("\ude00")").ok());         // the same, escaped
+    EXPECT_FALSE(Json::parse(R"("\ude00")").ok());       // the same, escaped
     EXPECT_FALSE(Json::parse(R"({"\ude00":1})").ok());
     EXPECT_EQ(Json::parse("\"\xe9\x9b\xb2\"")->as_string(), "雲");
 }

@@ -1,5 +1,6 @@
-// What the cloud tells its guest, in OpenStack's layout: from a config drive (an ISO9660 disk labelled
-// config-2) or from http://169.254.169.254. Applying it sets the host name and root's SSH keys.
+// What the cloud tells its guest, in OpenStack's layout: from a config drive (an ISO9660 disk
+// labelled config-2) or from http://169.254.169.254. Applying it sets the host name and root's SSH
+// keys.
 #pragma once
 
 #include <stdbool.h>

@@ -1,8 +1,8 @@
-// kumoi-init, process 1 of the test guest "kumoi-tiny": a tiny cloud-init, DHCP client and init in one
-// process, because each process costs a hundred emulated milliseconds where ring 0 is emulated.
-// Order: mounts, config drive, eth0 (static or DHCP), metadata service if there was no config drive,
-// user data, self-tests, "ready", shell on the console. Then it waits: lease, power button, children.
-// Command line: kumoi.test=... (selftest.h), kumoi.end=poweroff|reboot, kumoi.noshell.
+// kumoi-init, process 1 of the test guest "kumoi-tiny": a tiny cloud-init, DHCP client and init in
+// one process, because each process costs a hundred emulated milliseconds where ring 0 is emulated.
+// Order: mounts, config drive, eth0 (static or DHCP), metadata service if there was no config
+// drive, user data, self-tests, "ready", shell on the console. Then it waits: lease, power button,
+// children. Command line: kumoi.test=... (selftest.h), kumoi.end=poweroff|reboot, kumoi.noshell.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

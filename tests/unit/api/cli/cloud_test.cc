@@ -72,9 +72,8 @@ TEST_F(CloudTest, LogsInOnceAndChoosesTheRegion) {
 }
 
 TEST_F(CloudTest, FollowsPagesOnlyWhereTheCatalogPoints) {
-    answers_["GET http://one:8774/v2.1/servers/detail"] = reply(
-        200,
-        R"({"servers":[{"id":"a"}],
+    answers_["GET http://one:8774/v2.1/servers/detail"] = reply(200,
+                                                                R"({"servers":[{"id":"a"}],
         "servers_links":[{"rel":"next","href":"http://evil/x?marker=a"}]})");
     answers_["GET http://one:8774/v2.1/servers/detail?marker=a"] =
         reply(200, R"({"servers":[{"id":"b"}]})");

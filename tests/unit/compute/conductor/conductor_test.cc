@@ -322,6 +322,14 @@ TEST_F(ConductorTest, ABuildThatFailsEverywhereEndsInErrorWithTheReason) {
     EXPECT_EQ(journal_rows(), 0);
 }
 
+TEST_F(ConductorTest, ABuildThatWasOnlyCutShortIsTriedOnTheSameHost) {
+    cn1_.build_failure = Error::unavailable("The node was restarted while it built this server");
+    const std::string uuid = create();  // fails as often as it is tried
+    EXPECT_EQ(cn1_.builds.size(), 3u);
+    EXPECT_EQ(get(uuid).vm_state, vm_states::kError);
+    EXPECT_EQ(journal_rows(), 0);
+}
+
 TEST_F(ConductorTest, SavesAreComparedWithTheExpectedTask) {
     cn1_.finish_at_once = false;
     const std::string uuid = create();

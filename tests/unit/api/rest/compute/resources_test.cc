@@ -1,5 +1,5 @@
-// Every resource but servers: flavors, key pairs, zones, hypervisors, services, limits, quotas, task
-// log, metadata, tags, addresses, groups, aggregates.
+// Every resource but servers: flavors, key pairs, zones, hypervisors, services, limits, quotas,
+// task log, metadata, tags, addresses, groups, aggregates.
 #include <gmock/gmock.h>
 
 #include "compute/conductor/ssh_key.h"

@@ -1,5 +1,6 @@
-// Every route below /servers/{server_id}, taken from the router itself, so that a new one is tested on
-// the day it is added: for another project's user the server is not there, whatever the body says.
+// Every route below /servers/{server_id}, taken from the router itself, so that a new one is tested
+// on the day it is added: for another project's user the server is not there, whatever the body
+// says.
 #include <gmock/gmock.h>
 
 #include "tests/support/compute_rest_fixture.h"
