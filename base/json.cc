@@ -61,8 +61,8 @@ private:
         const auto [stopped, error] = std::from_chars(begin, end, value);
         return error == std::errc() && stopped == end ? std::optional<T>(value) : std::nullopt;
     }
-    // RapidJSON 1.1 turns a lone escaped low surrogate ("\\ude00") into its three-byte form, which no
-    // UTF-8 reader takes (RFC 3629 §3): ED A0..BF.
+    // RapidJSON 1.1 turns a lone escaped low surrogate ("\\ude00") into its three-byte form, which
+    // no UTF-8 reader takes (RFC 3629 §3): ED A0..BF.
     static bool is_unicode(std::string_view text) {
         for (size_t at = text.find('\xed'); at != std::string_view::npos;
              at = text.find('\xed', at + 1)) {
