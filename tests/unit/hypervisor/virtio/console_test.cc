@@ -43,7 +43,7 @@ public:
     bool input_enabled = false;
 };
 
-class ConsoleTest : public testing::Test {
+class VirtioConsoleTest : public testing::Test {
 protected:
     void SetUp() override { ASSERT_TRUE(device_.start().ok()); }
     std::string text_at(uint64_t gpa, size_t size) {
@@ -58,7 +58,7 @@ protected:
     QueueFake& transmit_ = device_.add_queue(1, 8);
 };
 
-TEST_F(ConsoleTest, WrongDirectionsAreMalformed) {
+TEST_F(VirtioConsoleTest, WrongDirectionsAreMalformed) {
     transmit_.add({{transmit_.allocate(8), 8, true}});
     device_.kick(1);
     receive_.add({{receive_.allocate(8), 8, false}});
@@ -69,7 +69,7 @@ TEST_F(ConsoleTest, WrongDirectionsAreMalformed) {
     EXPECT_EQ(backend_->output, "");
 }
 
-TEST_F(ConsoleTest, OutputReachesTheBackendInOrder) {
+TEST_F(VirtioConsoleTest, OutputReachesTheBackendInOrder) {
     transmit_.add({{transmit_.allocate(bytes_of("hello ")), 6, false},
                    {transmit_.allocate(bytes_of("world")), 5, false}});
     device_.kick(1);
@@ -78,7 +78,7 @@ TEST_F(ConsoleTest, OutputReachesTheBackendInOrder) {
     EXPECT_EQ(transmit_.used(0).length, 0u);
 }
 
-TEST_F(ConsoleTest, AStuckReaderCostsOutputButNotTheGuest) {
+TEST_F(VirtioConsoleTest, AStuckReaderCostsOutputButNotTheGuest) {
     backend_->room = 3;
     transmit_.add({{transmit_.allocate(bytes_of("abcdef")), 6, false}});
     device_.kick(1);
@@ -86,7 +86,7 @@ TEST_F(ConsoleTest, AStuckReaderCostsOutputButNotTheGuest) {
     EXPECT_EQ(device_.statistic("tx_lost_bytes"), 3u);
 }
 
-TEST_F(ConsoleTest, InputWaitsForBuffers) {
+TEST_F(VirtioConsoleTest, InputWaitsForBuffers) {
     backend_->input = "typed";
     device_.kick(0);
     EXPECT_FALSE(backend_->input_enabled);
@@ -102,7 +102,7 @@ TEST_F(ConsoleTest, InputWaitsForBuffers) {
     EXPECT_EQ(text_at(more, 2), "ed");
 }
 
-TEST_F(ConsoleTest, InputLaterGoesIntoWaitingBuffers) {
+TEST_F(VirtioConsoleTest, InputLaterGoesIntoWaitingBuffers) {
     const uint64_t gpa = receive_.allocate(16);
     receive_.add({{gpa, 16, true}});
     device_.kick(0);
@@ -114,7 +114,7 @@ TEST_F(ConsoleTest, InputLaterGoesIntoWaitingBuffers) {
     EXPECT_EQ(text_at(gpa, 1), "x");
 }
 
-TEST_F(ConsoleTest, PausedMeansNoInput) {
+TEST_F(VirtioConsoleTest, PausedMeansNoInput) {
     receive_.add({{receive_.allocate(16), 16, true}});
     device_.kick(0);
     console_.quiesce();
@@ -122,7 +122,7 @@ TEST_F(ConsoleTest, PausedMeansNoInput) {
     EXPECT_EQ(device_.in_flight(), 0u);
 }
 
-TEST_F(ConsoleTest, TellsItsSize) {
+TEST_F(VirtioConsoleTest, TellsItsSize) {
     std::vector<uint8_t> bytes(4);
     console_.read_config(0, bytes);
     EXPECT_EQ(bytes, (std::vector<uint8_t>{80, 0, 25, 0}));
