@@ -34,7 +34,7 @@ Result<void> ActionStore::start(const RequestContext& context, const std::string
 Result<void> ActionStore::event_start(const RequestContext& context, const std::string& uuid,
                                       const std::string& event, const std::string& host) {
     const int64_t now = clock_.wall_ns();
-    return database_.write([&](SqlSession& sql) -> Result<void> {
+    return database_.write_relaxed([&](SqlSession& sql) -> Result<void> {
         // An event of a request that recorded no action (a periodic task) has nowhere to go.
         TRY(
             sql.run("INSERT INTO instance_action_events(action_id, event, host, start_ns) "
@@ -49,7 +49,7 @@ Result<void> ActionStore::event_finish(const RequestContext& context, const std:
                                        const std::string& event,
                                        const std::optional<Error>& failure) {
     const int64_t now = clock_.wall_ns();
-    return database_.write([&](SqlSession& sql) -> Result<void> {
+    return database_.write_relaxed([&](SqlSession& sql) -> Result<void> {
         const std::optional<std::string> details =
             failure ? std::optional(failure->text()) : std::nullopt;
         TRY(sql.run(

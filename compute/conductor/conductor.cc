@@ -22,6 +22,18 @@ bool is_empty(const InstanceUpdate& update) {
            !update.network_info && !update.system_metadata && !update.expected_task_state;
 }
 
+// Progress of a task that nothing depends on after a power cut: the guest is gone then anyway, and
+// the node starts over from its journal.
+bool is_progress_only(const InstanceUpdate& update, const Instance& instance) {
+    const auto same = [](const auto& wanted, const auto& now) { return !wanted || *wanted == now; };
+    const bool no_ports =
+        !update.network_info || (update.network_info->empty() && instance.network_info.empty());
+    return same(update.vm_state, instance.vm_state) && same(update.host, instance.host) &&
+           same(update.node, instance.node) && same(update.launched_ns, instance.launched_ns) &&
+           same(update.terminated_ns, instance.terminated_ns) &&
+           same(update.system_metadata, instance.system_metadata) && no_ports;
+}
+
 Result<void> apply_update(const InstanceUpdate& update, Instance& instance) {
     if (update.expected_task_state) {
         const auto& expected = *update.expected_task_state;
@@ -172,6 +184,9 @@ Result<void> Conductor::instance_save(const std::string& uuid, const InstanceUpd
         TRY(instances_.get(uuid));
         return {};
     }
+    const InstancePtr before = TRY(instances_.get(uuid));
+    const Durability durability =
+        is_progress_only(update, before->instance) ? Durability::Process : Durability::PowerCut;
     bool build_ended = false;
     TRY(instances_.update(
         uuid,
@@ -186,7 +201,8 @@ Result<void> Conductor::instance_save(const std::string& uuid, const InstanceUpd
                 TRY(sql.run("DELETE FROM build_requests WHERE instance_uuid = ?", uuid));
             }
             return {};
-        }));
+        },
+        durability));
     if (build_ended) {
         const std::lock_guard lock(builds_mutex_);
         builds_.erase(uuid);

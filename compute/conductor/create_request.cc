@@ -14,7 +14,8 @@ Json build_inputs_to_json(const BuildInputs& inputs) {
                          {"requested_host", inputs.requested_host},
                          {"requested_node", inputs.requested_node},
                          {"server_group", inputs.server_group},
-                         {"tried_hosts", Json::array_of(inputs.tried_hosts)}});
+                         {"tried_hosts", Json::array_of(inputs.tried_hosts)},
+                         {"attempts", inputs.attempts}});
 }
 
 BuildInputs build_inputs_from_json(const Json& json) {
@@ -28,6 +29,7 @@ BuildInputs build_inputs_from_json(const Json& json) {
     inputs.requested_host = json.string_or("requested_host");
     inputs.requested_node = json.string_or("requested_node");
     inputs.server_group = json.string_or("server_group");
+    inputs.attempts = json.integer_or("attempts");
     if (const Json* hosts = json.find("tried_hosts"); hosts != nullptr && hosts->is_array()) {
         for (const Json& host : hosts->as_array()) {
             if (host.is_string()) {

@@ -59,7 +59,8 @@ struct BuildInputs {
     std::string requested_host;
     std::string requested_node;
     std::string server_group;
-    std::set<std::string> tried_hosts;
+    std::set<std::string> tried_hosts;  // not to be asked again
+    int64_t attempts = 0;               // builds that failed
 };
 
 Json build_inputs_to_json(const BuildInputs& inputs);

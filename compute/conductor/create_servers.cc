@@ -261,16 +261,19 @@ Result<void> Conductor::check_quota(const CreateServers& request, const Flavor& 
 
 Result<std::vector<Instance>> Conductor::store_servers(const CreateServers& request,
                                                        const Instance& prototype) {
-    // The session is the lock under which quota, placement and records change together.
-    Placement::Session session(placement_);
-    int64_t count = 0;
-    TRY(check_quota(request, prototype.flavor, count));
     std::vector<Instance> servers;
-    for (int64_t index = 0; index < count; ++index) {
-        servers.push_back(numbered_copy(request, prototype, index, count));
-        place(session, request, servers.back());
+    {
+        // The session is the lock under which quota, placement and records change together.
+        Placement::Session session(placement_);
+        int64_t count = 0;
+        TRY(check_quota(request, prototype.flavor, count));
+        for (int64_t index = 0; index < count; ++index) {
+            servers.push_back(numbered_copy(request, prototype, index, count));
+            place(session, request, servers.back());
+        }
+        TRY(insert_servers(request, servers));
     }
-    TRY(insert_servers(request, servers));
+    TRY(instances_.sync());
     return servers;
 }
 
@@ -316,7 +319,8 @@ Result<void> Conductor::insert_servers(const CreateServers& request,
                              request.requested_host,
                              request.requested_node,
                              request.server_group,
-                             {}};
+                             {},
+                             0};
     TRY(instances_.insert(servers, [&](SqlSession& sql) -> Result<void> {
         for (const Instance& instance : servers) {
             TRY(actions_.start(sql, request.context, instance.uuid, "create"));
@@ -398,12 +402,17 @@ Result<void> Conductor::reschedule_build(const RequestContext& context, const st
     if (failed.task_state == task_states::kDeleting) {
         return {};  // the delete that waits behind this build cleans up
     }
-    inputs.tried_hosts.insert(failed.host);
-    const auto tried = static_cast<int64_t>(inputs.tried_hosts.size());
-    if (tried >= options_.max_attempts || !inputs.requested_host.empty()) {
+    inputs.attempts += 1;
+    // A host that was only cut short may well be asked again.
+    const bool interrupted =
+        reason.code == ErrorCode::Unavailable && hosts_.find(failed.host) != nullptr;
+    if (!interrupted) {
+        inputs.tried_hosts.insert(failed.host);
+    }
+    const bool only_there = !inputs.requested_host.empty() && !interrupted;
+    if (inputs.attempts >= options_.max_attempts || only_there) {
         give_up_build(context, uuid,
-                      Error(reason).with_context(fmt::format("The build failed on {}",
-                                                             fmt::join(inputs.tried_hosts, ", "))));
+                      Error(reason).with_context("The build failed on " + failed.host));
         return {};
     }
     const auto moved = move_build(failed, inputs);
@@ -422,6 +431,7 @@ Result<void> Conductor::reschedule_build(const RequestContext& context, const st
 
 Result<InstancePtr> Conductor::move_build(const Instance& failed, const BuildInputs& inputs) {
     scheduler::RequestSpec spec = placement_.request_spec(failed, inputs.server_group);
+    spec.requested_host = inputs.requested_host;
     spec.requested_node = inputs.requested_node;
     spec.ignored_hosts = inputs.tried_hosts;
     Placement::Session session(placement_);

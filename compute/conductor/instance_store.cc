@@ -147,7 +147,7 @@ HostClaims InstanceStore::claims(const std::string& host) const {
 
 Result<void> InstanceStore::insert(std::vector<Instance>& instances, const Extra& extra) {
     const std::lock_guard writing(write_mutex_);
-    TRY(database_.write([&](SqlSession& sql) -> Result<void> {
+    TRY(database_.write_relaxed([&](SqlSession& sql) -> Result<void> {
         for (Instance& instance : instances) {
             TRY(
                 sql.run("INSERT INTO instances(uuid, project_id, user_id, host, created_ns, "
@@ -168,13 +168,22 @@ Result<void> InstanceStore::insert(std::vector<Instance>& instances, const Extra
 }
 
 Result<InstancePtr> InstanceStore::update(const std::string& uuid, const Change& change,
-                                          const Extra& extra) {
+                                          const Extra& extra, Durability durability) {
+    InstancePtr changed = TRY(apply(uuid, change, extra));
+    if (durability == Durability::PowerCut) {
+        TRY(database_.sync());
+    }
+    return changed;
+}
+
+Result<InstancePtr> InstanceStore::apply(const std::string& uuid, const Change& change,
+                                         const Extra& extra) {
     const std::lock_guard writing(write_mutex_);
     const InstancePtr before = TRY(get(uuid));
     Instance instance = before->instance;
     TRY(change(instance));
     instance.updated_ns = clock_.wall_ns();
-    TRY(database_.write([&](SqlSession& sql) -> Result<void> {
+    TRY(database_.write_relaxed([&](SqlSession& sql) -> Result<void> {
         TRY(sql.run("UPDATE instances SET host = ?, updated_ns = ?, state = ? WHERE uuid = ?",
                     instance.host, instance.updated_ns, instance_state_to_json(instance).dump(),
                     uuid));
@@ -186,6 +195,11 @@ Result<InstancePtr> InstanceStore::update(const std::string& uuid, const Change&
 }
 
 Result<void> InstanceStore::destroy(const std::string& uuid) {
+    TRY(apply_destroy(uuid));
+    return database_.sync();
+}
+
+Result<void> InstanceStore::apply_destroy(const std::string& uuid) {
     const std::lock_guard writing(write_mutex_);
     const InstancePtr before = TRY(get(uuid));
     Instance instance = before->instance;
@@ -197,7 +211,7 @@ Result<void> InstanceStore::destroy(const std::string& uuid) {
     if (instance.terminated_ns == 0) {
         instance.terminated_ns = instance.deleted_ns;
     }
-    TRY(database_.write([&](SqlSession& sql) -> Result<void> {
+    TRY(database_.write_relaxed([&](SqlSession& sql) -> Result<void> {
         TRY(sql.run("UPDATE instances SET updated_ns = ?, deleted_ns = ?, state = ? WHERE uuid = ?",
                     instance.updated_ns, instance.deleted_ns,
                     instance_state_to_json(instance).dump(), uuid));

@@ -1,6 +1,7 @@
 // InstanceStore: all servers that are not deleted, in memory for readers and in SQLite for ever. Each
 // version of a server is an immutable value; a change writes the database first and then swaps the
-// pointer (write-through), so a reader sees what a crash would keep. Readers never wait for SQLite.
+// pointer (write-through), so a reader sees what a crash of this process would keep. Changes that
+// somebody is promised also wait for the disk, outside of every lock. Readers never wait for SQLite.
 //
 // It also keeps what follows from the records, in the same step: how much each project uses and how
 // much is claimed on each host (every server with a host claims its flavor there).
@@ -66,6 +67,11 @@ struct HostClaims {
 // Root, ephemeral and swap disk of a flavor, in GiB, rounded up.
 int64_t flavor_disk_gb(const Flavor& flavor);
 
+enum class Durability {
+    PowerCut,  // returns when the disk has it
+    Process,   // survives our death only: progress of a task
+};
+
 class InstanceStore {
 public:
     using Change = std::function<Result<void>(Instance& instance)>;
@@ -87,10 +93,13 @@ public:
     ProjectUsage usage(const std::string& project_id) const;
     HostClaims claims(const std::string& host) const;
 
-    // Sets the ids. All or none.
+    // Sets the ids. All or none. Durable after the next sync(), so that the caller may leave its own
+    // lock first.
     Result<void> insert(std::vector<Instance>& instances, const Extra& extra);
     Result<InstancePtr> update(const std::string& uuid, const Change& change,
-                               const Extra& extra = {});
+                               const Extra& extra = {},
+                               Durability durability = Durability::PowerCut);
+    Result<void> sync() { return database_.sync(); }
     Result<void> destroy(const std::string& uuid);  // marks deleted; gone from memory
 
 private:
@@ -99,6 +108,8 @@ private:
     using Ordered = std::map<Order, InstancePtr, std::greater<>>;
 
     static Order order_of(const Instance& instance) { return {instance.created_ns, instance.id}; }
+    Result<InstancePtr> apply(const std::string& uuid, const Change& change, const Extra& extra);
+    Result<void> apply_destroy(const std::string& uuid);
     void put(Instance instance);  // inserts or replaces; call with map_mutex_ held
     void remove(const Instance& instance);
     void account(const Instance& instance, int sign);

@@ -46,10 +46,15 @@ Result<void> ServiceStore::load() {
 Result<void> ServiceStore::heartbeat(const std::string& host, const std::string& binary) {
     const std::lock_guard lock(mutex_);
     const int64_t now = clock_.wall_ns();
-    for (auto& [id, record] : services_) {
+    for (auto& entry : services_) {
+        const int64_t id = entry.first;
+        ServiceRecord& record = entry.second;
         if (record.host == host && record.binary == binary) {
             record.last_seen_ns = now;
-            return save(record);
+            return database_.write_relaxed([&](SqlSession& sql) -> Result<void> {
+                TRY(sql.run("UPDATE services SET last_seen_ns = ? WHERE id = ?", now, id));
+                return {};
+            });
         }
     }
     ServiceRecord record;
@@ -75,7 +80,7 @@ Result<void> ServiceStore::update_node(const ComputeNode& node) {
     ComputeNode stored = node;
     stored.updated_ns = clock_.wall_ns();
     int64_t id = 0;
-    TRY(database_.write([&](SqlSession& sql) -> Result<void> {
+    TRY(database_.write_relaxed([&](SqlSession& sql) -> Result<void> {
         TRY(
             sql.run("INSERT INTO compute_nodes(host, body) VALUES(?, ?) "
                     "ON CONFLICT(host) DO UPDATE SET body = excluded.body",
