@@ -74,17 +74,19 @@ TEST(RunChecked, QuotesTheProgramsOwnWords) {
 
 TEST(SpawnDaemon, LivesInItsOwnSessionWithOnlyTheGivenDescriptors) {
     const auto directory = std::move(TemporaryDirectory::create("kumoi-test-")).value();
-    const UniqueFd kept = std::move(make_eventfd()).value();
+    const UniqueFd event = std::move(make_eventfd()).value();
+    const UniqueFd kept(::fcntl(event.get(), F_DUPFD_CLOEXEC, 20));
     DaemonOptions options;
     options.log_path = directory.path() + "/log";
     options.inherited_fds = {kept.get()};
-    const auto pid = spawn_daemon({"sh", "-c", "ls /proc/$$/fd | tr '\\n' ' '"}, options);
+    const auto pid = spawn_daemon({"ls", "/proc/self/fd"}, options);
     ASSERT_TRUE(pid.ok());
     EXPECT_TRUE(process_start_ticks(*pid).ok());
     int status = 0;
     ASSERT_EQ(::waitpid(*pid, &status, 0), *pid);
     EXPECT_FALSE(process_alive(*pid));
-    EXPECT_EQ(*read_file(options.log_path), fmt::format("0 1 2 {} ", kept.get()));
+    // 3 is the folder that ls itself has open.
+    EXPECT_EQ(*read_file(options.log_path), fmt::format("0\n1\n2\n{}\n3\n", kept.get()));
 }
 
 TEST(Log, OneLineWithScopeFieldsAndEscapes) {
