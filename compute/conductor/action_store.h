@@ -1,6 +1,6 @@
-// ActionStore: the task log of every server: who asked for what, when, and how each step on each host
-// ended. Straight to SQLite; kept after the server is deleted. Events survive the death of the process,
-// actions a power cut too. Any thread.
+// ActionStore: the task log of every server: who asked for what, when, and how each step on each
+// host ended. Straight to SQLite; kept after the server is deleted. Events survive the death of the
+// process, actions a power cut too. Any thread.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // AggregateStore: named sets of hosts with metadata. An aggregate whose metadata has
-// availability_zone puts its hosts into that zone; all others are in "nova", and services that run no
-// servers in "internal". In memory, written through to SQLite. Any thread.
+// availability_zone puts its hosts into that zone; all others are in "nova", and services that run
+// no servers in "internal". In memory, written through to SQLite. Any thread.
 #pragma once
 
 #include <cstdint>

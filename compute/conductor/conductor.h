@@ -9,10 +9,10 @@
 // Any thread. Verbs may block for a database write. Images and networks are asked through their
 // interfaces.
 //
-//     auto conductor = TRY(Conductor::create(options, {database, clock, random, images, networks}));
-//     conductor->register_host("cn-1", compute_manager);
+//     auto it = TRY(Conductor::create(options, {database, clock, random, images, networks}));
+//     it->register_host("cn-1", compute_manager);
 //     ... the manager's own recovery ...
-//     TRY(conductor->reconcile());
+//     TRY(it->reconcile());
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
-// What a create asks for, after the REST layer checked its shape, and what a build needs besides the
-// server's record. Plain values.
+// What a create asks for, after the REST layer checked its shape, and what a build needs besides
+// the server's record. Plain values.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // Conductor, part two: from a create request to servers that a node builds. Everything that can be
-// refused is refused before anything exists; then placement and quota are decided under one lock and
-// stored in one transaction; only then the nodes are told.
+// refused is refused before anything exists; then placement and quota are decided under one lock
+// and stored in one transaction; only then the nodes are told.
 #include <algorithm>
 #include <cctype>
 

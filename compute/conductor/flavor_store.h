@@ -1,6 +1,6 @@
-// FlavorStore: the sizes servers come in, their extra specs, and which projects see the private ones.
-// All in memory, written through to SQLite. A server keeps a copy of its flavor, so deleting one
-// never touches a server. Any thread.
+// FlavorStore: the sizes servers come in, their extra specs, and which projects see the private
+// ones. All in memory, written through to SQLite. A server keeps a copy of its flavor, so deleting
+// one never touches a server. Any thread.
 #pragma once
 
 #include <functional>

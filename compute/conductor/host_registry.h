@@ -1,6 +1,6 @@
-// HostRegistry: the way from a host's name to the verbs of its node. Standalone: the node in this very
-// process; members that join over AMQP register their client here. Any thread; a registered ComputeApi
-// must stay alive until it is unregistered and the callers that found it are done.
+// HostRegistry: the way from a host's name to the verbs of its node. Standalone: the node in this
+// very process; members that join over AMQP register their client here. Any thread; a registered
+// ComputeApi must stay alive until it is unregistered and the callers that found it are done.
 #pragma once
 
 #include <map>

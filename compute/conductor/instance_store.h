@@ -1,12 +1,14 @@
-// InstanceStore: all servers that are not deleted, in memory for readers and in SQLite for ever. Each
-// version of a server is an immutable value; a change writes the database first and then swaps the
-// pointer (write-through), so a reader sees what a crash of this process would keep. Changes that
-// somebody is promised also wait for the disk, outside of every lock. Readers never wait for SQLite.
+// InstanceStore: all servers that are not deleted, in memory for readers and in SQLite for ever.
+// Each version of a server is an immutable value; a change writes the database first and then swaps
+// the pointer (write-through), so a reader sees what a crash of this process would keep. Changes
+// that somebody is promised also wait for the disk, outside of every lock. Readers never wait for
+// SQLite.
 //
 // It also keeps what follows from the records, in the same step: how much each project uses and how
 // much is claimed on each host (every server with a host claims its flavor there).
 //
-// Any thread. Changes are serialised; `change` functions run under that lock and must not call back.
+// Any thread. Changes are serialised; `change` functions run under that lock and must not call
+// back.
 #pragma once
 
 #include <cstdint>
@@ -93,8 +95,8 @@ public:
     ProjectUsage usage(const std::string& project_id) const;
     HostClaims claims(const std::string& host) const;
 
-    // Sets the ids. All or none. Durable after the next sync(), so that the caller may leave its own
-    // lock first.
+    // Sets the ids. All or none. Durable after the next sync(), so that the caller may leave its
+    // own lock first.
     Result<void> insert(std::vector<Instance>& instances, const Extra& extra);
     Result<InstancePtr> update(const std::string& uuid, const Change& change,
                                const Extra& extra = {},

@@ -26,7 +26,8 @@ class KeypairStore {
 public:
     KeypairStore(Database& database, const Clock& clock) : database_(database), clock_(clock) {}
 
-    // Refuses a name the user has (Conflict: KeyPairExists) and more than `count_max` keys (-1: any).
+    // Refuses a name the user has (Conflict: KeyPairExists) and more than `count_max` keys (-1:
+    // any).
     Result<Keypair> create(Keypair keypair, int64_t count_max);
     Result<Keypair> get(const std::string& user_id, const std::string& name) const;
     Result<void> remove(const std::string& user_id, const std::string& name);

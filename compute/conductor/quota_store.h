@@ -1,6 +1,6 @@
-// QuotaStore: how much of each resource a project may use: Nova's resources and defaults, the default
-// class, and per-project limits (-1: unlimited). Usage is counted by whoever owns the records; the
-// caller checks and creates under one lock. Any thread.
+// QuotaStore: how much of each resource a project may use: Nova's resources and defaults, the
+// default class, and per-project limits (-1: unlimited). Usage is counted by whoever owns the
+// records; the caller checks and creates under one lock. Any thread.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Conductor, part four: what to do after the daemon died. The records are the journal: a server in
 // BUILD or with a task_state was being worked on. Nodes recover first, from their own journals, and
-// every server they report on is theirs. The rest never reached a node, so it is told again: all of a
-// node's verbs may be repeated.
+// every server they report on is theirs. The rest never reached a node, so it is told again: all of
+// a node's verbs may be repeated.
 #include "base/log.h"
 #include "base/uuid.h"
 #include "compute/conductor/conductor.h"

@@ -4,7 +4,8 @@ namespace kumoi::compute {
 
 const std::vector<std::string>& conductor_schema() {
     static const std::vector<std::string> statements = {
-        // A server: what is searched by SQL has columns, the rest is two documents (instance_codec.h).
+        // A server: what is searched by SQL has columns, the rest is two documents
+        // (instance_codec.h).
         "CREATE TABLE instances("
         "id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, project_id TEXT NOT NULL,"
         "user_id TEXT NOT NULL, host TEXT NOT NULL, created_ns INTEGER NOT NULL,"

@@ -1,5 +1,6 @@
 // ServerGroupStore: groups of servers with a keep-together or keep-apart policy. In memory, written
-// through to SQLite. A server belongs to at most one group; its membership ends with it. Any thread.
+// through to SQLite. A server belongs to at most one group; its membership ends with it. Any
+// thread.
 #pragma once
 
 #include <cstdint>

@@ -116,9 +116,9 @@ Result<void> Conductor::delete_server(const RequestContext& context, const std::
     return outcome;
 }
 
-// The server runs nowhere, or its host cannot be asked now: the records go, and with them the claim.
-// A guest that still runs on that host is removed by the host's own recovery, which no longer finds
-// its record.
+// The server runs nowhere, or its host cannot be asked now: the records go, and with them the
+// claim. A guest that still runs on that host is removed by the host's own recovery, which no
+// longer finds its record.
 Result<void> Conductor::local_delete(const RequestContext& context, const Instance& instance) {
     const std::string event = "compute_terminate_instance";
     TRY(actions_.event_start(context, instance.uuid, event, instance.host));

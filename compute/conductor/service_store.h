@@ -1,6 +1,6 @@
 // ServiceStore: which services exist, who is alive, and what each compute node has. A service is up
-// while its last heartbeat is younger than service_down_time and no operator forced it down. Kept in
-// memory, written through to SQLite. Any thread.
+// while its last heartbeat is younger than service_down_time and no operator forced it down. Kept
+// in memory, written through to SQLite. Any thread.
 #pragma once
 
 #include <cstdint>

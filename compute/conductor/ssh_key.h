@@ -1,6 +1,6 @@
-// SSH keys of key pairs: reading a public key line (RFC 4253 §6.6, RFC 5656, RFC 8709) and making new
-// pairs with OpenSSL. Input is hostile: every length is checked. Pure but for the random source of
-// OpenSSL; any thread.
+// SSH keys of key pairs: reading a public key line (RFC 4253 §6.6, RFC 5656, RFC 8709) and making
+// new pairs with OpenSSL. Input is hostile: every length is checked. Pure but for the random source
+// of OpenSSL; any thread.
 #pragma once
 
 #include <string>

@@ -11,7 +11,8 @@ enum class ServerVerb { Start, Stop, RebootSoft, RebootHard, Pause, Unpause, Del
 
 const char* to_string(ServerVerb verb);  // Nova's word in messages: "start", "reboot", ...
 
-// Conflict, fault InstanceInvalidState: "Cannot 'stop' instance <uuid> while it is in vm_state ...".
+// Conflict, fault InstanceInvalidState: "Cannot 'stop' instance <uuid> while it is in vm_state
+// ...".
 Result<void> check_instance_state(const Instance& instance, ServerVerb verb);
 
 }  // namespace kumoi::compute

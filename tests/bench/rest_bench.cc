@@ -1,10 +1,11 @@
-// Figures of the Compute API over HTTP, with the real conductor on a SQLite file, the real manager and
-// the simulated driver. Every figure is one line "name value unit".
+// Figures of the Compute API over HTTP, with the real conductor on a SQLite file, the real manager
+// and the simulated driver. Every figure is one line "name value unit".
 //
 //     rest_bench [SERVERS [DIR]]       default: 1000 servers, database in $TMPDIR
 //
-// create_to_active: one client, POST until GET shows ACTIVE. creates: 16 clients, until all are ACTIVE.
-// servers_detail: GET /servers/detail of all servers, 1 and 8 clients, with the 99th percentile.
+// create_to_active: one client, POST until GET shows ACTIVE. creates: 16 clients, until all are
+// ACTIVE. servers_detail: GET /servers/detail of all servers, 1 and 8 clients, with the 99th
+// percentile.
 #include <fmt/core.h>
 #include <poll.h>
 

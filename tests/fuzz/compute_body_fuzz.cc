@@ -1,5 +1,6 @@
-// Bodies and query strings of the Compute API: whatever a client sends, the answer is a status with a
-// JSON body and nothing is left that another request could trip over. The first byte picks the call.
+// Bodies and query strings of the Compute API: whatever a client sends, the answer is a status with
+// a JSON body and nothing is left that another request could trip over. The first byte picks the
+// call.
 #include <iterator>
 
 #include "api/rest/compute/compute_api.h"
