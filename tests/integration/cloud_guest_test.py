@@ -82,10 +82,10 @@ class CloudGuest(unittest.TestCase):
         self.assertIn("hello from vm-1 (metadata, 1 keys)", console)
         self.assertIn(f"eth0 {address}/24 by DHCP", console)
         self.assertIn("user-data-of-vm-1", console)
-        ping = subprocess.run(["ping", "-c", "1", "-W", "2", address], capture_output=True)
+        ping = subprocess.run(["busybox", "ping", "-c", "1", "-W", "2", address], capture_output=True)
         self.assertNotEqual(ping.returncode, 0, "the default security group lets nothing in")
         self.os("security", "group", "rule", "create", "--protocol", "icmp", "default")
-        wait_until(lambda: not subprocess.run(["ping", "-c", "1", "-W", "2", address],
+        wait_until(lambda: not subprocess.run(["busybox", "ping", "-c", "1", "-W", "2", address],
                                               capture_output=True).returncode, 20 * PATIENCE, "a ping is answered", 0.5)
         self.os("server", "pause", "vm-1")
         self.wait_status("vm-1", "PAUSED")
