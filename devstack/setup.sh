@@ -5,8 +5,8 @@
 KUMOI_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 KUMOI_CACHE=${KUMOI_CACHE:-/var/cache/kumoi}
 export KUMOI_CACHE
-# Compiled objects are shared between checkouts: paths count from the build folder.
-export CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1
+# Compiled objects are shared between checkouts: paths of the tree count from the build folder.
+export CCACHE_BASEDIR=$KUMOI_ROOT CCACHE_NOHASHDIR=1
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 warn() { printf '\033[33m  ! %s\033[0m\n' "$*" >&2; }
