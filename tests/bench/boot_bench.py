@@ -141,8 +141,8 @@ def linux_guest():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--vmm", required=True)
-    parser.add_argument("--micro", required=True)
+    parser.add_argument("--vmm", required=True, type=os.path.abspath)
+    parser.add_argument("--micro", required=True, type=os.path.abspath)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--linux-runs", type=int, default=3)
     parser.add_argument("--check", action="store_true")
