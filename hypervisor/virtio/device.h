@@ -16,6 +16,7 @@
 
 #include "base/event_loop.h"
 #include "base/result.h"
+#include "hypervisor/snapshot/section.h"
 #include "hypervisor/virtio/queue.h"
 
 namespace kumoi::hypervisor {
@@ -61,6 +62,12 @@ public:
     virtual void quiesce() {}
     virtual void resume() {}  // after a pause; every queue is processed next
     virtual void stop() = 0;  // drops everything that start() made
+
+    // State that only this type has, as fields of a section of its own; features, registers and
+    // queues are saved by the transport. save() is called when the device is quiet or was never
+    // started, load() on a fresh one before start(). Both on the control thread.
+    virtual void save(SectionWriter& /*out*/) const {}
+    virtual Result<void> load(SectionReader& /*in*/) { return {}; }
 };
 
 // For read_config(): copies out of a packed structure, zeros past its end.
