@@ -43,7 +43,7 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
     TRY(vmm->create_machine());
     TRY(vmm->create_consoles());
     vmm->devices_ = TRY(MachineDevices::create(
-        vmm->config_, *vmm->platform_, *vmm->serial_, seams.clock,
+        vmm->config_, *vmm->platform_, *vmm->serial_, seams.files, seams.clock,
         {.device_broken = [self = vmm.get()](const std::string& device, const std::string& reason) {
             self->seams_.loop.post([self, device, reason] {
                 log_warn("vmm", "a device stopped", {{"device", device}, {"reason", reason}});
@@ -60,7 +60,7 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
 }
 
 Result<void> Vmm::create_machine() {
-    kvm_ = TRY(Kvm::open());
+    kvm_ = TRY(Kvm::open(seams_.files));
     if (config_.vcpus > kvm_->vcpus_max()) {
         return Error::invalid("vcpus: {} were asked for; KVM on this host offers {}", config_.vcpus,
                               kvm_->vcpus_max());
@@ -85,11 +85,12 @@ Result<void> Vmm::create_machine() {
 Result<void> Vmm::create_consoles() {
     std::optional<ConsoleLog> log;
     if (!config_.serial.log.empty()) {
-        log = TRY(ConsoleLog::open(config_.serial.log, config_.serial.log_size_max));
+        log = TRY(ConsoleLog::open(seams_.files, config_.serial.log, config_.serial.log_size_max));
     }
     serial_ = std::make_unique<SerialConsole>(seams_.loop, std::move(log));
     if (!config_.serial.socket.empty()) {
-        serial_socket_ = TRY(ConsoleSocket::listen(seams_.loop, config_.serial.socket, *serial_));
+        serial_socket_ =
+            TRY(ConsoleSocket::listen(seams_.loop, seams_.files, config_.serial.socket, *serial_));
     }
     return {};
 }
@@ -157,8 +158,9 @@ Result<void> Vmm::load_guest() {
     const std::string tables = TRY(build_acpi_tables(
         {.vcpus = config_.vcpus, .ram_end = last.gpa + last.size}, board::kAcpiStart));
     TRY(memory_->write(board::kAcpiStart, std::as_bytes(std::span(tables))));
-    const EntryPoint entry = TRY(load_boot(
-        {config_.boot.kernel, config_.boot.initrd, config_.boot.cmdline}, *memory_, seams_.random));
+    const EntryPoint entry =
+        TRY(load_boot({config_.boot.kernel, config_.boot.initrd, config_.boot.cmdline}, *memory_,
+                      seams_.random, seams_.files));
     for (const auto& vcpu : vcpus_) {
         const bool first = vcpu->index() == 0;
         TRY(apply_reset_state(vcpu->fd(), fresh_vcpus_[vcpu->index()], first));

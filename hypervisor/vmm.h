@@ -47,6 +47,7 @@ public:
         EventLoop& loop;
         const Clock& clock;
         Random& random;
+        FileSource& files;  // where everything on the host comes from
     };
 
     // Refuses before anything of the guest has run; nothing is left behind then.

@@ -58,10 +58,11 @@ uint64_t ram_end(const GuestMemory& memory) {
 Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& config,
                                                                Platform& platform,
                                                                SerialConsole& console,
+                                                               FileSource& files,
                                                                const Clock& clock, Events events) {
     std::unique_ptr<MachineDevices> devices(new MachineDevices());
     TRY(devices->create_board(config, platform, console, clock));
-    TRY(devices->create_pci(config, platform, events));
+    TRY(devices->create_pci(config, platform, files, events));
     return devices;
 }
 
@@ -92,7 +93,7 @@ Result<void> MachineDevices::create_board(const VmConfig& config, Platform& plat
 }
 
 Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platform,
-                                        const Events& events) {
+                                        FileSource& files, const Events& events) {
     PciRootConfig root;
     root.mmio32_base = board::kPciMmio32Start;
     root.mmio32_size = board::kPciMmio32Size;
@@ -107,16 +108,16 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
         VirtioConsoleConfig console;
         console.name = "console";
         console.socket_path = config.console.socket;
-        TRY(add_pci(kConsoleSlot,
-                    make_virtio_console(platform, console, pci_config(kConsoleSlot, events))));
+        TRY(add_pci(kConsoleSlot, make_virtio_console(platform, files, console,
+                                                      pci_config(kConsoleSlot, events))));
     }
-    TRY(create_network_and_disks(config, platform, events));
+    TRY(create_network_and_disks(config, platform, files, events));
     TRY(pci_->assign_bars());
     return pci_->attach();
 }
 
 Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Platform& platform,
-                                                      const Events& events) {
+                                                      FileSource& files, const Events& events) {
     unsigned slot = kNicSlotFirst;
     for (const NicConfig& nic : config.nics) {
         VirtioNetConfig net;
@@ -124,13 +125,13 @@ Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Pl
         net.tap = nic.tap;
         net.mac = nic.mac;
         net.mtu = nic.mtu;
-        TRY_CONTEXT(add_pci(slot, make_virtio_net(platform, net, pci_config(slot, events))),
+        TRY_CONTEXT(add_pci(slot, make_virtio_net(platform, files, net, pci_config(slot, events))),
                     "nic {}", nic.id);
         ++slot;
     }
     slot = kDiskSlotFirst;
     for (const DiskConfig& disk : config.disks) {
-        TRY_CONTEXT(add_pci(slot, make_virtio_block(platform, block_config(disk),
+        TRY_CONTEXT(add_pci(slot, make_virtio_block(platform, files, block_config(disk),
                                                     pci_config(slot, events))),
                     "disk {}", disk.id);
         ++slot;

@@ -33,7 +33,7 @@ public:
 
     static Result<std::unique_ptr<MachineDevices>> create(const VmConfig& config,
                                                           Platform& platform,
-                                                          SerialConsole& console,
+                                                          SerialConsole& console, FileSource& files,
                                                           const Clock& clock, Events events);
 
     void pause();
@@ -47,9 +47,10 @@ private:
     MachineDevices() = default;
     Result<void> create_board(const VmConfig& config, Platform& platform, SerialConsole& console,
                               const Clock& clock);
-    Result<void> create_pci(const VmConfig& config, Platform& platform, const Events& events);
+    Result<void> create_pci(const VmConfig& config, Platform& platform, FileSource& files,
+                            const Events& events);
     Result<void> create_network_and_disks(const VmConfig& config, Platform& platform,
-                                          const Events& events);
+                                          FileSource& files, const Events& events);
     Result<void> add_pci(unsigned slot, Result<std::unique_ptr<VirtioPciDevice>> device);
 
     std::unique_ptr<Serial16550> serial_;

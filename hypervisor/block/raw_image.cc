@@ -21,17 +21,18 @@ constexpr uint32_t kAlignmentMax = 4096;
 
 }  // namespace
 
-Result<std::unique_ptr<DiskImage>> RawImage::open(const RawImageOptions& options) {
+Result<std::unique_ptr<DiskImage>> RawImage::open(FileSource& files,
+                                                  const RawImageOptions& options) {
     std::unique_ptr<RawImage> image(new RawImage(options));
-    TRY(image->open_file_locked());
+    TRY(image->open_file_locked(files));
     return Result<std::unique_ptr<DiskImage>>(std::move(image));
 }
 
-Result<void> RawImage::open_file_locked() {
+Result<void> RawImage::open_file_locked(FileSource& files) {
     int flags = options_.read_only ? O_RDONLY : O_RDWR;
     flags |= options_.cache == CacheMode::Writethrough ? O_DSYNC : 0;
     flags |= options_.cache == CacheMode::None ? O_DIRECT : 0;
-    fd_ = TRY_CONTEXT(open_file(options_.path, flags), "disk image {}", options_.path);
+    fd_ = TRY_CONTEXT(files.open(options_.path, flags), "disk image {}", options_.path);
     file_ = {.fd = fd_.get(), .direct = options_.cache == CacheMode::None};
     TRY(lock());
     TRY(measure());

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "hypervisor/block/disk_image.h"
 #include "hypervisor/block/raw_operation.h"
+#include "hypervisor/sandbox/file_source.h"
 
 namespace kumoi::hypervisor {
 
@@ -24,7 +25,8 @@ struct RawImageOptions {
 
 class RawImage final : public DiskImage {
 public:
-    static Result<std::unique_ptr<DiskImage>> open(const RawImageOptions& options);
+    static Result<std::unique_ptr<DiskImage>> open(FileSource& files,
+                                                   const RawImageOptions& options);
 
     std::string name() const override { return options_.path; }
     uint64_t size() const override { return size_; }
@@ -36,7 +38,7 @@ public:
 
 private:
     explicit RawImage(const RawImageOptions& options) : options_(options) {}
-    Result<void> open_file_locked();
+    Result<void> open_file_locked(FileSource& files);
     Result<void> lock();
     Result<void> measure();
     Result<void> find_alignment();

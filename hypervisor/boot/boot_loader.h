@@ -7,6 +7,7 @@
 namespace kumoi::hypervisor {
 
 // Guest memory must be fresh (all zero) below 1 MiB and where the kernel goes.
-Result<EntryPoint> load_boot(const BootSource& source, GuestMemory& memory, Random& random);
+Result<EntryPoint> load_boot(const BootSource& source, GuestMemory& memory, Random& random,
+                             FileSource& files);
 
 }  // namespace kumoi::hypervisor

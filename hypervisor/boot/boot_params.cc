@@ -34,9 +34,9 @@ std::vector<MemoryMapEntry> board_memory_map(const GuestMemory& memory) {
     return map;
 }
 
-Result<BootFile> BootFile::open(const std::string& path, std::string_view what) {
+Result<BootFile> BootFile::open(FileSource& files, const std::string& path, std::string_view what) {
     BootFile file;
-    file.fd_ = TRY_CONTEXT(open_file(path, O_RDONLY), "opening the {} {}", what, path);
+    file.fd_ = TRY_CONTEXT(files.open(path, O_RDONLY), "opening the {} {}", what, path);
     file.path_ = path;
     struct stat status {};
     if (fstat(file.fd_.get(), &status) != 0) {

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/result.h"
 #include "hypervisor/memory/guest_memory.h"
+#include "hypervisor/sandbox/file_source.h"
 
 namespace kumoi::hypervisor {
 
@@ -62,7 +63,7 @@ constexpr uint64_t kInitialMemoryMin = 0x20'0000;
 // A kernel or initrd file, opened and sized once. Reads go straight into guest memory.
 class BootFile {
 public:
-    static Result<BootFile> open(const std::string& path, std::string_view what);
+    static Result<BootFile> open(FileSource& files, const std::string& path, std::string_view what);
     uint64_t size() const { return size_; }
     const std::string& path() const { return path_; }
     // All of the bytes or an error that says where the file ends.

@@ -162,7 +162,7 @@ bool is_bzimage(const BootFile& file) {
 }
 
 Result<EntryPoint> load_bzimage(const BootFile& kernel, const BootSource& source,
-                                GuestMemory& memory, Random& random) {
+                                GuestMemory& memory, Random& random, FileSource& files) {
     SetupHeader header = TRY(checked_header(kernel));
     const uint64_t address = TRY(load_address(kernel, header, memory));
     const uint64_t sectors = header.setup_sects == 0 ? 4 : header.setup_sects;
@@ -177,7 +177,7 @@ Result<EntryPoint> load_bzimage(const BootFile& kernel, const BootSource& source
         address + std::max<uint64_t>(header.init_size, kernel.size() - setup_size);
     PlacedInitrd initrd;
     if (!source.initrd_path.empty()) {
-        const BootFile file = TRY(BootFile::open(source.initrd_path, "initrd"));
+        const BootFile file = TRY(BootFile::open(files, source.initrd_path, "initrd"));
         // XLF_CAN_BE_LOADED_ABOVE_4G kernels take an initrd anywhere; others say how far they
         // reach.
         const bool anywhere = (header.xloadflags & kXlfAbove4G) != 0;

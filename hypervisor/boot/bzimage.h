@@ -10,7 +10,7 @@ namespace kumoi::hypervisor {
 // True when the file carries the boot sector's "HdrS" magic.
 bool is_bzimage(const BootFile& file);
 Result<EntryPoint> load_bzimage(const BootFile& kernel, const BootSource& source,
-                                GuestMemory& memory, Random& random);
+                                GuestMemory& memory, Random& random, FileSource& files);
 // GDT and 4 GiB identity map that EntryMode::Long64 needs; GDT alone for Protected32.
 Result<void> store_boot_tables(GuestMemory& memory, EntryMode mode);
 

@@ -193,7 +193,7 @@ bool is_elf(const BootFile& file) {
 }
 
 Result<EntryPoint> load_pvh_elf(const BootFile& kernel, const BootSource& source,
-                                GuestMemory& memory) {
+                                GuestMemory& memory, FileSource& files) {
     const std::vector<Segment> segments = TRY(segments_of(kernel));
     const uint32_t entry = TRY(entry_of(kernel, segments));
     const uint64_t kernel_end = TRY(load_segments(kernel, segments, memory));
@@ -205,7 +205,7 @@ Result<EntryPoint> load_pvh_elf(const BootFile& kernel, const BootSource& source
     info.magic = kStartMagic;
     info.version = 1;  // with the memory map
     if (!source.initrd_path.empty()) {
-        const BootFile file = TRY(BootFile::open(source.initrd_path, "initrd"));
+        const BootFile file = TRY(BootFile::open(files, source.initrd_path, "initrd"));
         const PlacedInitrd initrd = TRY(place_initrd(file, memory, kernel_end, kPciHoleStart));
         TRY(memory.store(boot_layout::kPvhModules, StartModule{initrd.address, initrd.size, 0, 0}));
         info.module_count = 1;

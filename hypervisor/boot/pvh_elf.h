@@ -9,6 +9,6 @@ namespace kumoi::hypervisor {
 
 bool is_elf(const BootFile& file);
 Result<EntryPoint> load_pvh_elf(const BootFile& kernel, const BootSource& source,
-                                GuestMemory& memory);
+                                GuestMemory& memory, FileSource& files);
 
 }  // namespace kumoi::hypervisor

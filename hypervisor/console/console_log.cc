@@ -2,18 +2,24 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <vector>
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
 namespace kumoi::hypervisor {
 
-Result<ConsoleLog> ConsoleLog::open(std::string path, uint64_t size_max) {
+namespace {
+constexpr size_t kCopySize = 256u << 10;
+}  // namespace
+
+Result<ConsoleLog> ConsoleLog::open(FileSource& files, std::string path, uint64_t size_max) {
     ConsoleLog log;
-    log.fd_ = TRY_CONTEXT(open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0640),
+    log.files_ = &files;
+    log.fd_ = TRY_CONTEXT(files.open(path, O_RDWR | O_CREAT | O_APPEND, 0640),
                           "opening the console log {}", path);
     struct stat status {};
     if (fstat(log.fd_.get(), &status) != 0) {
@@ -60,12 +66,30 @@ Result<void> ConsoleLog::write(std::string_view bytes) {
 }
 
 Result<void> ConsoleLog::rotate() {
-    const std::string older = path_ + ".1";
-    if (std::rename(path_.c_str(), older.c_str()) != 0) {
-        return Error::from_errno(errno, fmt::format("renaming {} to {}", path_, older));
+    if (!older_.is_open()) {
+        older_ = TRY(files_->open(path_ + ".1", O_RDWR | O_CREAT, 0640));
     }
-    fd_ = TRY(open_file(path_, O_WRONLY | O_CREAT | O_APPEND, 0640));
+    if (::ftruncate(older_.get(), 0) != 0) {  // first: a full disk has room again
+        return Error::from_errno(errno, fmt::format("emptying {}.1", path_));
+    }
+    TRY_CONTEXT(copy_to_older(), "copying {} to {}.1", path_, path_);
+    if (::ftruncate(fd_.get(), 0) != 0) {
+        return Error::from_errno(errno, fmt::format("emptying {}", path_));
+    }
     size_ = 0;
+    return {};
+}
+
+Result<void> ConsoleLog::copy_to_older() {
+    std::vector<std::byte> buffer(std::min<uint64_t>(size_, kCopySize));
+    for (uint64_t at = 0; at < size_;) {
+        const size_t count = TRY(pread_some(fd_.get(), buffer, at));
+        if (count == 0) {
+            return {};  // somebody emptied it
+        }
+        TRY(pwrite_all(older_.get(), std::span(buffer).first(count), at));
+        at += count;
+    }
     return {};
 }
 

@@ -2,7 +2,7 @@
 
 namespace kumoi::hypervisor {
 
-Result<std::unique_ptr<ConsoleSocket>> ConsoleSocket::listen(EventLoop& loop,
+Result<std::unique_ptr<ConsoleSocket>> ConsoleSocket::listen(EventLoop& loop, FileSource& files,
                                                              const std::string& path,
                                                              SerialConsole& console) {
     std::unique_ptr<ConsoleSocket> socket(new ConsoleSocket(console));
@@ -12,7 +12,7 @@ Result<std::unique_ptr<ConsoleSocket>> ConsoleSocket::listen(EventLoop& loop,
     options.output_max = kOutputMax;
     socket->server_ =
         TRY_CONTEXT(StreamServer::listen(
-                        loop, path, options,
+                        loop, files, path, options,
                         {.connected = [self](StreamServer::ClientId id) { self->connected(id); },
                          .received = [self](StreamServer::ClientId id,
                                             std::string_view bytes) { self->received(id, bytes); },

@@ -18,7 +18,8 @@ public:
     static constexpr size_t kReadersMax = 32;
     static constexpr size_t kOutputMax = 256u << 10;  // bytes a reader may lag behind
 
-    static Result<std::unique_ptr<ConsoleSocket>> listen(EventLoop& loop, const std::string& path,
+    static Result<std::unique_ptr<ConsoleSocket>> listen(EventLoop& loop, FileSource& files,
+                                                         const std::string& path,
                                                          SerialConsole& console);
     ~ConsoleSocket();
     size_t reader_count() const { return server_->client_count(); }

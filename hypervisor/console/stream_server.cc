@@ -2,12 +2,8 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
 
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "base/log.h"
 
@@ -15,74 +11,25 @@ namespace kumoi::hypervisor {
 
 namespace {
 
-constexpr int kBacklog = 64;
 constexpr size_t kReadSize = 16u << 10;
 constexpr int kAcceptsPerTurn = 16;
 
-Result<sockaddr_un> socket_address(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.empty() || path.size() >= sizeof address.sun_path) {
-        return Error::invalid("the socket path \"{}\" has {} bytes; 1 to {} are possible", path,
-                              path.size(), sizeof address.sun_path - 1)
-            .with_hint("use a shorter directory name");
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
-}
-
-Result<UniqueFd> stream_socket() {
-    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd.is_open()) {
-        return Error::from_errno(errno, "making a unix socket");
-    }
-    return fd;
-}
-
-const sockaddr* generic(const sockaddr_un& address) {
-    return reinterpret_cast<const sockaddr*>(&address);
-}
-
-// A socket file survives its process. Connecting tells a live one from a left-over.
-Result<void> remove_stale_socket(const std::string& path, const sockaddr_un& address) {
-    struct stat status {};
-    if (lstat(path.c_str(), &status) != 0) {
-        return {};
-    }
-    if (!S_ISSOCK(status.st_mode)) {
-        return Error::conflict("{} exists and is not a socket", path);
-    }
-    const UniqueFd probe = TRY(stream_socket());
-    if (connect(probe.get(), generic(address), sizeof address) == 0 || errno == EAGAIN) {
-        return Error::conflict("another process listens on {}", path)
-            .with_hint("is this guest running already?");
-    }
-    if (unlink(path.c_str()) != 0 && errno != ENOENT) {
-        return Error::from_errno(errno, fmt::format("removing the old socket {}", path));
-    }
-    return {};
-}
-
 }  // namespace
 
-StreamServer::StreamServer(EventLoop& loop, std::string path, Options options, Handlers handlers)
-    : loop_(loop), path_(std::move(path)), options_(options), handlers_(std::move(handlers)) {}
+StreamServer::StreamServer(EventLoop& loop, FileSource& files, std::string path, Options options,
+                           Handlers handlers)
+    : loop_(loop),
+      files_(files),
+      path_(std::move(path)),
+      options_(options),
+      handlers_(std::move(handlers)) {}
 
-Result<std::unique_ptr<StreamServer>> StreamServer::listen(EventLoop& loop, const std::string& path,
-                                                           Options options, Handlers handlers) {
-    const sockaddr_un address = TRY(socket_address(path));
-    TRY(remove_stale_socket(path, address));
-    UniqueFd listener = TRY(stream_socket());
-    if (bind(listener.get(), generic(address), sizeof address) != 0) {
-        return Error::from_errno(errno, fmt::format("binding the socket {}", path));
-    }
-    if (chmod(path.c_str(), options.mode) != 0 || ::listen(listener.get(), kBacklog) != 0) {
-        const int error = errno;
-        unlink(path.c_str());
-        return Error::from_errno(error, fmt::format("listening on the socket {}", path));
-    }
+Result<std::unique_ptr<StreamServer>> StreamServer::listen(EventLoop& loop, FileSource& files,
+                                                           const std::string& path, Options options,
+                                                           Handlers handlers) {
+    UniqueFd listener = TRY(files.listen(path, options.mode));
     std::unique_ptr<StreamServer> server(
-        new StreamServer(loop, path, options, std::move(handlers)));
+        new StreamServer(loop, files, path, options, std::move(handlers)));
     server->listener_ = std::move(listener);
     StreamServer* self = server.get();
     server->watch_ = TRY(loop.watch(server->listener_.get(), EventLoop::kReadable,
@@ -94,7 +41,7 @@ StreamServer::~StreamServer() {
     watch_.reset();
     clients_.clear();
     if (listener_.is_open()) {
-        unlink(path_.c_str());
+        files_.remove_socket(path_);
     }
 }
 

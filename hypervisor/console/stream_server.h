@@ -13,6 +13,7 @@
 #include "base/event_loop.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "hypervisor/sandbox/file_source.h"
 
 namespace kumoi::hypervisor {
 
@@ -31,8 +32,9 @@ public:
     };
 
     // Replaces a socket file that nobody listens on; refuses one that somebody does.
-    static Result<std::unique_ptr<StreamServer>> listen(EventLoop& loop, const std::string& path,
-                                                        Options options, Handlers handlers);
+    static Result<std::unique_ptr<StreamServer>> listen(EventLoop& loop, FileSource& files,
+                                                        const std::string& path, Options options,
+                                                        Handlers handlers);
     ~StreamServer();  // closes all, removes the socket file
     StreamServer(const StreamServer&) = delete;
     StreamServer& operator=(const StreamServer&) = delete;
@@ -52,7 +54,8 @@ private:
         EventLoop::Watch watch;
         std::string output;
     };
-    StreamServer(EventLoop& loop, std::string path, Options options, Handlers handlers);
+    StreamServer(EventLoop& loop, FileSource& files, std::string path, Options options,
+                 Handlers handlers);
     void accept_all();
     void serve(ClientId id, uint32_t events);
     bool read_from(ClientId id);
@@ -60,6 +63,7 @@ private:
     void close_client(ClientId id, bool tell);
 
     EventLoop& loop_;
+    FileSource& files_;
     std::string path_;
     Options options_;
     Handlers handlers_;

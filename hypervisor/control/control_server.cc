@@ -2,7 +2,7 @@
 
 namespace kumoi::hypervisor {
 
-Result<std::unique_ptr<ControlServer>> ControlServer::listen(EventLoop& loop,
+Result<std::unique_ptr<ControlServer>> ControlServer::listen(EventLoop& loop, FileSource& files,
                                                              const std::string& path,
                                                              Handler handler) {
     std::unique_ptr<ControlServer> server(new ControlServer(std::move(handler)));
@@ -12,7 +12,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::listen(EventLoop& loop,
     options.output_max = kOutputMax;
     server->server_ =
         TRY_CONTEXT(StreamServer::listen(
-                        loop, path, options,
+                        loop, files, path, options,
                         {.connected = {},
                          .received = [self](StreamServer::ClientId id,
                                             std::string_view bytes) { self->received(id, bytes); },

@@ -24,8 +24,8 @@ public:
     // Answers one method. "subscribe" is answered here and not passed on.
     using Handler = std::function<Result<Json>(const ControlRequest& request)>;
 
-    static Result<std::unique_ptr<ControlServer>> listen(EventLoop& loop, const std::string& path,
-                                                         Handler handler);
+    static Result<std::unique_ptr<ControlServer>> listen(EventLoop& loop, FileSource& files,
+                                                         const std::string& path, Handler handler);
     void publish(const ControlEvent& event);
     void flush() { server_->flush_all(); }
 

@@ -12,8 +12,9 @@
 
 namespace kumoi::hypervisor {
 
-VmmProcess::VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random)
-    : options_(std::move(options)), loop_(loop), clock_(clock), random_(random) {}
+VmmProcess::VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random,
+                       FileSource& files)
+    : options_(std::move(options)), loop_(loop), clock_(clock), random_(random), files_(files) {}
 
 VmmProcess::~VmmProcess() {
     if (!pid_file_.empty()) {
@@ -58,13 +59,13 @@ Result<void> VmmProcess::start() {
 
 Result<void> VmmProcess::listen(const std::string& path) {
     control_ = TRY(ControlServer::listen(
-        loop_, path, [this](const ControlRequest& request) { return handle(request); }));
+        loop_, files_, path, [this](const ControlRequest& request) { return handle(request); }));
     return {};
 }
 
 Result<void> VmmProcess::create_machine(VmConfig config) {
     const std::string pid_file = config.pid_file;
-    vmm_ = TRY(Vmm::create(std::move(config), {loop_, clock_, random_},
+    vmm_ = TRY(Vmm::create(std::move(config), {loop_, clock_, random_, files_},
                            {.event = [this](const ControlEvent& event) { publish(event); },
                             .finished = [this](VmExit code) { finish(code); }}));
     if (!pid_file.empty()) {

@@ -28,7 +28,8 @@ struct VmmOptions {
 
 class VmmProcess {
 public:
-    VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random);
+    VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random,
+               FileSource& files);
     ~VmmProcess();
 
     // Blocks the signals; before any thread is made.
@@ -55,6 +56,7 @@ private:
     EventLoop& loop_;
     const Clock& clock_;
     Random& random_;
+    FileSource& files_;
     UniqueFd signals_;
     EventLoop::Watch signal_watch_;
     std::string pid_file_;

@@ -56,8 +56,8 @@ Result<int> kvm_ioctl(int fd, unsigned long request, uintptr_t argument, std::st
     }
 }
 
-Result<Kvm> Kvm::open(const std::string& path) {
-    auto fd = open_file(path, O_RDWR);
+Result<Kvm> Kvm::open(FileSource& files, const std::string& path) {
+    auto fd = files.open(path, O_RDWR);
     if (!fd) {
         const bool absent = fd.error().code == ErrorCode::NotFound;
         return std::move(fd).error().with_hint(

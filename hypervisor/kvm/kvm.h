@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "hypervisor/memory/guest_memory.h"
+#include "hypervisor/sandbox/file_source.h"
 
 namespace kumoi::hypervisor {
 
@@ -26,7 +27,7 @@ Result<int> kvm_ioctl(int fd, unsigned long request, uintptr_t argument, std::st
 
 class Kvm {
 public:
-    static Result<Kvm> open(const std::string& path = "/dev/kvm");
+    static Result<Kvm> open(FileSource& files, const std::string& path = "/dev/kvm");
 
     int capability(int number) const;  // KVM_CHECK_EXTENSION; 0 when absent
     uint32_t vcpus_max() const;

@@ -1,13 +1,10 @@
 #include "hypervisor/net/tap.h"
 
-#include <fcntl.h>
 #include <linux/if_tun.h>
-#include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include <cerrno>
-#include <cstring>
 
 // Linux 6.2; Debian 12's headers are older.
 #ifndef TUN_F_USO4
@@ -33,31 +30,15 @@ unsigned tun_flags(const NetOffloads& offloads) {
 
 }  // namespace
 
-Result<std::unique_ptr<NetBackend>> Tap::open(const std::string& device) {
+Result<std::unique_ptr<NetBackend>> Tap::open(FileSource& files, const std::string& device) {
     std::unique_ptr<Tap> tap(new Tap(device));
-    TRY(tap->attach());
+    TRY(tap->attach(files));
     tap->probe_offloads();
     return Result<std::unique_ptr<NetBackend>>(std::move(tap));
 }
 
-Result<void> Tap::attach() {
-    if (device_.empty() || device_.size() >= IFNAMSIZ) {
-        return Error::invalid("TAP name \"{}\" must have 1 to {} characters", device_,
-                              IFNAMSIZ - 1);
-    }
-    // TUNSETIFF would create a missing device that vanishes with us: say what is wrong instead.
-    if (if_nametoindex(device_.c_str()) == 0) {
-        return Error::not_found("TAP device {} does not exist", device_)
-            .with_hint(fmt::format("create it with: ip tuntap add dev {} mode tap", device_));
-    }
-    fd_ = TRY(open_file("/dev/net/tun", O_RDWR | O_NONBLOCK));
-    ifreq request{};
-    std::memcpy(request.ifr_name, device_.data(), device_.size());
-    request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-    if (::ioctl(fd_.get(), TUNSETIFF, &request) != 0) {
-        return Error::from_errno(errno, fmt::format("attaching to TAP device {}", device_))
-            .with_hint("it must be a TAP device, used by no other process, and ours to open");
-    }
+Result<void> Tap::attach(FileSource& files) {
+    fd_ = TRY(files.open_tap(device_));
     int header_size = kHeaderSize;
     if (::ioctl(fd_.get(), TUNSETVNETHDRSZ, &header_size) != 0) {
         return Error::from_errno(errno, fmt::format("setting the header size of {}", device_));

@@ -8,12 +8,13 @@
 
 #include "base/fd.h"
 #include "hypervisor/net/net_backend.h"
+#include "hypervisor/sandbox/file_source.h"
 
 namespace kumoi::hypervisor {
 
 class Tap final : public NetBackend {
 public:
-    static Result<std::unique_ptr<NetBackend>> open(const std::string& device);
+    static Result<std::unique_ptr<NetBackend>> open(FileSource& files, const std::string& device);
 
     std::string name() const override { return device_; }
     NetOffloads supported() const override { return supported_; }
@@ -24,7 +25,7 @@ public:
 
 private:
     explicit Tap(std::string device) : device_(std::move(device)) {}
-    Result<void> attach();
+    Result<void> attach(FileSource& files);
     void probe_offloads();
 
     const std::string device_;

@@ -1,54 +1,25 @@
 #include "hypervisor/virtio/console_socket.h"
 
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "base/log.h"
 
 namespace kumoi::hypervisor {
 
-namespace {
-
-constexpr int kBacklog = 4;
-
-}  // namespace
-
-Result<std::unique_ptr<ConsoleBackend>> SocketConsole::open(const std::string& path) {
-    std::unique_ptr<SocketConsole> console(new SocketConsole(path));
-    TRY(console->listen());
+Result<std::unique_ptr<ConsoleBackend>> SocketConsole::open(FileSource& files,
+                                                            const std::string& path) {
+    std::unique_ptr<SocketConsole> console(new SocketConsole(files, path));
+    console->listener_ = TRY_CONTEXT(files.listen(path), "virtio console");
     return Result<std::unique_ptr<ConsoleBackend>>(std::move(console));
 }
 
 SocketConsole::~SocketConsole() {
     if (listener_.is_open()) {
-        ::unlink(path_.c_str());
+        files_.remove_socket(path_);
     }
-}
-
-Result<void> SocketConsole::listen() {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path_.empty() || path_.size() >= sizeof(address.sun_path)) {
-        return Error::invalid("console socket path \"{}\" must have 1 to {} characters", path_,
-                              sizeof(address.sun_path) - 1);
-    }
-    std::memcpy(address.sun_path, path_.data(), path_.size());
-    UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!listener.is_open()) {
-        return Error::from_errno(errno, "a console socket");
-    }
-    ::unlink(path_.c_str());  // of a process that died
-    if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-        ::listen(listener.get(), kBacklog) != 0) {
-        return Error::from_errno(errno, fmt::format("listening on console socket {}", path_));
-    }
-    listener_ = std::move(listener);
-    return {};
 }
 
 Result<void> SocketConsole::start(EventLoop& loop, std::function<void()> input_ready) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "hypervisor/sandbox/file_source.h"
 #include "hypervisor/virtio/console_backend.h"
 
 namespace kumoi::hypervisor {
@@ -17,7 +18,7 @@ class SocketConsole final : public ConsoleBackend {
 public:
     static constexpr size_t kClientsMax = 8;
 
-    static Result<std::unique_ptr<ConsoleBackend>> open(const std::string& path);
+    static Result<std::unique_ptr<ConsoleBackend>> open(FileSource& files, const std::string& path);
     ~SocketConsole() override;
 
     Result<void> start(EventLoop& loop, std::function<void()> input_ready) override;
@@ -31,11 +32,11 @@ private:
         UniqueFd fd;
         EventLoop::Watch watch;
     };
-    explicit SocketConsole(std::string path) : path_(std::move(path)) {}
-    Result<void> listen();
+    SocketConsole(FileSource& files, std::string path) : files_(files), path_(std::move(path)) {}
     void accept();
     void watch_client(Client& client);
 
+    FileSource& files_;
     const std::string path_;
     UniqueFd listener_;
     EventLoop* loop_ = nullptr;

@@ -24,14 +24,14 @@ SystemRandom& system_random() {
 
 }  // namespace
 
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform,
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, FileSource& files,
                                                            const VirtioBlockConfig& config,
                                                            const VirtioPciConfig& pci) {
     TRY(check_queue_size(config.name, config.queue_size));
-    auto image = TRY(RawImage::open({.path = config.path,
-                                     .read_only = config.read_only,
-                                     .cache = config.cache,
-                                     .engine = config.engine}));
+    auto image = TRY(RawImage::open(files, {.path = config.path,
+                                            .read_only = config.read_only,
+                                            .cache = config.cache,
+                                            .engine = config.engine}));
     const std::string& serial = config.serial.empty() ? config.name : config.serial;
     return VirtioPciDevice::create(
         platform,
@@ -39,7 +39,7 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform,
         pci);
 }
 
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform,
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, FileSource& files,
                                                          const VirtioNetConfig& config,
                                                          const VirtioPciConfig& pci) {
     TRY(check_queue_size(config.name, config.queue_size));
@@ -49,7 +49,7 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform,
     if ((config.mac[0] & 1) != 0 || config.mac == MacAddress{}) {
         return Error::invalid("the MAC address of {} is not a unicast address", config.name);
     }
-    auto tap = TRY(Tap::open(config.tap));
+    auto tap = TRY(Tap::open(files, config.tap));
     return VirtioPciDevice::create(
         platform,
         std::make_unique<VirtioNet>(config.name, std::move(tap), config.mac, config.mtu,
@@ -57,12 +57,12 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform,
         pci);
 }
 
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform,
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform, FileSource& files,
                                                              const VirtioConsoleConfig& config,
                                                              const VirtioPciConfig& pci) {
     std::unique_ptr<ConsoleBackend> backend = std::make_unique<NullConsoleBackend>();
     if (!config.socket_path.empty()) {
-        backend = TRY(SocketConsole::open(config.socket_path));
+        backend = TRY(SocketConsole::open(files, config.socket_path));
     }
     return VirtioPciDevice::create(platform,
                                    std::make_unique<VirtioConsole>(config.name, std::move(backend),

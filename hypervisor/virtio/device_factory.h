@@ -1,7 +1,7 @@
 // How the machine makes its virtio devices: a configuration in, a PCI function out.
 //
-//     auto disk = TRY(make_virtio_block(platform, {.name = "disk0", .path = "/srv/disk.raw"},
-//     pci)); TRY(root.add(1, *disk));
+//     auto disk = TRY(make_virtio_block(platform, files, {.path = "/srv/disk.raw"}, pci));
+//     TRY(root.add(1, *disk));
 //     ...
 //     disk->pause();  disk->resume();  disk->statistics();
 //
@@ -21,6 +21,7 @@
 #include "hypervisor/block/disk_image.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/net/net_backend.h"
+#include "hypervisor/sandbox/file_source.h"
 #include "hypervisor/virtio/block.h"
 #include "hypervisor/virtio/console.h"
 #include "hypervisor/virtio/net.h"
@@ -53,13 +54,13 @@ struct VirtioConsoleConfig {
     uint16_t rows = 0;
 };
 
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform,
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, FileSource& files,
                                                            const VirtioBlockConfig& config,
                                                            const VirtioPciConfig& pci = {});
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform,
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, FileSource& files,
                                                          const VirtioNetConfig& config,
                                                          const VirtioPciConfig& pci = {});
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform,
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform, FileSource& files,
                                                              const VirtioConsoleConfig& config,
                                                              const VirtioPciConfig& pci = {});
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_rng(Platform& platform, std::string name,

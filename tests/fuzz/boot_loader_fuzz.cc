@@ -34,7 +34,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     BootSource source;
     source.kernel_path = fmt::format("/proc/self/fd/{}", fd);
     source.cmdline = "console=ttyS0";
-    const auto entry = load_boot(source, memory, random);
+    const auto entry = load_boot(source, memory, random, direct_files());
     if (entry && entry->address >= memory.size()) {
         std::abort();
     }

@@ -28,15 +28,17 @@ protected:
 };
 
 TEST_F(RawImageFiles, RefusesWhatIsNotADisk) {
-    EXPECT_EQ(RawImage::open({.path = directory_.path() + "/absent"}).error().code,
+    EXPECT_EQ(RawImage::open(direct_files(), {.path = directory_.path() + "/absent"}).error().code,
               ErrorCode::NotFound);
-    EXPECT_FALSE(RawImage::open({.path = directory_.path(), .read_only = true}).ok());
-    EXPECT_FALSE(RawImage::open({.path = "/dev/null"}).ok());
+    EXPECT_FALSE(
+        RawImage::open(direct_files(), {.path = directory_.path(), .read_only = true}).ok());
+    EXPECT_FALSE(RawImage::open(direct_files(), {.path = "/dev/null"}).ok());
 }
 
 TEST_F(RawImageFiles, RefusesSizesThatAreNoSectors) {
     for (const uint64_t size : {0u, 511u, 1000u}) {
-        auto opened = RawImage::open({.path = make_disk(size, std::to_string(size))});
+        auto opened =
+            RawImage::open(direct_files(), {.path = make_disk(size, std::to_string(size))});
         ASSERT_FALSE(opened.ok());
         EXPECT_NE(opened.error().message.find(std::to_string(size)), std::string::npos);
         EXPECT_FALSE(opened.error().hint.empty());
@@ -45,25 +47,26 @@ TEST_F(RawImageFiles, RefusesSizesThatAreNoSectors) {
 
 TEST_F(RawImageFiles, OneWriterExcludesEverybody) {
     const std::string path = make_disk(kDiskSize);
-    auto writer = RawImage::open({.path = path});
+    auto writer = RawImage::open(direct_files(), {.path = path});
     ASSERT_TRUE(writer.ok());
     for (const bool read_only : {false, true}) {
-        auto second = RawImage::open({.path = path, .read_only = read_only});
+        auto second = RawImage::open(direct_files(), {.path = path, .read_only = read_only});
         ASSERT_FALSE(second.ok());
         EXPECT_EQ(second.error().code, ErrorCode::Conflict);
         EXPECT_NE(second.error().message.find(path), std::string::npos);
     }
     writer.value().reset();
-    EXPECT_TRUE(RawImage::open({.path = path}).ok());  // the lock went with its owner
+    EXPECT_TRUE(
+        RawImage::open(direct_files(), {.path = path}).ok());  // the lock went with its owner
 }
 
 TEST_F(RawImageFiles, ManyReadersShareButNoWriterJoins) {
     const std::string path = make_disk(kDiskSize);
-    auto one = RawImage::open({.path = path, .read_only = true});
-    auto two = RawImage::open({.path = path, .read_only = true});
+    auto one = RawImage::open(direct_files(), {.path = path, .read_only = true});
+    auto two = RawImage::open(direct_files(), {.path = path, .read_only = true});
     EXPECT_TRUE(one.ok());
     EXPECT_TRUE(two.ok());
-    EXPECT_FALSE(RawImage::open({.path = path}).ok());
+    EXPECT_FALSE(RawImage::open(direct_files(), {.path = path}).ok());
 }
 
 struct Mode {
@@ -78,7 +81,8 @@ protected:
     void SetUp() override {
         path_ = make_disk(kDiskSize);
         auto image =
-            RawImage::open({.path = path_, .cache = GetParam().cache, .engine = GetParam().engine});
+            RawImage::open(direct_files(),
+                           {.path = path_, .cache = GetParam().cache, .engine = GetParam().engine});
         if (!image.ok() && GetParam().cache == CacheMode::None) {
             GTEST_SKIP() << "no O_DIRECT here: " << image.error().text();
         }

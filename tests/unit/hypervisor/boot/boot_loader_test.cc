@@ -87,7 +87,7 @@ protected:
         if (!initrd.empty()) {
             source.initrd_path = write("initrd", initrd);
         }
-        return load_boot(source, memory, random);
+        return load_boot(source, memory, random, direct_files());
     }
     std::string text_at(uint64_t gpa, size_t size) {
         std::string text(size, '\0');
@@ -106,8 +106,8 @@ protected:
 
 TEST_F(BootLoaderTest, RefusesWhatIsNoKernel) {
     expect_refused("#!/bin/sh\n", "neither");
-    EXPECT_FALSE(load_boot({"/nonexistent/kernel", "", ""}, memory, random).ok());
-    EXPECT_FALSE(load_boot({"/dev/null", "", ""}, memory, random).ok());
+    EXPECT_FALSE(load_boot({"/nonexistent/kernel", "", ""}, memory, random, direct_files()).ok());
+    EXPECT_FALSE(load_boot({"/dev/null", "", ""}, memory, random, direct_files()).ok());
     expect_refused("", "empty");
 }
 

@@ -47,12 +47,12 @@ protected:
     TemporaryDirectory directory = TemporaryDirectory::create("console-test").value();
     std::string socket_path = directory.path() + "/s";
     std::string log_path = directory.path() + "/console.log";
-    SerialConsole console{loop, ConsoleLog::open(log_path, 8192).value()};
+    SerialConsole console{loop, ConsoleLog::open(direct_files(), log_path, 8192).value()};
     std::string typed;
 };
 
 TEST_F(ConsoleTest, LogsAndGivesLateJoinersTheScrollback) {
-    auto socket = ConsoleSocket::listen(loop, socket_path, console);
+    auto socket = ConsoleSocket::listen(loop, direct_files(), socket_path, console);
     ASSERT_TRUE(socket.ok()) << socket.error().text();
     guest_prints("boot\n");
     const UniqueFd late = connect();
@@ -65,7 +65,7 @@ TEST_F(ConsoleTest, LogsAndGivesLateJoinersTheScrollback) {
 }
 
 TEST_F(ConsoleTest, HasOneWriterAtATime) {
-    auto socket = ConsoleSocket::listen(loop, socket_path, console);
+    auto socket = ConsoleSocket::listen(loop, direct_files(), socket_path, console);
     ASSERT_TRUE(socket.ok());
     console.set_input([this](std::string_view bytes) {
         typed += bytes;
@@ -85,7 +85,7 @@ TEST_F(ConsoleTest, HasOneWriterAtATime) {
 }
 
 TEST_F(ConsoleTest, DropsAReaderThatDoesNotRead) {
-    auto socket = ConsoleSocket::listen(loop, socket_path, console);
+    auto socket = ConsoleSocket::listen(loop, direct_files(), socket_path, console);
     ASSERT_TRUE(socket.ok());
     const UniqueFd slow = connect();
     const UniqueFd quick = connect();
@@ -110,7 +110,7 @@ TEST_F(ConsoleTest, BoundsWhatTheLoopHasNotTaken) {
 }
 
 TEST_F(ConsoleTest, RefusesTooManyReaders) {
-    auto socket = ConsoleSocket::listen(loop, socket_path, console);
+    auto socket = ConsoleSocket::listen(loop, direct_files(), socket_path, console);
     ASSERT_TRUE(socket.ok());
     std::vector<UniqueFd> readers;
     for (size_t i = 0; i < ConsoleSocket::kReadersMax + 3; ++i) {
@@ -122,7 +122,7 @@ TEST_F(ConsoleTest, RefusesTooManyReaders) {
 TEST(ConsoleLog, RotatesAtItsLimitAndKeepsTheTail) {
     auto directory = TemporaryDirectory::create("log-test").value();
     const std::string path = directory.path() + "/log";
-    auto log = ConsoleLog::open(path, 10);
+    auto log = ConsoleLog::open(direct_files(), path, 10);
     ASSERT_TRUE(log.ok());
     log->append("0123456789abcde");
     EXPECT_EQ(read_file(path).value(), "abcde");
@@ -138,15 +138,15 @@ TEST(ConsoleLog, AppendsToWhatIsThereAndSurvivesAFullDisk) {
     auto directory = TemporaryDirectory::create("log-test").value();
     const std::string path = directory.path() + "/log";
     ASSERT_TRUE(write_file_atomic(path, "old ").ok());
-    auto log = ConsoleLog::open(path, 100);
+    auto log = ConsoleLog::open(direct_files(), path, 100);
     ASSERT_TRUE(log.ok());
     log->append("new");
     EXPECT_EQ(read_file(path).value(), "old new");
-    auto full = ConsoleLog::open("/dev/full", 100);
+    auto full = ConsoleLog::open(direct_files(), "/dev/full", 100);
     ASSERT_TRUE(full.ok());
     full->append("lost");
     EXPECT_EQ(full->lost_bytes(), 4u);
-    EXPECT_FALSE(ConsoleLog::open("/nonexistent/log", 100).ok());
+    EXPECT_FALSE(ConsoleLog::open(direct_files(), "/nonexistent/log", 100).ok());
 }
 
 }  // namespace

@@ -54,13 +54,14 @@ TEST(LineBuffer, CutsLinesFromAnyPieces) {
 class ControlSocketTest : public ::testing::Test {
 protected:
     void SetUp() override {
-        auto server = ControlServer::listen(loop, path, [](const ControlRequest& request) {
-            if (request.method == "fail") {
-                return Result<Json>(Error::conflict("no"));
-            }
-            return Result<Json>(
-                Json::object({{"method", request.method}, {"params", request.params}}));
-        });
+        auto server =
+            ControlServer::listen(loop, direct_files(), path, [](const ControlRequest& request) {
+                if (request.method == "fail") {
+                    return Result<Json>(Error::conflict("no"));
+                }
+                return Result<Json>(
+                    Json::object({{"method", request.method}, {"params", request.params}}));
+            });
         ASSERT_TRUE(server.ok()) << server.error().text();
         control = std::move(server).value();
         thread = std::thread([this] { loop.run(); });
@@ -167,14 +168,14 @@ TEST_F(ControlSocketTest, TellsThatTheMachineHasGone) {
 TEST_F(ControlSocketTest, RefusesASocketThatIsInUseAndReplacesAStaleOne) {
     EventLoop other(clock);
     const auto second = ControlServer::listen(
-        other, path, [](const ControlRequest&) { return Result<Json>(Json()); });
+        other, direct_files(), path, [](const ControlRequest&) { return Result<Json>(Json()); });
     ASSERT_FALSE(second.ok());
     EXPECT_EQ(second.error().code, ErrorCode::Conflict);
     const std::string file = directory.path() + "/file";
     ASSERT_TRUE(write_file_atomic(file, "precious").ok());
-    EXPECT_FALSE(StreamServer::listen(other, file, {}, {}).ok());
+    EXPECT_FALSE(StreamServer::listen(other, direct_files(), file, {}, {}).ok());
     EXPECT_EQ(read_file(file).value(), "precious");
-    EXPECT_FALSE(StreamServer::listen(other, std::string(200, 'p'), {}, {}).ok());
+    EXPECT_FALSE(StreamServer::listen(other, direct_files(), std::string(200, 'p'), {}, {}).ok());
 }
 
 }  // namespace

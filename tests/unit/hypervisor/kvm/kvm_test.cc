@@ -20,10 +20,10 @@ namespace kumoi::hypervisor {
 namespace {
 
 TEST(Kvm, SaysWhatToDoWhenItIsAbsent) {
-    const auto kvm = Kvm::open("/nonexistent/kvm");
+    const auto kvm = Kvm::open(direct_files(), "/nonexistent/kvm");
     ASSERT_FALSE(kvm.ok());
     EXPECT_FALSE(kvm.error().hint.empty());
-    EXPECT_FALSE(Kvm::open("/dev/null").ok());
+    EXPECT_FALSE(Kvm::open(direct_files(), "/dev/null").ok());
 }
 
 TEST(IrqRoutes, WiresThePicsAndTheTimerLikeAPc) {
@@ -41,7 +41,7 @@ TEST(IrqRoutes, WiresThePicsAndTheTimerLikeAPc) {
 class KvmTest : public ::testing::Test {
 protected:
     void SetUp() override {
-        auto opened = Kvm::open();
+        auto opened = Kvm::open(direct_files());
         if (!opened) {
             GTEST_SKIP() << "needs /dev/kvm: " << opened.error().text();
         }

@@ -16,12 +16,13 @@ namespace kumoi::hypervisor {
 namespace {
 
 TEST(Tap, RefusesNamesThatCannotBe) {
-    EXPECT_EQ(Tap::open("").error().code, ErrorCode::InvalidArgument);
-    EXPECT_EQ(Tap::open(std::string(IFNAMSIZ, 'x')).error().code, ErrorCode::InvalidArgument);
+    EXPECT_EQ(Tap::open(direct_files(), "").error().code, ErrorCode::InvalidArgument);
+    EXPECT_EQ(Tap::open(direct_files(), std::string(IFNAMSIZ, 'x')).error().code,
+              ErrorCode::InvalidArgument);
 }
 
 TEST(Tap, AMissingDeviceIsNotCreated) {
-    auto opened = Tap::open("kumoi-absent0");
+    auto opened = Tap::open(direct_files(), "kumoi-absent0");
     ASSERT_FALSE(opened.ok());
     EXPECT_EQ(opened.error().code, ErrorCode::NotFound);
     EXPECT_NE(opened.error().hint.find("ip tuntap add"), std::string::npos);
@@ -55,9 +56,9 @@ protected:
 };
 
 TEST_F(TapDevice, OpensOnceAndTakesOffloads) {
-    auto tap = Tap::open(name_);
+    auto tap = Tap::open(direct_files(), name_);
     ASSERT_TRUE(tap.ok()) << tap.error().text();
-    EXPECT_FALSE(Tap::open(name_).ok());  // one user at a time
+    EXPECT_FALSE(Tap::open(direct_files(), name_).ok());  // one user at a time
     EXPECT_TRUE((*tap)->supported().checksum);
     EXPECT_TRUE((*tap)->set_offloads((*tap)->supported()).ok());
     EXPECT_TRUE((*tap)->set_offloads({}).ok());

@@ -130,8 +130,8 @@ TEST_F(VirtioConsoleTest, TellsItsSize) {
 }
 
 TEST(SocketConsole, RefusesAPathThatIsTooLong) {
-    EXPECT_FALSE(SocketConsole::open(std::string(200, 'x')).ok());
-    EXPECT_FALSE(SocketConsole::open("/nonexistent-directory/socket").ok());
+    EXPECT_FALSE(SocketConsole::open(direct_files(), std::string(200, 'x')).ok());
+    EXPECT_FALSE(SocketConsole::open(direct_files(), "/nonexistent-directory/socket").ok());
 }
 
 TEST(SocketConsole, CarriesBytesBothWays) {
@@ -139,7 +139,7 @@ TEST(SocketConsole, CarriesBytesBothWays) {
     const std::string path = directory.path() + "/socket";
     SystemClock clock;
     EventLoop loop(clock);
-    auto console = SocketConsole::open(path).value();
+    auto console = SocketConsole::open(direct_files(), path).value();
     int ready = 0;
     ASSERT_TRUE(console->start(loop, [&ready] { ++ready; }).ok());
     console->set_input_enabled(true);
