@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "hypervisor/firmware/smbios.h"
 #include "hypervisor/vcpu/cpu_model.h"
 
 namespace kumoi::hypervisor {
@@ -46,6 +47,7 @@ struct VmConfig {
         std::string initrd;
         std::string cmdline;
     } boot;
+    SmbiosConfig smbios;  // the texts; the rest follows from the machine
     std::vector<DiskConfig> disks;
     std::vector<NicConfig> nics;
     struct {

@@ -6,6 +6,7 @@
 #include "hypervisor/board/acpi_tables.h"
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/boot/boot_loader.h"
+#include "hypervisor/firmware/smbios.h"
 #include "hypervisor/vcpu/register_dump.h"
 
 namespace kumoi::hypervisor {
@@ -13,6 +14,15 @@ namespace kumoi::hypervisor {
 namespace {
 // A vCPU leaves KVM_RUN within a millisecond; only a host in deep trouble takes this long.
 constexpr int64_t kParkTimeoutNs = 5 * kNanosPerSecond;
+
+SmbiosConfig smbios_config(const VmConfig& config) {
+    SmbiosConfig smbios = config.smbios;
+    smbios.uuid = config.uuid;
+    smbios.memory_bytes = config.memory_bytes();
+    smbios.low_memory_bytes = std::min(config.memory_bytes(), kPciHoleStart);
+    smbios.vcpus = config.vcpus;
+    return smbios;
+}
 }  // namespace
 
 std::string_view to_string(VmState state) {
@@ -158,6 +168,9 @@ Result<void> Vmm::load_guest() {
     const std::string tables = TRY(build_acpi_tables(
         {.vcpus = config_.vcpus, .ram_end = last.gpa + last.size}, board::kAcpiStart));
     TRY(memory_->write(board::kAcpiStart, std::as_bytes(std::span(tables))));
+    const std::string smbios = TRY(place_smbios(build_smbios(smbios_config(config_)),
+                                                board::kSmbiosStart, board::kSmbiosSize));
+    TRY(memory_->write(board::kSmbiosStart, std::as_bytes(std::span(smbios))));
     const EntryPoint entry =
         TRY(load_boot({config_.boot.kernel, config_.boot.initrd, config_.boot.cmdline}, *memory_,
                       seams_.random, seams_.files));

@@ -73,7 +73,8 @@ Result<void> MachineDevices::create_board(const VmConfig& config, Platform& plat
     serial_ = std::make_unique<Serial16550>(
         TRY(platform.irq_line(board::kSerialIrq)),
         [&console](std::string_view bytes) { console.output(bytes); });
-    rtc_ = std::make_unique<CmosRtc>(clock, config.memory_bytes());
+    rtc_ = std::make_unique<CmosRtc>(clock, config.memory_bytes(), config.vcpus);
+    fw_cfg_ = std::make_unique<FwCfg>(platform.memory());
     keyboard_ = std::make_unique<I8042>(reset);
     port92_ = std::make_unique<Port92>(reset);
     debugcon_ = std::make_unique<DebugPort>("debugcon", kDebugconSignature, debug_sink("0x402"));
@@ -89,6 +90,8 @@ Result<void> MachineDevices::create_board(const VmConfig& config, Platform& plat
     TRY(ports.add(board::kDebugconPort, 1, *debugcon_));
     TRY(ports.add(board::kE9Port, 1, *port_e9_));
     TRY(ports.add(board::kPort80, 1, *post_));
+    TRY(ports.add(board::kSmiBase, board::kSmiSize, smi_));
+    TRY(ports.add(board::kFwCfgPort, board::kFwCfgSize, *fw_cfg_));
     return ports.add(board::kPmBase, board::kPmSize, *pm_);
 }
 
@@ -101,6 +104,9 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
     root.mmio64_size = board::kPciMmio64Size;
     root.ecam_base = board::kEcamStart;
     pci_ = std::make_unique<PciRoot>(platform, root);
+    lpc_ = std::make_unique<LpcBridge>(
+        [&platform](uint32_t pirq, uint32_t irq) { platform.route_pirq(pirq, irq); });
+    TRY(pci_->add(board::kLpcSlot, *lpc_));
     if (config.rng) {
         TRY(add_pci(kRngSlot, make_virtio_rng(platform, "rng", pci_config(kRngSlot, events))));
     }
@@ -163,6 +169,7 @@ Result<void> MachineDevices::reset() {
     keyboard_->reset();
     port92_->reset();
     pm_->reset();
+    fw_cfg_->reset();
     return pci_->reset();
 }
 

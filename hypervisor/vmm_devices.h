@@ -14,7 +14,9 @@
 #include "base/json.h"
 #include "hypervisor/board/acpi_pm.h"
 #include "hypervisor/board/cmos_rtc.h"
+#include "hypervisor/board/fw_cfg.h"
 #include "hypervisor/board/legacy_ports.h"
+#include "hypervisor/board/lpc_bridge.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/board/serial_16550.h"
 #include "hypervisor/console/serial_console.h"
@@ -42,6 +44,8 @@ public:
     bool press_power_button() { return pm_->press_power_button(); }
     size_t receive_serial(std::string_view bytes) { return serial_->receive(bytes); }
     Json statistics() const;
+    FwCfg& fw_cfg() { return *fw_cfg_; }
+    PciRoot& pci() { return *pci_; }
 
 private:
     MachineDevices() = default;
@@ -61,6 +65,9 @@ private:
     std::unique_ptr<DebugPort> port_e9_;
     std::unique_ptr<PostPort> post_;
     std::unique_ptr<AcpiPm> pm_;
+    std::unique_ptr<FwCfg> fw_cfg_;
+    std::unique_ptr<LpcBridge> lpc_;
+    SmiRegisters smi_;
     // The root unmaps the devices' BARs when it goes, so it goes first.
     std::vector<std::unique_ptr<VirtioPciDevice>> virtio_;
     std::unique_ptr<PciRoot> pci_;

@@ -99,7 +99,8 @@ void AcpiPm::write_byte(uint64_t offset, uint8_t value) {
         const uint16_t written = with_byte(control_, offset - kControlOffset, value);
         control_ = written & kSleepTypeMask;
         const auto type = static_cast<uint8_t>((written & kSleepTypeMask) >> kSleepTypeShift);
-        if ((written & kSleepEnable) != 0 && type == board::kSleepTypeS5) {
+        // OVMF turns a machine off by type 0 without asking the DSDT; there is no other sleep.
+        if ((written & kSleepEnable) != 0 && (type == board::kSleepTypeS5 || type == 0)) {
             requests_.shutdown();
         }
         return;

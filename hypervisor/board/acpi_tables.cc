@@ -108,6 +108,7 @@ uint8_t checksum_of(std::string_view bytes) {
     return static_cast<uint8_t>(0u - sum);
 }
 
+// A table with its header; the checksum is made when the table's pointers are final.
 std::string table(const char (&signature)[5], uint8_t revision, const std::string& body) {
     TableHeader header{};
     std::memcpy(header.signature, signature, 4);
@@ -118,9 +119,7 @@ std::string table(const char (&signature)[5], uint8_t revision, const std::strin
     header.oem_revision = 1;
     std::memcpy(header.creator_id, "KUMO", 4);
     header.creator_revision = 1;
-    std::string bytes = bytes_of(header) + body;
-    bytes[offsetof(TableHeader, checksum)] = static_cast<char>(checksum_of(bytes));
-    return bytes;
+    return bytes_of(header) + body;
 }
 
 GenericAddress io_register(uint16_t port, uint8_t bits) {
@@ -128,10 +127,10 @@ GenericAddress io_register(uint16_t port, uint8_t bits) {
     return {1, bits, 0, access, port};
 }
 
-std::string fadt(uint64_t facs, uint64_t dsdt) {
+std::string fadt(uint32_t facs, uint32_t dsdt) {
     Fadt body{};
-    body.firmware_ctrl = static_cast<uint32_t>(facs);
-    body.dsdt = static_cast<uint32_t>(dsdt);
+    body.firmware_ctrl = facs;
+    body.dsdt = dsdt;
     body.preferred_pm_profile = kProfileServer;
     body.sci_int = board::kSciIrq;
     body.pm1a_evt_blk = board::kPm1Event;
@@ -217,15 +216,16 @@ std::string madt(uint32_t vcpus) {
     return table("APIC", 5, body);
 }
 
-std::string mcfg() {
+std::string mcfg(uint64_t ecam_base) {
     struct [[gnu::packed]] {  // PCI Firmware Specification 3.3, table 4-3
         uint64_t reserved = 0;
-        uint64_t base = board::kEcamStart;
+        uint64_t base = 0;
         uint16_t segment = 0;
         uint8_t bus_first = 0;
         uint8_t bus_last = 0;
         uint32_t reserved2 = 0;
     } body;
+    body.base = ecam_base;
     return table("MCFG", 1, bytes_of(body));
 }
 
@@ -236,44 +236,115 @@ std::string facs() {
     return bytes_of(body);
 }
 
-std::string rsdp(uint64_t xsdt) {
-    Rsdp body{};
-    std::memcpy(body.signature, "RSD PTR ", 8);
-    std::memcpy(body.oem_id, kOemId, 6);
-    body.revision = 2;
-    body.length = sizeof body;
-    body.xsdt = xsdt;
-    constexpr size_t kFirstPart = 20;  // what ACPI 1.0 knew
-    body.checksum = checksum_of(bytes_of(body).substr(0, kFirstPart));
-    body.extended_checksum = checksum_of(bytes_of(body));
-    return bytes_of(body);
+// Collects tables into one image and remembers where pointers and checksums are.
+class Assembly {
+public:
+    uint32_t place(const std::string& bytes) {
+        constexpr size_t kAlignment = AcpiImage::kAlignment;
+        image_.tables.resize((image_.tables.size() + kAlignment - 1) / kAlignment * kAlignment);
+        const auto at = static_cast<uint32_t>(image_.tables.size());
+        image_.tables += bytes;
+        return at;
+    }
+    uint32_t place_table(const std::string& bytes) {
+        const uint32_t at = place(bytes);
+        image_.checksums.push_back({AcpiImage::Part::Tables,
+                                    at + static_cast<uint32_t>(offsetof(TableHeader, checksum)), at,
+                                    static_cast<uint32_t>(bytes.size())});
+        return at;
+    }
+    void pointer(size_t offset, size_t size) {
+        image_.pointers.push_back(
+            {AcpiImage::Part::Tables, static_cast<uint32_t>(offset), static_cast<uint8_t>(size)});
+    }
+    // RSDT or XSDT: a table of pointers to the others.
+    template <class Address>
+    uint32_t place_root(const char (&signature)[5], const std::vector<uint32_t>& tables) {
+        std::string body;
+        for (const uint32_t at : tables) {
+            body += bytes_of(Address{at});
+        }
+        const uint32_t root = place_table(table(signature, 1, body));
+        for (size_t i = 0; i < tables.size(); ++i) {
+            pointer(root + sizeof(TableHeader) + i * sizeof(Address), sizeof(Address));
+        }
+        return root;
+    }
+    void set_rsdp(uint32_t rsdt, uint32_t xsdt) {
+        Rsdp body{};
+        std::memcpy(body.signature, "RSD PTR ", 8);
+        std::memcpy(body.oem_id, kOemId, 6);
+        body.revision = 2;
+        body.length = sizeof body;
+        body.rsdt = rsdt;
+        body.xsdt = xsdt;
+        image_.rsdp = bytes_of(body);
+        constexpr uint32_t kFirstPart = 20;  // what ACPI 1.0 knew
+        constexpr auto kRsdp = AcpiImage::Part::Rsdp;
+        image_.pointers.push_back({kRsdp, offsetof(Rsdp, rsdt), 4});
+        image_.pointers.push_back({kRsdp, offsetof(Rsdp, xsdt), 8});
+        image_.checksums.push_back({kRsdp, offsetof(Rsdp, checksum), 0, kFirstPart});
+        image_.checksums.push_back({kRsdp, offsetof(Rsdp, extended_checksum), 0, sizeof(Rsdp)});
+    }
+    AcpiImage take() { return std::move(image_); }
+
+private:
+    AcpiImage image_;
+};
+
+}  // namespace
+
+AcpiImage assemble_acpi(const AcpiConfig& config) {
+    Assembly assembly;
+    const uint32_t facs_at = assembly.place(facs());
+    const uint32_t dsdt_at = assembly.place_table(
+        table("DSDT", 2, dsdt_body(config.ram_end, config.ecam_base, config.mmio64_end)));
+    const uint32_t fadt_at = assembly.place_table(fadt(facs_at, dsdt_at));
+    constexpr size_t kBody = sizeof(TableHeader);
+    assembly.pointer(fadt_at + kBody + offsetof(Fadt, firmware_ctrl), 4);
+    assembly.pointer(fadt_at + kBody + offsetof(Fadt, dsdt), 4);
+    assembly.pointer(fadt_at + kBody + offsetof(Fadt, x_dsdt), 8);
+    const std::vector<uint32_t> tables = {fadt_at, assembly.place_table(madt(config.vcpus)),
+                                          assembly.place_table(mcfg(config.ecam_base))};
+    const uint32_t rsdt = assembly.place_root<uint32_t>("RSDT", tables);
+    assembly.set_rsdp(rsdt, assembly.place_root<uint64_t>("XSDT", tables));
+    return assembly.take();
+}
+
+namespace {
+
+void add_address(std::string& bytes, const AcpiImage::Pointer& pointer, uint64_t address) {
+    uint64_t value = 0;
+    std::memcpy(&value, &bytes[pointer.offset], pointer.size);
+    value += address;
+    std::memcpy(&bytes[pointer.offset], &value, pointer.size);
 }
 
 }  // namespace
 
 Result<std::string> build_acpi_tables(const AcpiConfig& config, uint64_t address) {
-    constexpr size_t kAlignment = 64;  // FACS must be 64-byte aligned, §5.2.10
-    std::string image(sizeof(Rsdp), '\0');
-    const auto place = [&](const std::string& bytes) {
-        image.resize((image.size() + kAlignment - 1) / kAlignment * kAlignment, '\0');
-        const uint64_t at = address + image.size();
-        image += bytes;
-        return at;
+    AcpiImage image = assemble_acpi(config);
+    const uint64_t tables_at = address + AcpiImage::kAlignment;
+    const auto part_of = [&image](AcpiImage::Part part) -> std::string& {
+        return part == AcpiImage::Part::Rsdp ? image.rsdp : image.tables;
     };
-    const uint64_t facs_at = place(facs());
-    const uint64_t dsdt_at = place(table("DSDT", 2, dsdt_body(config.ram_end)));
-    std::string pointers;
-    for (const std::string& bytes : {fadt(facs_at, dsdt_at), madt(config.vcpus), mcfg()}) {
-        pointers += bytes_of(place(bytes));
+    for (const AcpiImage::Pointer& pointer : image.pointers) {
+        add_address(part_of(pointer.part), pointer, tables_at);
     }
-    const std::string root = rsdp(place(table("XSDT", 1, pointers)));
-    image.replace(0, root.size(), root);
-    if (image.size() > board::kAcpiSize) {
+    for (const AcpiImage::Checksum& checksum : image.checksums) {
+        std::string& bytes = part_of(checksum.part);
+        bytes[checksum.at] = static_cast<char>(
+            checksum_of(std::string_view(bytes).substr(checksum.start, checksum.length)));
+    }
+    std::string all = image.rsdp;
+    all.resize(AcpiImage::kAlignment, '\0');
+    all += image.tables;
+    if (all.size() > board::kAcpiSize) {
         return Error::too_large("ACPI tables for {} vCPUs take {} bytes; the board has room for {}",
-                                config.vcpus, image.size(), board::kAcpiSize)
+                                config.vcpus, all.size(), board::kAcpiSize)
             .with_hint("give the guest fewer vCPUs");
     }
-    return image;
+    return all;
 }
 
 }  // namespace kumoi::hypervisor

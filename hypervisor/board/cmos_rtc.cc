@@ -20,7 +20,11 @@ enum Index : uint8_t {
     kStatusB = 0x0b,
     kStatusC = 0x0c,
     kStatusD = 0x0d,
+    kEquipment = 0x14,
     kCentury = 0x32,
+    kBootFlags = 0x38,
+    kBootDevices = 0x3d,
+    kProcessorCount = 0x5f,
 };
 constexpr uint8_t kUpdateInProgress = 0x80;
 constexpr uint8_t kStatusADefault = 0x26;  // 32.768 kHz base, 1024 Hz rate
@@ -29,6 +33,7 @@ constexpr uint8_t kStatusBHours24 = 0x02;
 constexpr uint8_t kStatusBBinary = 0x04;
 constexpr uint8_t kStatusDValid = 0x80;
 constexpr uint8_t kPm = 0x80;
+constexpr uint8_t kEquipmentFpu = 0x02;
 constexpr int64_t kUpdateNs = 244'000;  // UIP is up for 244 us before each second, data sheet
 
 bool is_time(uint8_t index) {
@@ -38,11 +43,17 @@ bool is_time(uint8_t index) {
 
 }  // namespace
 
-CmosRtc::CmosRtc(const Clock& clock, uint64_t memory_bytes) : clock_(clock) {
+CmosRtc::CmosRtc(const Clock& clock, uint64_t memory_bytes, uint32_t vcpus) : clock_(clock) {
     ram_[kStatusA] = kStatusADefault;
     ram_[kStatusB] = kStatusBDefault;
     ram_[kStatusD] = kStatusDValid;
     store_memory_size(memory_bytes);
+    // What SeaBIOS reads where fw_cfg says nothing: hard disk, then CD-ROM; no floppy to check;
+    // processors but the first.
+    ram_[kEquipment] = kEquipmentFpu;
+    ram_[kBootDevices] = 0x32;
+    ram_[kBootFlags] = 0x01;
+    ram_[kProcessorCount] = static_cast<uint8_t>(std::min<uint32_t>(vcpus - 1, 0xff));
 }
 
 // The registers SeaBIOS and OVMF know: 640 KiB base; KiB above 1 MiB up to 64 MiB; 64 KiB units

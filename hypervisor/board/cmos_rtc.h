@@ -19,7 +19,7 @@ class CmosRtc final : public IoDevice {
 public:
     static constexpr uint64_t kPortCount = 2;
 
-    CmosRtc(const Clock& clock, uint64_t memory_bytes);
+    CmosRtc(const Clock& clock, uint64_t memory_bytes, uint32_t vcpus = 1);
 
     std::string name() const override { return "rtc"; }
     void io_read(uint64_t offset, std::span<uint8_t> data) override;

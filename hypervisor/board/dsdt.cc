@@ -1,5 +1,6 @@
 #include "hypervisor/board/dsdt.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "hypervisor/board/aml.h"
@@ -26,14 +27,16 @@ Aml interrupt_routes() {
     return aml::package(routes);
 }
 
-Aml pci_root(uint64_t ram_end) {
+Aml pci_root(uint64_t ram_end, uint64_t mmio64_end) {
+    const uint64_t high = board::pci_mmio64_start(ram_end);
+    const uint64_t high_end = std::max(high + board::kPciMmio64Size, mmio64_end);
     const Aml windows = aml::resources({
         aml::bus_range(0, 0),
         aml::io_ports(0xcf8, 8),
         aml::port_window(board::kPciIoStart, board::kPciIoSize),
         aml::memory_window32(static_cast<uint32_t>(board::kPciMmio32Start),
                              static_cast<uint32_t>(board::kPciMmio32Size)),
-        aml::memory_window64(board::pci_mmio64_start(ram_end), board::kPciMmio64Size),
+        aml::memory_window64(high, high_end - high),
     });
     const Aml body =
         aml::name_decl("_HID", aml::eisa_id("PNP0A08")) +
@@ -60,26 +63,37 @@ Aml real_time_clock() {
 }
 
 // PNP0C02 "motherboard resources": keeps the OS from putting anything over ECAM and the PM block.
-Aml reserved_ranges() {
+Aml reserved_ranges(uint64_t ecam_base) {
     const Aml resources = aml::resources({
-        aml::fixed_memory(static_cast<uint32_t>(board::kEcamStart),
+        aml::fixed_memory(static_cast<uint32_t>(ecam_base),
                           static_cast<uint32_t>(board::kEcamSize)),
         aml::io_ports(board::kPmBase, static_cast<uint8_t>(board::kPmSize)),
+        aml::io_ports(board::kGpe0Base, static_cast<uint8_t>(board::kGpe0Size)),
+        aml::io_ports(board::kSmiBase, static_cast<uint8_t>(board::kSmiSize)),
     });
     return aml::device("MRES", aml::name_decl("_HID", aml::eisa_id("PNP0C02")) +
                                    aml::name_decl("_UID", aml::integer(1)) +
                                    aml::name_decl("_CRS", resources));
 }
 
+// What Linux's qemu_fw_cfg driver binds to.
+Aml firmware_configuration() {
+    const Aml resources =
+        aml::resources({aml::io_ports(board::kFwCfgPort, static_cast<uint8_t>(board::kFwCfgSize))});
+    return aml::device("FWCF", aml::name_decl("_HID", aml::text("QEMU0002")) +
+                                   aml::name_decl("_STA", aml::integer(0x0b)) +
+                                   aml::name_decl("_CRS", resources));
+}
+
 }  // namespace
 
-std::string dsdt_body(uint64_t ram_end) {
+std::string dsdt_body(uint64_t ram_end, uint64_t ecam_base, uint64_t mmio64_end) {
     // §7.4.2: SLP_TYPa, SLP_TYPb and two reserved elements; some systems insist on all four.
     const Aml s5 = aml::package(
         {aml::integer(board::kSleepTypeS5), aml::integer(0), aml::integer(0), aml::integer(0)});
     return aml::name_decl("\\_S5_", s5) +
-           aml::scope("\\_SB_",
-                      pci_root(ram_end) + serial_port() + real_time_clock() + reserved_ranges());
+           aml::scope("\\_SB_", pci_root(ram_end, mmio64_end) + serial_port() + real_time_clock() +
+                                    firmware_configuration() + reserved_ranges(ecam_base));
 }
 
 }  // namespace kumoi::hypervisor

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "base/result.h"
 #include "hypervisor/board/io_bus.h"
@@ -32,6 +33,16 @@ public:
     }
 };
 
+// Host memory that the guest sees at some address, other than its RAM; gone when destroyed.
+class MappedMemory {
+public:
+    virtual ~MappedMemory() = default;
+};
+enum class GuestAccess {
+    ReadOnly,  // ROM and flash: a guest's write becomes an MMIO access
+    ReadWrite,
+};
+
 class Platform {
 public:
     virtual ~Platform() = default;
@@ -40,6 +51,12 @@ public:
     virtual IoBus& mmio_bus() = 0;
     virtual Result<std::unique_ptr<MsiVector>> create_msi_vector() = 0;
     virtual Result<std::unique_ptr<IrqLine>> irq_line(uint32_t gsi) = 0;
+    // Leads PCI interrupt line `pirq` (0 to 3) to this 8259 line, too; 0: to none.
+    virtual void route_pirq(uint32_t pirq, uint32_t isa_irq) = 0;
+    // `host` is page aligned and must outlive the mapping; nothing else may be mapped at `gpa`.
+    virtual Result<std::unique_ptr<MappedMemory>> map_memory(uint64_t gpa,
+                                                             std::span<std::byte> host,
+                                                             GuestAccess access) = 0;
     // A guest write of any value and width to `gpa` signals `eventfd` without leaving the kernel.
     virtual Result<void> add_doorbell(uint64_t gpa, int eventfd) = 0;
     virtual void remove_doorbell(uint64_t gpa, int eventfd) = 0;

@@ -19,7 +19,7 @@ std::vector<MemoryMapEntry> board_memory_map(const GuestMemory& memory) {
     std::vector<MemoryMapEntry> map = {
         {0, board::kEbdaStart, MemoryKind::Ram},
         {board::kEbdaStart, kBiosAreaStart - board::kEbdaStart, MemoryKind::Reserved},
-        {board::kAcpiStart, board::kAcpiSize, MemoryKind::Reserved},
+        {board::kAcpiStart, board::kAcpiSize + board::kSmbiosSize, MemoryKind::Reserved},
     };
     for (const MemoryRegion& region : memory.regions()) {
         const uint64_t start = std::max(region.gpa, board::kHighLoadStart);

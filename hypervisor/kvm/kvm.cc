@@ -16,10 +16,10 @@ namespace kumoi::hypervisor {
 namespace {
 
 constexpr int kApiVersion = 12;  // fixed since Linux 2.6.22, api.rst §4.1
-// Three pages for Intel's real-mode task state and one for its identity map, just below the
-// firmware area and above every device of the board (api.rst §4.37, §4.64).
-constexpr uint64_t kTssAddress = 0xfffb'd000;
-constexpr uint64_t kIdentityMapAddress = 0xfffb'c000;
+// Three pages for Intel's real-mode task state and one for its identity map, between the local
+// APICs and the firmware flash (api.rst §4.37, §4.64).
+constexpr uint64_t kTssAddress = 0xfeff'd000;
+constexpr uint64_t kIdentityMapAddress = 0xfeff'c000;
 constexpr size_t kCpuidEntriesMax = 256;
 
 struct RequiredCapability {
@@ -147,15 +147,25 @@ Result<KvmVm> KvmVm::create(const Kvm& kvm) {
     return vm;
 }
 
-Result<void> KvmVm::add_memory(uint32_t slot, const MemoryRegion& region) {
+Result<void> KvmVm::add_memory(uint32_t slot, const MemoryRegion& region, bool read_only) {
     kvm_userspace_memory_region argument{};
     argument.slot = slot;
+    argument.flags = read_only ? KVM_MEM_READONLY : 0;
     argument.guest_phys_addr = region.gpa;
     argument.memory_size = region.size;
     argument.userspace_addr = reinterpret_cast<uint64_t>(region.host);
     TRY_CONTEXT(kvm_ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION,
                           reinterpret_cast<uintptr_t>(&argument), "KVM_SET_USER_MEMORY_REGION"),
                 "memory slot {} at {:#x}+{:#x}", slot, region.gpa, region.size);
+    return {};
+}
+
+Result<void> KvmVm::remove_memory(uint32_t slot) {
+    kvm_userspace_memory_region argument{};
+    argument.slot = slot;  // size 0 deletes
+    TRY_CONTEXT(kvm_ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION,
+                          reinterpret_cast<uintptr_t>(&argument), "KVM_SET_USER_MEMORY_REGION"),
+                "removing memory slot {}", slot);
     return {};
 }
 

@@ -55,7 +55,9 @@ public:
     // A machine with in-kernel PIC, IOAPIC, LAPICs and PIT, and no memory or vCPU yet.
     static Result<KvmVm> create(const Kvm& kvm);
 
-    Result<void> add_memory(uint32_t slot, const MemoryRegion& region);
+    // `read_only`: guest writes leave KVM_RUN as MMIO (KVM_CAP_READONLY_MEM).
+    Result<void> add_memory(uint32_t slot, const MemoryRegion& region, bool read_only = false);
+    Result<void> remove_memory(uint32_t slot);
     Result<VcpuFd> create_vcpu(uint32_t index);
 
     Result<void> set_gsi_routing(std::span<const kvm_irq_routing_entry> entries);

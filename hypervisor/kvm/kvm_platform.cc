@@ -1,8 +1,8 @@
 #include "hypervisor/kvm/kvm_platform.h"
 
-#include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 
 #include <unistd.h>
 
@@ -62,27 +62,24 @@ private:
     uint32_t gsi_ = 0;  // 0: none yet (GSI 0 is the timer's)
 };
 
-class KvmIrqLine final : public IrqLine {
-public:
-    KvmIrqLine(KvmVm& vm, uint32_t gsi) : vm_(vm), gsi_(gsi) {}
-    void set_level(bool asserted) override {
-        // KVM_IRQ_LINE fails only for a machine without irqchip, which create() would have refused.
-        if (auto set = vm_.set_irq_line(gsi_, asserted); !set && !reported_.exchange(true)) {
+// KVM_IRQ_LINE fails only for a machine without irqchip, which create() would have refused.
+IrqLines::Drive drive_lines(KvmVm& vm) {
+    return [&vm, reported = false](uint32_t gsi, bool asserted) mutable {
+        if (auto set = vm.set_irq_line(gsi, asserted); !set && !std::exchange(reported, true)) {
             log_error("kvm", "an interrupt line cannot be driven",
-                      {{"gsi", gsi_}, {"error", set.error().text()}});
+                      {{"gsi", gsi}, {"error", set.error().text()}});
         }
-    }
-
-private:
-    KvmVm& vm_;
-    uint32_t gsi_;
-    std::atomic<bool> reported_{false};
-};
+    };
+}
 
 }  // namespace
 
 KvmPlatform::KvmPlatform(KvmVm& vm, GuestMemory& memory, Requests requests)
-    : vm_(vm), memory_(memory), requests_(std::move(requests)), routes_(vm) {}
+    : vm_(vm),
+      memory_(memory),
+      requests_(std::move(requests)),
+      routes_(vm),
+      lines_(drive_lines(vm)) {}
 
 Result<std::unique_ptr<MsiVector>> KvmPlatform::create_msi_vector() {
     UniqueFd eventfd = TRY(make_eventfd());
@@ -90,12 +87,39 @@ Result<std::unique_ptr<MsiVector>> KvmPlatform::create_msi_vector() {
         std::make_unique<KvmMsiVector>(vm_, routes_, std::move(eventfd)));
 }
 
-Result<std::unique_ptr<IrqLine>> KvmPlatform::irq_line(uint32_t gsi) {
-    if (gsi >= IrqRoutes::kFirstMsiGsi) {
-        return Error::invalid("interrupt line {} does not exist: the board has lines 0 to {}", gsi,
-                              IrqRoutes::kFirstMsiGsi - 1);
+// Slots below belong to RAM.
+constexpr uint32_t kMappedSlotFirst = 256;
+
+class KvmPlatform::Mapped final : public MappedMemory {
+public:
+    Mapped(KvmPlatform& platform, uint32_t slot) : platform_(platform), slot_(slot) {}
+    ~Mapped() override {
+        if (auto removed = platform_.vm_.remove_memory(slot_); !removed) {
+            log_error("kvm", "a memory slot cannot be removed",
+                      {{"slot", slot_}, {"error", removed.error().text()}});
+            return;  // the number stays taken
+        }
+        const std::lock_guard lock(platform_.slots_mutex_);
+        platform_.slots_.erase(slot_);
     }
-    return std::unique_ptr<IrqLine>(std::make_unique<KvmIrqLine>(vm_, gsi));
+
+private:
+    KvmPlatform& platform_;
+    const uint32_t slot_;
+};
+
+Result<std::unique_ptr<MappedMemory>> KvmPlatform::map_memory(uint64_t gpa,
+                                                              std::span<std::byte> host,
+                                                              GuestAccess access) {
+    const std::lock_guard lock(slots_mutex_);
+    uint32_t slot = kMappedSlotFirst;
+    while (slots_.contains(slot)) {
+        ++slot;
+    }
+    const MemoryRegion region{gpa, host.size(), 0, host.data()};
+    TRY(vm_.add_memory(slot, region, access == GuestAccess::ReadOnly));
+    slots_.insert(slot);
+    return std::unique_ptr<MappedMemory>(std::make_unique<Mapped>(*this, slot));
 }
 
 Result<void> KvmPlatform::add_doorbell(uint64_t gpa, int eventfd) {

@@ -6,8 +6,11 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <set>
 
 #include "hypervisor/board/platform.h"
+#include "hypervisor/kvm/irq_lines.h"
 #include "hypervisor/kvm/irq_routes.h"
 #include "hypervisor/kvm/kvm.h"
 
@@ -26,17 +29,24 @@ public:
     IoBus& port_bus() override { return port_bus_; }
     IoBus& mmio_bus() override { return mmio_bus_; }
     Result<std::unique_ptr<MsiVector>> create_msi_vector() override;
-    Result<std::unique_ptr<IrqLine>> irq_line(uint32_t gsi) override;
+    Result<std::unique_ptr<IrqLine>> irq_line(uint32_t gsi) override { return lines_.open(gsi); }
+    void route_pirq(uint32_t pirq, uint32_t isa_irq) override { lines_.route_pirq(pirq, isa_irq); }
+    Result<std::unique_ptr<MappedMemory>> map_memory(uint64_t gpa, std::span<std::byte> host,
+                                                     GuestAccess access) override;
     Result<void> add_doorbell(uint64_t gpa, int eventfd) override;
     void remove_doorbell(uint64_t gpa, int eventfd) override;
     void request_reset() override { requests_.reset(); }
     void request_shutdown() override { requests_.shutdown(); }
 
 private:
+    class Mapped;
     KvmVm& vm_;
     GuestMemory& memory_;
     Requests requests_;
     IrqRoutes routes_;
+    IrqLines lines_;
+    std::mutex slots_mutex_;
+    std::set<uint32_t> slots_;  // memory slots of map_memory()
     IoBus port_bus_;
     IoBus mmio_bus_;
 };

@@ -25,12 +25,12 @@ struct MemoryRegion {
     std::byte* host = nullptr;
 };
 
-constexpr uint64_t kPciHoleStart = 0xC000'0000;       // RAM below: at most 3 GiB
+constexpr uint64_t kPciHoleStart = 0x8000'0000;       // RAM below: at most 2 GiB
 constexpr uint64_t kHighMemoryStart = 0x1'0000'0000;  // the rest of RAM starts here
 
 class GuestMemory {
 public:
-    // RAM of `size` bytes (a multiple of 4096): up to 3 GiB at 0, the rest at 4 GiB.
+    // RAM of `size` bytes (a multiple of 4096): up to 2 GiB at 0, the rest at 4 GiB.
     static Result<GuestMemory> create(uint64_t size);
     GuestMemory(GuestMemory&&) = default;
     GuestMemory& operator=(GuestMemory&&) = default;

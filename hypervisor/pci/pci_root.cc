@@ -12,41 +12,9 @@ namespace {
 constexpr uint64_t kConfigPorts = 0xcf8;  // address at CF8, data at CFC-CFF
 constexpr uint32_t kAddressEnable = 1u << 31;
 constexpr uint64_t k4Gib = 1ull << 32;
-
-// SeaBIOS and OVMF recognise the machine by these ids; the subsystem ids are what make SeaBIOS look
-// for fw_cfg at all.
-constexpr PciIds kHostBridgeIds{.vendor = 0x8086,
-                                .device = 0x29c0,
-                                .subsystem_vendor = 0x1af4,
-                                .subsystem = 0x1100,
-                                .class_code = 0x06'00'00,
-                                .revision = 0};
-constexpr uint32_t kPciexbar = 0x60;  // 82G33 datasheet: base of ECAM, bit 0 enables
-
-class HostBridge final : public PciDevice {
-public:
-    explicit HostBridge(uint64_t ecam_base) : config_(kHostBridgeIds), ecam_base_(ecam_base) {
-        reset();
-    }
-    std::string name() const override { return "pci-host-bridge"; }
-    uint32_t config_read(uint32_t offset, uint32_t width) override {
-        return config_.read(offset, width);
-    }
-    void config_write(uint32_t offset, uint32_t width, uint32_t value) override {
-        config_.write(offset, width, value);
-    }
-    void reset() override {
-        config_.reset_command();
-        if (ecam_base_ != 0) {
-            config_.set(kPciexbar, 4, static_cast<uint32_t>(ecam_base_) | 1);
-            config_.set(kPciexbar + 4, 4, static_cast<uint32_t>(ecam_base_ >> 32));
-        }
-    }
-
-private:
-    PciConfigSpace config_;
-    const uint64_t ecam_base_;
-};
+// The reset control register shares the address register's ports (ICH9 datasheet §13.7.5).
+constexpr uint64_t kResetOffset = 1;
+constexpr uint8_t kResetCpu = 1u << 2;
 
 uint64_t align_up(uint64_t value, uint64_t alignment) {
     return (value + alignment - 1) & ~(alignment - 1);
@@ -69,7 +37,7 @@ void put_little_endian(std::span<uint8_t> data, uint32_t value) {
 }  // namespace
 
 // CONFIG_ADDRESS and CONFIG_DATA (PCI Local Bus 3.0 §3.2.2.3.2). The address register answers only
-// to whole doubleword accesses; byte accesses at CF9 and the like are another device's business.
+// to whole doubleword accesses; a byte written to CF9 may reset the machine.
 class PciRoot::PortAccess final : public IoDevice {
 public:
     explicit PortAccess(PciRoot& root) : root_(root) {}
@@ -92,6 +60,10 @@ public:
         const uint32_t address = address_.load();
         if (offset == 0 && data.size() == 4) {
             address_.store(little_endian(data) & 0x80ff'fffc);
+        } else if (offset == kResetOffset && data.size() == 1) {
+            if ((data[0] & kResetCpu) != 0) {
+                root_.platform_.request_reset();
+            }
         } else if (selects(offset, data.size(), address)) {
             root_.config_write(address >> 11 & 0x1f, address >> 8 & 7,
                                (address & 0xfc) + static_cast<uint32_t>(offset - 4),
@@ -154,8 +126,8 @@ PciRoot::~PciRoot() {
     }
     if (attached_) {
         platform_.port_bus().remove(kConfigPorts);
-        if (config_.ecam_base != 0) {
-            platform_.mmio_bus().remove(config_.ecam_base);
+        if (ecam_mapped_ != 0) {
+            platform_.mmio_bus().remove(ecam_mapped_);
         }
     }
 }
@@ -179,6 +151,7 @@ Result<void> PciRoot::attach() {
     TRY(platform_.port_bus().add(kConfigPorts, 8, *ports_));
     if (config_.ecam_base != 0) {
         auto added = platform_.mmio_bus().add(config_.ecam_base, kEcamSize, *ecam_);
+        ecam_mapped_ = added.ok() ? config_.ecam_base : 0;
         if (!added.ok()) {
             platform_.port_bus().remove(kConfigPorts);
             return added;
@@ -206,6 +179,7 @@ Result<void> PciRoot::reset() {
         slot.last_good = {};
         slot.device->reset();
     }
+    follow_ecam();
     return assigned_ ? assign_bars_locked() : Result<void>{};
 }
 
@@ -224,12 +198,41 @@ void PciRoot::config_write(unsigned slot, unsigned function, uint32_t offset, ui
         return;
     }
     slots_[slot].device->config_write(offset, width, value);
+    if (slot == 0) {
+        follow_ecam();
+    }
     follow_bars(slots_[slot]);
 }
 
 uint64_t PciRoot::bar_address(unsigned slot, unsigned index) {
     const std::lock_guard lock(mutex_);
     return slot < kSlotCount && index < pci::kBarCount ? slots_[slot].mapped[index] : 0;
+}
+
+uint64_t PciRoot::ecam_address() {
+    const std::lock_guard lock(mutex_);
+    return ecam_mapped_;
+}
+
+// Firmware moves ECAM by PCIEXBAR. A place that is taken turns it off: CF8/CFC still reach all.
+void PciRoot::follow_ecam() {
+    const uint64_t wanted = bridge_->ecam_base();
+    if (!attached_ || config_.ecam_base == 0 || wanted == ecam_mapped_) {
+        return;
+    }
+    if (ecam_mapped_ != 0) {
+        platform_.mmio_bus().remove(ecam_mapped_);
+        ecam_mapped_ = 0;
+    }
+    if (wanted == 0) {
+        return;
+    }
+    if (auto added = platform_.mmio_bus().add(wanted, kEcamSize, *ecam_); !added) {
+        log_warn("pci", "ECAM cannot move there",
+                 {{"address", wanted}, {"reason", added.error().text()}});
+        return;
+    }
+    ecam_mapped_ = wanted;
 }
 
 bool PciRoot::inside_window(uint64_t base, uint64_t size) const {

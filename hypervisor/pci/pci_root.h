@@ -22,6 +22,7 @@
 
 #include "base/result.h"
 #include "hypervisor/board/platform.h"
+#include "hypervisor/pci/host_bridge.h"
 #include "hypervisor/pci/pci_device.h"
 
 namespace kumoi::hypervisor {
@@ -31,7 +32,7 @@ struct PciRootConfig {
     uint64_t mmio32_size = 0x1000'0000;
     uint64_t mmio64_base = 0;  // BARs above RAM; size 0: none
     uint64_t mmio64_size = 0;
-    uint64_t ecam_base = 0xe000'0000;  // 0: no ECAM
+    uint64_t ecam_base = 0xe000'0000;  // until PCIEXBAR moves it; 0: no ECAM
     bool bars_above_4gib = false;      // where assign_bars() puts 64-bit BARs
 };
 
@@ -58,6 +59,7 @@ public:
                       uint32_t value);
     // Where the BAR is mapped now; 0 when it is not.
     uint64_t bar_address(unsigned slot, unsigned index);
+    uint64_t ecam_address();  // where ECAM is now; 0: off
     const PciRootConfig& config() const { return config_; }
 
 private:
@@ -68,6 +70,7 @@ private:
     };
     class PortAccess;
     class EcamAccess;
+    void follow_ecam();
     bool inside_window(uint64_t base, uint64_t size) const;
     Result<void> assign_bars_locked();
     Result<void> assign_bar(Slot& slot, unsigned index, uint64_t& next32, uint64_t& next64);
@@ -79,10 +82,11 @@ private:
     Platform& platform_;
     const PciRootConfig config_;
     std::mutex mutex_;  // guards everything below
-    std::unique_ptr<PciDevice> bridge_;
+    std::unique_ptr<HostBridge> bridge_;
     std::array<Slot, kSlotCount> slots_;
     bool assigned_ = false;
     bool attached_ = false;
+    uint64_t ecam_mapped_ = 0;
     std::unique_ptr<PortAccess> ports_;
     std::unique_ptr<EcamAccess> ecam_;
 };

@@ -41,6 +41,23 @@ public:
     Result<std::unique_ptr<IrqLine>> irq_line(uint32_t gsi) override {
         return Result<std::unique_ptr<IrqLine>>(std::make_unique<Line>(interrupts_, gsi));
     }
+    void route_pirq(uint32_t pirq, uint32_t isa_irq) override { pirq_routes[pirq] = isa_irq; }
+    Result<std::unique_ptr<MappedMemory>> map_memory(uint64_t gpa, std::span<std::byte> host,
+                                                     GuestAccess access) override {
+        if (!mapped_.emplace(gpa, std::pair(host, access)).second) {
+            return Error::conflict("memory is mapped at {:#x}", gpa);
+        }
+        return Result<std::unique_ptr<MappedMemory>>(std::make_unique<Mapped>(mapped_, gpa));
+    }
+    // What a guest's read of mapped memory would see; nullptr where nothing is mapped.
+    const std::byte* mapped_byte(uint64_t gpa) const {
+        for (const auto& [base, memory] : mapped_) {
+            if (gpa >= base && gpa - base < memory.first.size()) {
+                return &memory.first[gpa - base];
+            }
+        }
+        return nullptr;
+    }
     Result<void> add_doorbell(uint64_t gpa, int eventfd) override {
         const std::lock_guard lock(mutex_);
         if (!doorbells_.emplace(gpa, eventfd).second) {
@@ -81,6 +98,7 @@ public:
     }
 
     bool refuse_vectors = false;
+    std::map<uint32_t, uint32_t> pirq_routes;
     std::atomic<int> resets{0};
     std::atomic<int> shutdowns{0};
 
@@ -103,6 +121,16 @@ private:
         Interrupts& interrupts_;
         std::pair<uint64_t, uint32_t> message_{};
     };
+    using MappedRanges = std::map<uint64_t, std::pair<std::span<std::byte>, GuestAccess>>;
+    class Mapped final : public MappedMemory {
+    public:
+        Mapped(MappedRanges& ranges, uint64_t gpa) : ranges_(ranges), gpa_(gpa) {}
+        ~Mapped() override { ranges_.erase(gpa_); }
+
+    private:
+        MappedRanges& ranges_;
+        const uint64_t gpa_;
+    };
     class Line final : public IrqLine {
     public:
         Line(Interrupts& interrupts, uint32_t gsi) : interrupts_(interrupts), gsi_(gsi) {}
@@ -120,6 +148,7 @@ private:
     IoBus ports_;
     IoBus mmio_;
     Interrupts interrupts_;
+    MappedRanges mapped_;
     mutable std::mutex mutex_;
     std::set<std::pair<uint64_t, int>> doorbells_;
 };

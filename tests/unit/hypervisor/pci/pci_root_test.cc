@@ -108,6 +108,43 @@ TEST_F(PciRootTest, HostBridgeIsWhatFirmwareLooksFor) {
     EXPECT_EQ(root_.config_read(0, 0, 0x60, 4), kEcam | 1);
 }
 
+TEST_F(PciRootTest, EcamFollowsPciexbarAndComesBackAtReset) {
+    constexpr uint64_t kMoved = 0xb000'0000;
+    root_.config_write(0, 0, 0x60, 4, 0);  // off first, as firmware does
+    EXPECT_EQ(root_.ecam_address(), 0u);
+    EXPECT_EQ(mmio_read(kEcam + (3u << 15), 4), 0xffff'ffffu);
+    root_.config_write(0, 0, 0x64, 4, 0);
+    root_.config_write(0, 0, 0x60, 4, kMoved | 1);
+    EXPECT_EQ(root_.ecam_address(), kMoved);
+    EXPECT_EQ(mmio_read(kMoved + (3u << 15), 4), 0x5678'1234u);
+    ASSERT_TRUE(root_.reset().ok());
+    EXPECT_EQ(root_.ecam_address(), kEcam);
+    EXPECT_EQ(mmio_read(kEcam + (3u << 15), 4), 0x5678'1234u);
+}
+
+TEST_F(PciRootTest, EcamIsOffWhereSomethingElseIs) {
+    root_.config_write(0, 0, 0x60, 4, static_cast<uint32_t>(kWindow) | 1);  // over the BARs
+    EXPECT_EQ(root_.ecam_address(), 0u);
+    select(3, 0);
+    EXPECT_EQ(port_read(0xcfc, 4), 0x5678'1234u);
+}
+
+TEST_F(PciRootTest, PamRegistersAreStorageAndResetToZero) {
+    root_.config_write(0, 0, 0x90, 4, 0x3333'3330);
+    root_.config_write(0, 0, 0x94, 4, 0x0033'3333);
+    EXPECT_EQ(root_.config_read(0, 0, 0x90, 4), 0x3333'3330u);
+    EXPECT_EQ(root_.config_read(0, 0, 0x94, 4) & 0xff'ffff, 0x33'3333u);
+    ASSERT_TRUE(root_.reset().ok());
+    EXPECT_EQ(root_.config_read(0, 0, 0x90, 1), 0u);
+}
+
+TEST_F(PciRootTest, AByteToTheResetControlRegisterResets) {
+    port_write(0xcf9, 0x02, 1);
+    EXPECT_EQ(platform_.resets, 0);
+    port_write(0xcf9, 0x06, 1);
+    EXPECT_EQ(platform_.resets, 1);
+}
+
 TEST_F(PciRootTest, BothWaysReachTheSameRegisters) {
     select(3, 0);
     EXPECT_EQ(port_read(0xcfc, 4), 0x5678'1234u);
