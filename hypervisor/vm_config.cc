@@ -248,7 +248,10 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
         TRY(choice<OnShutdown>(view, "on_shutdown", OnShutdown::Exit,
                                {{"exit", OnShutdown::Exit}, {"stay", OnShutdown::Stay}}));
     config.on_crash = TRY(choice<OnCrash>(view, "on_crash", OnCrash::Stay,
-                                          {{"stay", OnCrash::Stay}, {"exit", OnCrash::Exit}}));
+                                          {{"stay", OnCrash::Stay},
+                                           {"exit", OnCrash::Exit},
+                                           {"reset", OnCrash::Reset},
+                                           {"continue", OnCrash::Continue}}));
     return config;
 }
 

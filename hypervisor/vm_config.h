@@ -18,7 +18,7 @@ namespace kumoi::hypervisor {
 enum class DiskCache { Writeback, None, Writethrough };
 enum class OnReboot { Reset, Exit };
 enum class OnShutdown { Exit, Stay };
-enum class OnCrash { Stay, Exit };
+enum class OnCrash { Stay, Exit, Reset, Continue };
 
 struct DiskConfig {
     std::string id;

@@ -52,21 +52,29 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
     std::unique_ptr<Vmm> vmm(new Vmm(std::move(config), seams, std::move(hooks)));
     TRY(vmm->create_machine());
     TRY(vmm->create_consoles());
-    vmm->devices_ = TRY(MachineDevices::create(
-        vmm->config_, *vmm->platform_, *vmm->serial_, seams.files, seams.clock,
-        {.device_broken = [self = vmm.get()](const std::string& device, const std::string& reason) {
-            self->seams_.loop.post([self, device, reason] {
-                log_warn("vmm", "a device stopped", {{"device", device}, {"reason", reason}});
-                self->hooks_.event(
-                    {"device_broken", Json::object({{"device", device}, {"reason", reason}})});
-            });
-        }}));
+    vmm->devices_ = TRY(MachineDevices::create(vmm->config_, *vmm->platform_, *vmm->serial_,
+                                               seams.files, seams.clock, vmm->device_events()));
     vmm->serial_->set_input([devices = vmm->devices_.get()](std::string_view bytes) {
         return devices->receive_serial(bytes);
     });
     TRY(vmm->create_vcpus());
     TRY(vmm->load_guest());
     return vmm;
+}
+
+MachineDevices::Events Vmm::device_events() {
+    MachineDevices::Events events;
+    events.device_broken = [this](const std::string& device, const std::string& reason) {
+        seams_.loop.post([this, device, reason] {
+            log_warn("vmm", "a device stopped", {{"device", device}, {"reason", reason}});
+            hooks_.event({"device_broken", Json::object({{"device", device}, {"reason", reason}})});
+        });
+    };
+    events.guest_panicked = [this] { post_once(panic_posted_, [this] { guest_panicked(); }); };
+    events.guest_crash_loaded = [this] {
+        post_once(crash_loaded_posted_, [this] { guest_crash_loaded(); });
+    };
+    return events;
 }
 
 Result<void> Vmm::create_machine() {
@@ -298,6 +306,8 @@ Result<void> Vmm::reset_machine() {
     }
     paused_clock_ns_.reset();
     deferred_ = nullptr;
+    panic_told_ = false;
+    crash_loaded_told_ = false;
     TRY(vm_->set_chip_state(*fresh_chips_));
     TRY(memory_->clear());
     return load_guest();
@@ -361,6 +371,35 @@ void Vmm::guest_crashed(const CrashReport& report) {
     set_state(VmState::Crashed, "crashed", crash_);
     if (config_.on_crash == OnCrash::Exit) {
         hooks_.finished(VmExit::Crashed);
+    } else if (config_.on_crash == OnCrash::Reset) {
+        if (auto done = reset(); !done) {
+            log_error("vmm", "the reset after a crash failed", {{"error", done.error().text()}});
+        }
+    }
+}
+
+// The guest's kernel told pvpanic that it died. What it does next (halt, wait, restart by itself) is
+// its business only when the configuration says "continue".
+void Vmm::guest_panicked() {
+    if (state_ == VmState::Paused) {
+        deferred_ = [this] { guest_panicked(); };
+        return;
+    }
+    if (state_ != VmState::Running || std::exchange(panic_told_, true)) {
+        return;
+    }
+    log_warn("vmm", "the guest's kernel panicked");
+    hooks_.event({"guest_panicked", Json::object()});
+    if (config_.on_crash == OnCrash::Continue) {
+        return;
+    }
+    guest_crashed({0, "the guest's kernel panicked", Json::object()});
+}
+
+void Vmm::guest_crash_loaded() {
+    if (!std::exchange(crash_loaded_told_, true)) {
+        log_warn("vmm", "the guest's kernel panicked and its crash kernel takes over");
+        hooks_.event({"guest_crash_loaded", Json::object()});
     }
 }
 

@@ -84,6 +84,9 @@ private:
     void guest_reset(std::string reason);
     void guest_shutdown();
     void guest_crashed(const CrashReport& report);
+    void guest_panicked();
+    void guest_crash_loaded();
+    MachineDevices::Events device_events();
     void post_once(std::atomic<bool>& flag, std::function<void()> function);
     void set_state(VmState state, std::string_view event, Json data);
 
@@ -95,6 +98,10 @@ private:
     int64_t started_ns_ = 0;
     std::atomic<bool> reset_posted_{false};
     std::atomic<bool> shutdown_posted_{false};
+    std::atomic<bool> panic_posted_{false};
+    std::atomic<bool> crash_loaded_posted_{false};
+    bool panic_told_ = false;  // once a boot: a guest may write the register in a loop
+    bool crash_loaded_told_ = false;
     std::optional<uint64_t> paused_clock_ns_;
     std::function<void()> deferred_;  // what the guest asked for just before a pause
     // Order matters: each may be used by what follows until it is destroyed.

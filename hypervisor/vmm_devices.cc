@@ -2,15 +2,12 @@
 
 #include "base/log.h"
 #include "hypervisor/board/board_layout.h"
+#include "hypervisor/board/pci_layout.h"
 
 namespace kumoi::hypervisor {
 
 namespace {
 
-constexpr unsigned kRngSlot = 1;
-constexpr unsigned kConsoleSlot = 2;
-constexpr unsigned kNicSlotFirst = 3;
-constexpr unsigned kDiskSlotFirst = 11;
 constexpr uint8_t kDebugconSignature = 0xe9;  // SeaBIOS prints only if it reads this back
 constexpr size_t kDebugLinesMax = 1000;       // then the guest's debug output is only counted
 
@@ -41,9 +38,10 @@ std::function<void(std::string_view)> debug_sink(std::string port) {
     };
 }
 
-VirtioPciConfig pci_config(unsigned slot, const MachineDevices::Events& events) {
+VirtioPciConfig pci_config(PciAddress at, const MachineDevices::Events& events) {
     VirtioPciConfig config;
-    config.intx_gsi = static_cast<int32_t>(board::pci_intx_gsi(slot, 0));
+    config.intx_gsi = static_cast<int32_t>(board::pci_interrupt_gsi(at));
+    config.intx_pin = board::pci_interrupt_pin(at);
     config.on_broken = events.device_broken;
     return config;
 }
@@ -106,16 +104,21 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
     pci_ = std::make_unique<PciRoot>(platform, root);
     lpc_ = std::make_unique<LpcBridge>(
         [&platform](uint32_t pirq, uint32_t irq) { platform.route_pirq(pirq, irq); });
-    TRY(pci_->add(board::kLpcSlot, *lpc_));
+    TRY(pci_->add(board::kPciLpcBridge, *lpc_));
+    pvpanic_ = std::make_unique<PvPanic>(
+        PvPanic::Events{events.guest_panicked, events.guest_crash_loaded});
+    TRY(pci_->add(board::kPciPvPanic, *pvpanic_));
     if (config.rng) {
-        TRY(add_pci(kRngSlot, make_virtio_rng(platform, "rng", pci_config(kRngSlot, events))));
+        TRY(add_pci(board::kPciRng,
+                    make_virtio_rng(platform, "rng", pci_config(board::kPciRng, events))));
     }
     if (config.console.enabled) {
         VirtioConsoleConfig console;
         console.name = "console";
         console.socket_path = config.console.socket;
-        TRY(add_pci(kConsoleSlot, make_virtio_console(platform, files, console,
-                                                      pci_config(kConsoleSlot, events))));
+        TRY(add_pci(
+            board::kPciConsole,
+            make_virtio_console(platform, files, console, pci_config(board::kPciConsole, events))));
     }
     TRY(create_network_and_disks(config, platform, files, events));
     TRY(pci_->assign_bars());
@@ -124,31 +127,31 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
 
 Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Platform& platform,
                                                       FileSource& files, const Events& events) {
-    unsigned slot = kNicSlotFirst;
+    PciAddress at{board::kPciNicSlotFirst};
     for (const NicConfig& nic : config.nics) {
         VirtioNetConfig net;
         net.name = nic.id;
         net.tap = nic.tap;
         net.mac = nic.mac;
         net.mtu = nic.mtu;
-        TRY_CONTEXT(add_pci(slot, make_virtio_net(platform, files, net, pci_config(slot, events))),
+        TRY_CONTEXT(add_pci(at, make_virtio_net(platform, files, net, pci_config(at, events))),
                     "nic {}", nic.id);
-        ++slot;
+        ++at.slot;
     }
-    slot = kDiskSlotFirst;
+    at = {board::kPciDiskSlotFirst};
     for (const DiskConfig& disk : config.disks) {
-        TRY_CONTEXT(add_pci(slot, make_virtio_block(platform, files, block_config(disk),
-                                                    pci_config(slot, events))),
+        TRY_CONTEXT(add_pci(at, make_virtio_block(platform, files, block_config(disk),
+                                                  pci_config(at, events))),
                     "disk {}", disk.id);
-        ++slot;
+        ++at.slot;
     }
     return {};
 }
 
-Result<void> MachineDevices::add_pci(unsigned slot,
+Result<void> MachineDevices::add_pci(PciAddress at,
                                      Result<std::unique_ptr<VirtioPciDevice>> device) {
     virtio_.push_back(TRY(std::move(device)));
-    return pci_->add(slot, *virtio_.back());
+    return pci_->add(at, *virtio_.back());
 }
 
 void MachineDevices::pause() {
@@ -179,6 +182,8 @@ Json MachineDevices::statistics() const {
     all.set("serial", Json::object({{"transmitted_bytes", serial.transmitted.value()},
                                     {"received_bytes", serial.received.value()},
                                     {"receive_dropped_bytes", serial.receive_dropped.value()}}));
+    all.set("pvpanic", Json::object({{"panics", pvpanic_->panic_count()},
+                                     {"crash_loads", pvpanic_->crash_loaded_count()}}));
     for (const auto& device : virtio_) {
         Json one = Json::object();
         for (const Statistic& statistic : device->statistics()) {

@@ -1,6 +1,6 @@
 // MachineDevices: every chip and device of one machine, made from its configuration and put on the
-// buses. PCI slots are fixed by the configuration, never by discovery: rng 1, console 2, nics from
-// 3, disks from 11; they are part of what a guest and a migration peer rely on.
+// buses. Places of PCI functions are fixed by the board (board/pci_layout.h), never by discovery:
+// they are part of what a guest and a migration peer rely on.
 //
 // Made, paused, resumed and reset on the loop's thread, with all vCPUs parked.
 #pragma once
@@ -21,6 +21,7 @@
 #include "hypervisor/board/serial_16550.h"
 #include "hypervisor/console/serial_console.h"
 #include "hypervisor/pci/pci_root.h"
+#include "hypervisor/pci/pvpanic.h"
 #include "hypervisor/virtio/device_factory.h"
 #include "hypervisor/vm_config.h"
 
@@ -31,6 +32,9 @@ public:
     struct Events {
         // From any thread: a device stopped because its driver broke the rules.
         std::function<void(const std::string& device, const std::string& reason)> device_broken;
+        // From a vCPU thread, as often as the guest likes.
+        std::function<void()> guest_panicked;
+        std::function<void()> guest_crash_loaded;  // it panicked and its crash kernel takes over
     };
 
     static Result<std::unique_ptr<MachineDevices>> create(const VmConfig& config,
@@ -55,7 +59,7 @@ private:
                             const Events& events);
     Result<void> create_network_and_disks(const VmConfig& config, Platform& platform,
                                           FileSource& files, const Events& events);
-    Result<void> add_pci(unsigned slot, Result<std::unique_ptr<VirtioPciDevice>> device);
+    Result<void> add_pci(PciAddress at, Result<std::unique_ptr<VirtioPciDevice>> device);
 
     std::unique_ptr<Serial16550> serial_;
     std::unique_ptr<CmosRtc> rtc_;
@@ -68,6 +72,7 @@ private:
     std::unique_ptr<FwCfg> fw_cfg_;
     std::unique_ptr<LpcBridge> lpc_;
     SmiRegisters smi_;
+    std::unique_ptr<PvPanic> pvpanic_;
     // The root unmaps the devices' BARs when it goes, so it goes first.
     std::vector<std::unique_ptr<VirtioPciDevice>> virtio_;
     std::unique_ptr<PciRoot> pci_;

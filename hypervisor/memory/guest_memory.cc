@@ -92,6 +92,48 @@ Result<void> GuestMemory::clear() {
     return {};
 }
 
+Result<uint64_t> GuestMemory::discard(uint64_t gpa, uint64_t size) {
+    const std::lock_guard lock(discard_->mutex);
+    uint64_t done = 0;
+    if (discard_->forbidden > 0) {
+        return done;
+    }
+    const uint64_t end = size > UINT64_MAX - gpa ? UINT64_MAX : gpa + size;
+    for (const MemoryRegion& region : regions_) {
+        const uint64_t from = (std::max(gpa, region.gpa) + kPageSize - 1) & ~(kPageSize - 1);
+        const uint64_t to = std::min(end, region.gpa + region.size) & ~(kPageSize - 1);
+        if (from >= to) {
+            continue;
+        }
+        const auto offset = static_cast<off_t>(region.file_offset + (from - region.gpa));
+        if (fallocate(memfd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+                      static_cast<off_t>(to - from)) != 0) {
+            return Error::from_errno(errno, "giving back a part of the guest's memory");
+        }
+        done += to - from;
+    }
+    return done;
+}
+
+void GuestMemory::forbid_discard() {
+    const std::lock_guard lock(discard_->mutex);
+    ++discard_->forbidden;
+}
+
+void GuestMemory::allow_discard() {
+    const std::lock_guard lock(discard_->mutex);
+    --discard_->forbidden;
+}
+
+std::optional<uint64_t> GuestMemory::address_of(std::span<const std::byte> host) const {
+    for (const MemoryRegion& region : regions_) {
+        if (host.data() >= region.host && host.data() < region.host + region.size) {
+            return region.gpa + static_cast<uint64_t>(host.data() - region.host);
+        }
+    }
+    return std::nullopt;
+}
+
 uint64_t GuestMemory::resident_bytes() const {
     constexpr uint64_t kStatBlock = 512;
     struct stat status {};

@@ -9,6 +9,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -41,6 +44,14 @@ public:
     // All zero again, and given back to the host: what a machine reset starts from. Nothing else
     // may touch the memory meanwhile.
     Result<void> clear();
+    // Gives the whole pages inside [gpa, gpa + size) back to the host; they read as zero when they
+    // are touched again. Returns the bytes given back; parts outside RAM are passed over, and none
+    // are given back while somebody forbids it.
+    Result<uint64_t> discard(uint64_t gpa, uint64_t size);
+    // While the content of RAM is being copied by somebody who must not see it change (a live
+    // snapshot): no discard is under way once this returns. Calls nest.
+    void forbid_discard();
+    void allow_discard();
     uint64_t resident_bytes() const;  // backed by host pages now
     template <class T>
         requires std::is_trivially_copyable_v<T>
@@ -58,15 +69,23 @@ public:
     // that were checked once: never check bytes through it and then use them through it again.
     Result<std::span<std::byte>> host_span(uint64_t gpa, uint64_t size) const;
 
+    // Where a host view from host_span() lies for the guest; empty when it is not ours.
+    std::optional<uint64_t> address_of(std::span<const std::byte> host) const;
+
     const std::vector<MemoryRegion>& regions() const { return regions_; }
     uint64_t size() const { return mapping_.size(); }
     int fd() const { return memfd_.get(); }
 
 private:
+    struct DiscardGate {
+        std::mutex mutex;
+        int forbidden = 0;
+    };
     GuestMemory() = default;
     UniqueFd memfd_;
     Mapping mapping_;
     std::vector<MemoryRegion> regions_;
+    std::unique_ptr<DiscardGate> discard_ = std::make_unique<DiscardGate>();  // stays when we move
 };
 
 }  // namespace kumoi::hypervisor

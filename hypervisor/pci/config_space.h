@@ -16,6 +16,8 @@ namespace kumoi::hypervisor {
 namespace pci {
 constexpr uint32_t kCommand = 0x04;
 constexpr uint32_t kStatus = 0x06;
+constexpr uint32_t kHeaderType = 0x0e;
+constexpr uint8_t kMultiFunction = 1u << 7;
 constexpr uint32_t kBar0 = 0x10;
 constexpr uint32_t kCapabilities = 0x34;
 constexpr uint32_t kInterruptLine = 0x3c;

@@ -114,14 +114,15 @@ PciRoot::PciRoot(Platform& platform, const PciRootConfig& config)
       bridge_(std::make_unique<HostBridge>(config.ecam_base)),
       ports_(std::make_unique<PortAccess>(*this)),
       ecam_(std::make_unique<EcamAccess>(*this)) {
-    slots_[0].device = bridge_.get();
+    functions_[0].device = bridge_.get();
+    present_[0] = 1;
 }
 
 PciRoot::~PciRoot() {
     const std::lock_guard lock(mutex_);
-    for (Slot& slot : slots_) {
+    for (Function& function : functions_) {
         for (unsigned index = 0; index < pci::kBarCount; ++index) {
-            unmap_bar(slot, index);
+            unmap_bar(function, index);
         }
     }
     if (attached_) {
@@ -132,18 +133,29 @@ PciRoot::~PciRoot() {
     }
 }
 
-Result<void> PciRoot::add(unsigned slot, PciDevice& device) {
+Result<void> PciRoot::add(PciAddress place, PciDevice& device) {
     const std::lock_guard lock(mutex_);
-    if (slot == 0 || slot >= kSlotCount) {
-        return Error::invalid("PCI slot {} of {} is not between 1 and {}", slot, device.name(),
-                              kSlotCount - 1);
+    if (place.slot == 0 || !exists(place.slot, place.function)) {
+        return Error::invalid("PCI slot {} function {} of {} is not between 1.0 and {}.{}",
+                              place.slot, place.function, device.name(), kSlotCount - 1,
+                              kFunctionCount - 1);
     }
-    if (slots_[slot].device != nullptr) {
-        return Error::invalid("PCI slot {} is taken by {} and cannot hold {}", slot,
-                              slots_[slot].device->name(), device.name());
+    Function& function = at(place.slot, place.function);
+    if (function.device != nullptr) {
+        return Error::invalid("PCI slot {} function {} is taken by {} and cannot hold {}",
+                              place.slot, place.function, function.device->name(), device.name());
     }
-    slots_[slot].device = &device;
+    function.device = &device;
+    present_[place.slot] |= static_cast<uint8_t>(1u << place.function);
     return {};
+}
+
+bool PciRoot::exists(unsigned slot, unsigned function) {
+    return slot < kSlotCount && function < kFunctionCount;
+}
+
+PciRoot::Function& PciRoot::at(unsigned slot, unsigned function) {
+    return functions_[slot * kFunctionCount + function];
 }
 
 Result<void> PciRoot::attach() {
@@ -169,15 +181,15 @@ Result<void> PciRoot::assign_bars() {
 
 Result<void> PciRoot::reset() {
     const std::lock_guard lock(mutex_);
-    for (Slot& slot : slots_) {
-        if (slot.device == nullptr) {
+    for (Function& function : functions_) {
+        if (function.device == nullptr) {
             continue;
         }
         for (unsigned index = 0; index < pci::kBarCount; ++index) {
-            unmap_bar(slot, index);
+            unmap_bar(function, index);
         }
-        slot.last_good = {};
-        slot.device->reset();
+        function.last_good = {};
+        function.device->reset();
     }
     follow_ecam();
     return assigned_ ? assign_bars_locked() : Result<void>{};
@@ -185,28 +197,53 @@ Result<void> PciRoot::reset() {
 
 uint32_t PciRoot::config_read(unsigned slot, unsigned function, uint32_t offset, uint32_t width) {
     const std::lock_guard lock(mutex_);
-    if (slot >= kSlotCount || function != 0 || slots_[slot].device == nullptr) {
+    PciDevice* device = exists(slot, function) ? at(slot, function).device : nullptr;
+    if (device == nullptr) {
         return width >= 4 ? ~0u : (1u << (8 * width)) - 1;
     }
-    return slots_[slot].device->config_read(offset, width);
+    return with_multi_function_bit(slot, offset, width, device->config_read(offset, width));
 }
 
 void PciRoot::config_write(unsigned slot, unsigned function, uint32_t offset, uint32_t width,
                            uint32_t value) {
     const std::lock_guard lock(mutex_);
-    if (slot >= kSlotCount || function != 0 || slots_[slot].device == nullptr) {
+    if (!exists(slot, function) || at(slot, function).device == nullptr) {
         return;
     }
-    slots_[slot].device->config_write(offset, width, value);
+    at(slot, function).device->config_write(offset, width, value);
     if (slot == 0) {
         follow_ecam();
     }
-    follow_bars(slots_[slot]);
+    follow_bars(at(slot, function));
 }
 
-uint64_t PciRoot::bar_address(unsigned slot, unsigned index) {
+// PCI Local Bus 3.0 §6.2.1: bit 7 of the header type, in every function of the slot as hardware
+// has it.
+uint32_t PciRoot::with_multi_function_bit(unsigned slot, uint32_t offset, uint32_t width,
+                                          uint32_t value) const {
+    const bool several = (present_[slot] & ~1u) != 0;
+    const bool covered = offset <= pci::kHeaderType && pci::kHeaderType < offset + width;
+    return several && covered
+               ? value | uint32_t{pci::kMultiFunction} << (8 * (pci::kHeaderType - offset))
+               : value;
+}
+
+Result<void> PciRoot::check_function_zero() const {
+    for (unsigned slot = 0; slot < kSlotCount; ++slot) {
+        if (present_[slot] != 0 && (present_[slot] & 1) == 0) {
+            return Error::invalid("PCI slot {} has functions (mask {:#x}) but no function 0", slot,
+                                  present_[slot])
+                .with_hint("a guest looks for other functions only when function 0 answers");
+        }
+    }
+    return {};
+}
+
+uint64_t PciRoot::bar_address(PciAddress place, unsigned index) {
     const std::lock_guard lock(mutex_);
-    return slot < kSlotCount && index < pci::kBarCount ? slots_[slot].mapped[index] : 0;
+    return exists(place.slot, place.function) && index < pci::kBarCount
+               ? at(place.slot, place.function).mapped[index]
+               : 0;
 }
 
 uint64_t PciRoot::ecam_address() {
@@ -244,33 +281,36 @@ bool PciRoot::inside_window(uint64_t base, uint64_t size) const {
 }
 
 Result<void> PciRoot::assign_bars_locked() {
+    TRY(check_function_zero());
     uint64_t next32 = config_.mmio32_base;
     uint64_t next64 = config_.mmio64_base;
-    for (Slot& slot : slots_) {
-        PciConfigSpace* space = slot.device != nullptr ? slot.device->config_space() : nullptr;
+    for (Function& function : functions_) {
+        PciConfigSpace* space =
+            function.device != nullptr ? function.device->config_space() : nullptr;
         if (space == nullptr) {
             continue;
         }
         for (unsigned index = 0; index < pci::kBarCount; ++index) {
             if (space->bar_size(index) != 0) {
-                TRY(assign_bar(slot, index, next32, next64));
+                TRY(assign_bar(function, index, next32, next64));
             }
         }
-        slot.device->config_write(pci::kCommand, 2, space->command() | pci::kCommandMemory);
-        follow_bars(slot);
+        function.device->config_write(pci::kCommand, 2, space->command() | pci::kCommandMemory);
+        follow_bars(function);
     }
     return {};
 }
 
-Result<void> PciRoot::assign_bar(Slot& slot, unsigned index, uint64_t& next32, uint64_t& next64) {
-    PciConfigSpace& space = *slot.device->config_space();
+Result<void> PciRoot::assign_bar(Function& function, unsigned index, uint64_t& next32,
+                                 uint64_t& next64) {
+    PciConfigSpace& space = *function.device->config_space();
     const uint64_t size = space.bar_size(index);
     const bool high = config_.bars_above_4gib && space.bar_is_64bit(index);
     uint64_t& next = high ? next64 : next32;
     const uint64_t base = align_up(next, size);
     if (!inside_window(base, size) || (!high && base + size > k4Gib)) {
         return Error::exhausted("PCI BAR {} of {} needs {} bytes and its window has no room left",
-                                index, slot.device->name(), size)
+                                index, function.device->name(), size)
             .with_hint("use fewer devices or a larger window");
     }
     space.set_bar_base(index, base);
@@ -278,58 +318,58 @@ Result<void> PciRoot::assign_bar(Slot& slot, unsigned index, uint64_t& next32, u
     return {};
 }
 
-void PciRoot::follow_bars(Slot& slot) {
-    PciConfigSpace* space = slot.device->config_space();
+void PciRoot::follow_bars(Function& function) {
+    PciConfigSpace* space = function.device->config_space();
     if (space == nullptr) {
         return;
     }
     const bool decoding = (space->command() & pci::kCommandMemory) != 0;
     for (unsigned index = 0; index < pci::kBarCount; ++index) {
         if (space->bar_size(index) != 0) {
-            follow_bar(slot, index, decoding);
+            follow_bar(function, index, decoding);
         }
     }
 }
 
-void PciRoot::follow_bar(Slot& slot, unsigned index, bool decoding) {
-    PciConfigSpace& space = *slot.device->config_space();
+void PciRoot::follow_bar(Function& function, unsigned index, bool decoding) {
+    PciConfigSpace& space = *function.device->config_space();
     const uint64_t base = space.bar_base(index);
     const uint64_t wanted = decoding && inside_window(base, space.bar_size(index)) ? base : 0;
-    if (wanted == slot.mapped[index]) {
+    if (wanted == function.mapped[index]) {
         return;
     }
-    unmap_bar(slot, index);
-    if (wanted == 0 || map_bar(slot, index, wanted)) {
+    unmap_bar(function, index);
+    if (wanted == 0 || map_bar(function, index, wanted)) {
         return;
     }
-    const uint64_t good = slot.last_good[index];
+    const uint64_t good = function.last_good[index];
     log_warn("pci", "BAR move refused: the place is taken",
-             {{"device", slot.device->name()}, {"bar", index}, {"address", wanted}});
+             {{"device", function.device->name()}, {"bar", index}, {"address", wanted}});
     space.set_bar_base(index, good);
     if (good != 0) {
-        map_bar(slot, index, good);
+        map_bar(function, index, good);
     }
 }
 
-bool PciRoot::map_bar(Slot& slot, unsigned index, uint64_t base) {
-    IoDevice* target = slot.device->bar(index);
-    const uint64_t size = slot.device->config_space()->bar_size(index);
+bool PciRoot::map_bar(Function& function, unsigned index, uint64_t base) {
+    IoDevice* target = function.device->bar(index);
+    const uint64_t size = function.device->config_space()->bar_size(index);
     if (target == nullptr || !platform_.mmio_bus().add(base, size, *target).ok()) {
         return false;
     }
-    slot.mapped[index] = base;
-    slot.last_good[index] = base;
-    slot.device->bar_moved(index, base);
+    function.mapped[index] = base;
+    function.last_good[index] = base;
+    function.device->bar_moved(index, base);
     return true;
 }
 
-void PciRoot::unmap_bar(Slot& slot, unsigned index) {
-    if (slot.mapped[index] == 0) {
+void PciRoot::unmap_bar(Function& function, unsigned index) {
+    if (function.mapped[index] == 0) {
         return;
     }
-    platform_.mmio_bus().remove(slot.mapped[index]);
-    slot.mapped[index] = 0;
-    slot.device->bar_moved(index, 0);
+    platform_.mmio_bus().remove(function.mapped[index]);
+    function.mapped[index] = 0;
+    function.device->bar_moved(index, 0);
 }
 
 }  // namespace kumoi::hypervisor

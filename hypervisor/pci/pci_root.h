@@ -2,9 +2,12 @@
 // bridge at 00:00.0, and the places of all BARs.
 //
 //     PciRoot root(platform, {.mmio32_base = 0xd000'0000, ...});
-//     TRY(root.add(1, *disk));        // slots come from the configuration, never from discovery
-//     order TRY(root.assign_bars());        // direct boot: no firmware does it TRY(root.attach());
-//     // puts CF8/CFC and ECAM on the buses
+//     TRY(root.add({1, 0}, *disk));   // slot and function: from the board's layout
+//     TRY(root.assign_bars());        // direct boot: no firmware does it
+//     TRY(root.attach());             // puts CF8/CFC and ECAM on the buses
+//
+// A slot with more than one function says so in its header type (PCI Local Bus 3.0 §6.2.1); without
+// function 0 nobody would look for the others, so that is refused.
 //
 // The guest may move BARs afterwards: a BAR inside a window is mapped while memory decoding is on;
 // a place that overlaps something else is refused and the register rolled back to the last good
@@ -21,6 +24,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "hypervisor/board/pci_layout.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/pci/host_bridge.h"
 #include "hypervisor/pci/pci_device.h"
@@ -39,15 +43,16 @@ struct PciRootConfig {
 class PciRoot {
 public:
     static constexpr uint64_t kEcamSize = 1u << 20;  // one bus: 32 devices x 8 functions x 4 KiB
-    static constexpr unsigned kSlotCount = 32;
+    static constexpr unsigned kSlotCount = board::kPciSlotCount;
+    static constexpr unsigned kFunctionCount = board::kPciFunctionCount;
 
     PciRoot(Platform& platform, const PciRootConfig& config);
     ~PciRoot();
     PciRoot(const PciRoot&) = delete;
     PciRoot& operator=(const PciRoot&) = delete;
 
-    // Function 0 of `slot` (1-31; 0 is the host bridge). Refuses a taken slot.
-    Result<void> add(unsigned slot, PciDevice& device);
+    // Refuses a taken place and slot 0, which is the host bridge's.
+    Result<void> add(PciAddress at, PciDevice& device);
     // Gives every BAR a place in its window and turns memory decoding on.
     Result<void> assign_bars();
     Result<void> attach();
@@ -58,12 +63,12 @@ public:
     void config_write(unsigned slot, unsigned function, uint32_t offset, uint32_t width,
                       uint32_t value);
     // Where the BAR is mapped now; 0 when it is not.
-    uint64_t bar_address(unsigned slot, unsigned index);
+    uint64_t bar_address(PciAddress at, unsigned index);
     uint64_t ecam_address();  // where ECAM is now; 0: off
     const PciRootConfig& config() const { return config_; }
 
 private:
-    struct Slot {
+    struct Function {
         PciDevice* device = nullptr;
         std::array<uint64_t, pci::kBarCount> mapped{};     // 0: not on the bus
         std::array<uint64_t, pci::kBarCount> last_good{};  // last place that was accepted
@@ -71,19 +76,25 @@ private:
     class PortAccess;
     class EcamAccess;
     void follow_ecam();
+    static bool exists(unsigned slot, unsigned function);
+    Function& at(unsigned slot, unsigned function);
+    uint32_t with_multi_function_bit(unsigned slot, uint32_t offset, uint32_t width,
+                                     uint32_t value) const;
+    Result<void> check_function_zero() const;
     bool inside_window(uint64_t base, uint64_t size) const;
     Result<void> assign_bars_locked();
-    Result<void> assign_bar(Slot& slot, unsigned index, uint64_t& next32, uint64_t& next64);
-    void follow_bars(Slot& slot);
-    void follow_bar(Slot& slot, unsigned index, bool decoding);
-    bool map_bar(Slot& slot, unsigned index, uint64_t base);
-    void unmap_bar(Slot& slot, unsigned index);
+    Result<void> assign_bar(Function& function, unsigned index, uint64_t& next32, uint64_t& next64);
+    void follow_bars(Function& function);
+    void follow_bar(Function& function, unsigned index, bool decoding);
+    bool map_bar(Function& function, unsigned index, uint64_t base);
+    void unmap_bar(Function& function, unsigned index);
 
     Platform& platform_;
     const PciRootConfig config_;
     std::mutex mutex_;  // guards everything below
     std::unique_ptr<HostBridge> bridge_;
-    std::array<Slot, kSlotCount> slots_;
+    std::array<Function, kSlotCount * kFunctionCount> functions_;  // by slot * 8 + function
+    std::array<uint8_t, kSlotCount> present_{};                    // a bit for each function
     bool assigned_ = false;
     bool attached_ = false;
     uint64_t ecam_mapped_ = 0;

@@ -77,7 +77,7 @@ Result<void> VirtioPciDevice::initialise() {
     runner_ = TRY(DeviceRunner::create(*device_, platform_.memory(), *this));
     if (options_.intx_gsi >= 0) {
         line_ = TRY(platform_.irq_line(static_cast<uint32_t>(options_.intx_gsi)));
-        config_.set_interrupt(1, static_cast<uint8_t>(options_.intx_gsi));
+        config_.set_interrupt(options_.intx_pin, static_cast<uint8_t>(options_.intx_gsi));
     }
     config_.add_bar(kBarIndex, kBarSize, BarWidth::Memory64);
     add_capabilities();

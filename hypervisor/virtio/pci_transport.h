@@ -33,6 +33,7 @@ namespace kumoi::hypervisor {
 
 struct VirtioPciConfig {
     int32_t intx_gsi = -1;  // the line for drivers without MSI-X; -1: none
+    uint8_t intx_pin = 1;   // what the interrupt pin register says of it: 1 is INTA
     // Called once per break, on the I/O or a vCPU thread: the control socket's event.
     std::function<void(const std::string& device, const std::string& reason)> on_broken;
 };

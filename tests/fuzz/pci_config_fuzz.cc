@@ -24,8 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     auto two =
         VirtioPciDevice::create(platform, std::make_unique<VirtioRng>("rng1", random)).value();
     PciRoot root(platform, {.ecam_base = 0xe000'0000});
-    root.add(1, *one).value();
-    root.add(2, *two).value();
+    root.add({1}, *one).value();
+    root.add({2}, *two).value();
     root.assign_bars().value();
     root.attach().value();
     FuzzInput input(data, size);
@@ -56,11 +56,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 const uint64_t at = input.take<uint16_t>() % VirtioPciDevice::kBarSize;
                 const auto value = input.take<uint64_t>();
                 std::memcpy(bytes, &value, 8);
-                platform.mmio_bus().write(root.bar_address(slot, 0) + at, part);
+                platform.mmio_bus().write(root.bar_address({slot}, 0) + at, part);
                 break;
             }
             case 6:
-                platform.mmio_bus().read(root.bar_address(slot, 0) + input.take<uint16_t>(), part);
+                platform.mmio_bus().read(root.bar_address({slot}, 0) + input.take<uint16_t>(),
+                                         part);
                 break;
             default: {
                 two->pause();

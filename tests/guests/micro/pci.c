@@ -3,17 +3,22 @@
 enum { kConfigAddress = 0xcf8, kConfigData = 0xcfc, kCommand = 4, kMemoryAndMaster = 6 };
 
 uint32_t pci_read32(uint32_t device, uint32_t offset) {
-    out32(kConfigAddress, 0x80000000u | device << 11 | (offset & 0xfc));
+    out32(kConfigAddress, 0x80000000u | device << 8 | (offset & 0xfc));
     return in32(kConfigData);
 }
 
 void pci_write32(uint32_t device, uint32_t offset, uint32_t value) {
-    out32(kConfigAddress, 0x80000000u | device << 11 | (offset & 0xfc));
+    out32(kConfigAddress, 0x80000000u | device << 8 | (offset & 0xfc));
     out32(kConfigData, value);
 }
 
 static uint8_t read8(uint32_t device, uint32_t offset) {
     return (uint8_t)(pci_read32(device, offset) >> (offset & 3) * 8);
+}
+
+uint32_t pci_next(uint32_t device) {
+    const bool several = (read8(device & ~7u, 0x0e) & 0x80) != 0;
+    return several && pci_read32(device & ~7u, 0) != ~0u ? device + 1 : (device & ~7u) + 8;
 }
 
 uint64_t ecam_address(void) {
@@ -85,13 +90,13 @@ static void map_capabilities(Virtio* device) {
 }
 
 bool virtio_find(Virtio* device, uint32_t type, uint32_t nth) {
-    for (uint32_t slot = 0; slot < 32; slot++) {
-        const uint32_t id = pci_read32(slot, 0);
+    for (uint32_t at = 0; at < kPciFunctions; at = pci_next(at)) {
+        const uint32_t id = pci_read32(at, 0);
         if (id != (0x1af4u | (0x1040u + type) << 16) || nth-- != 0) {
             continue;
         }
         memset(device, 0, sizeof *device);
-        device->pci = slot;
+        device->pci = at;
         device->type = type;
         map_capabilities(device);
         return device->common != NULL && device->notify != NULL && device->isr != NULL;

@@ -4,8 +4,12 @@
 
 #include "micro.h"
 
+// A function is named by device number * 8 + function number.
+enum { kPciFunctions = 256 };
 uint32_t pci_read32(uint32_t device, uint32_t offset);
 void pci_write32(uint32_t device, uint32_t offset, uint32_t value);
+// The next function that may be there: others than 0 only in a slot that says it has them.
+uint32_t pci_next(uint32_t device);
 uint64_t ecam_address(void);  // from the ACPI table MCFG; 0 without one
 // Physical address of a memory BAR, 0 if there is none. Makes it accessible and decoded.
 uint64_t pci_map_bar(uint32_t device, uint32_t bar);
@@ -16,6 +20,8 @@ enum {
     kVirtioBlock = 2,
     kVirtioConsole = 3,
     kVirtioRng = 4,
+    kVirtioBalloon = 5,
+    kVirtioVsock = 19,
     kStatusAcknowledge = 1,
     kStatusDriver = 2,
     kStatusDriverOk = 4,
@@ -55,7 +61,7 @@ typedef struct {
 } UsedElement;
 
 typedef struct {
-    uint32_t pci;  // device number on bus 0
+    uint32_t pci;  // the function on bus 0
     uint32_t type;
     volatile uint8_t* common;
     volatile uint8_t* isr;

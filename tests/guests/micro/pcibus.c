@@ -49,7 +49,7 @@ static void check_ecam(uint32_t device, uint64_t ecam) {
     map_gib(ecam);
     for (uint32_t offset = 0; offset < 64; offset += 4) {
         const uint32_t by_port = pci_read32(device, offset);
-        const uint32_t by_memory = *(volatile uint32_t*)(ecam + (device << 15) + offset);
+        const uint32_t by_memory = *(volatile uint32_t*)(ecam + (device << 12) + offset);
         if (by_port != by_memory) {
             verdict_fail(kName, "device %u offset %x: %x by port, %x by ECAM", (uint64_t)device,
                          (uint64_t)offset, (uint64_t)by_port, (uint64_t)by_memory);
@@ -79,14 +79,14 @@ int main(void) {
     check_acpi();
     const uint64_t ecam = ecam_address();
     uint64_t functions = 0, virtio = 0;
-    for (uint32_t device = 0; device < 32; device++) {
+    for (uint32_t device = 0; device < kPciFunctions; device = pci_next(device)) {
         const uint32_t id = pci_read32(device, 0);
         if (id == ~0u) {
             continue;
         }
         functions++;
-        print("\nmicro: pcibus device=%u id=%x class=%x", (uint64_t)device, (uint64_t)id,
-              (uint64_t)(pci_read32(device, 8) >> 8));
+        print("\nmicro: pcibus slot=%u function=%u id=%x class=%x", (uint64_t)(device >> 3),
+              (uint64_t)(device & 7), (uint64_t)id, (uint64_t)(pci_read32(device, 8) >> 8));
         if (ecam != 0) {
             check_ecam(device, ecam);
         }

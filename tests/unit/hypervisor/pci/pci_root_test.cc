@@ -52,7 +52,7 @@ private:
 class PciRootTest : public testing::Test {
 protected:
     void SetUp() override {
-        ASSERT_TRUE(root_.add(3, device_).ok());
+        ASSERT_TRUE(root_.add({3}, device_).ok());
         ASSERT_TRUE(root_.assign_bars().ok());
         ASSERT_TRUE(root_.attach().ok());
     }
@@ -87,9 +87,90 @@ protected:
 
 TEST_F(PciRootTest, RefusesATakenSlotAndSlotsOutOfRange) {
     DeviceStub other;
-    EXPECT_FALSE(root_.add(3, other).ok());
-    EXPECT_FALSE(root_.add(0, other).ok());
-    EXPECT_FALSE(root_.add(32, other).ok());
+    EXPECT_FALSE(root_.add({3}, other).ok());
+    EXPECT_FALSE(root_.add({0}, other).ok());
+    EXPECT_FALSE(root_.add({0, 1}, other).ok());
+    EXPECT_FALSE(root_.add({32}, other).ok());
+    EXPECT_FALSE(root_.add({4, 8}, other).ok());
+}
+
+class PciFunctionsTest : public testing::Test {
+protected:
+    uint32_t port_read(PciAddress at, uint32_t offset, size_t width) {
+        const uint32_t address = 1u << 31 | at.slot << 11 | at.function << 8 | (offset & 0xfc);
+        uint8_t bytes[4];
+        std::memcpy(bytes, &address, 4);
+        platform_.port_bus().write(0xcf8, bytes);
+        uint8_t data[4] = {};
+        platform_.port_bus().read(0xcfc + (offset & 3), std::span(data, width));
+        uint32_t value = 0;
+        std::memcpy(&value, data, 4);
+        return value;
+    }
+    uint32_t ecam_read(PciAddress at, uint32_t offset) {
+        uint8_t data[4] = {};
+        platform_.mmio_bus().read(kEcam + (at.slot << 15) + (at.function << 12) + offset, data);
+        uint32_t value = 0;
+        std::memcpy(&value, data, 4);
+        return value;
+    }
+
+    PlatformFake platform_;
+    DeviceStub alone_, zero_, three_, seven_;
+    PciRoot root_{platform_,
+                  {.mmio32_base = kWindow, .mmio32_size = 0x1000'0000, .ecam_base = kEcam}};
+};
+
+TEST_F(PciFunctionsTest, EachFunctionAnswersForItself) {
+    ASSERT_TRUE(root_.add({5, 0}, zero_).ok());
+    ASSERT_TRUE(root_.add({5, 3}, three_).ok());
+    ASSERT_TRUE(root_.add({5, 7}, seven_).ok());
+    ASSERT_TRUE(root_.assign_bars().ok());
+    ASSERT_TRUE(root_.attach().ok());
+    for (const unsigned function : {0u, 3u, 7u}) {
+        EXPECT_EQ(port_read({5, function}, 0, 4), 0x5678'1234u);
+        EXPECT_EQ(ecam_read({5, function}, 0), 0x5678'1234u);
+    }
+    for (const unsigned function : {1u, 2u, 4u, 5u, 6u}) {
+        EXPECT_EQ(port_read({5, function}, 0, 4), 0xffff'ffffu);
+        EXPECT_EQ(ecam_read({5, function}, 0), 0xffff'ffffu);
+    }
+    EXPECT_NE(root_.bar_address({5, 3}, 0), root_.bar_address({5, 7}, 0));
+    root_.config_write(5, 3, 0x10, 4, 0xd800'0000);  // moves its own BAR only
+    EXPECT_EQ(root_.bar_address({5, 3}, 0), 0xd800'0000u);
+    EXPECT_EQ(zero_.bases[0], root_.bar_address({5, 0}, 0));
+    ASSERT_TRUE(root_.reset().ok());
+    EXPECT_EQ(zero_.resets + three_.resets + seven_.resets, 3);
+}
+
+TEST_F(PciFunctionsTest, TheHeaderTypeTellsOfOtherFunctions) {
+    ASSERT_TRUE(root_.add({4}, alone_).ok());
+    ASSERT_TRUE(root_.add({5, 0}, zero_).ok());
+    ASSERT_TRUE(root_.add({5, 3}, three_).ok());
+    ASSERT_TRUE(root_.attach().ok());
+    EXPECT_EQ(root_.config_read(4, 0, 0x0e, 1), 0u);
+    EXPECT_EQ(root_.config_read(5, 0, 0x0e, 1), 0x80u);
+    EXPECT_EQ(root_.config_read(5, 0, 0x0c, 4), 0x0080'0000u);
+    EXPECT_EQ(root_.config_read(5, 0, 0x0d, 2), 0x8000u);
+    EXPECT_EQ(root_.config_read(5, 0, 0x0f, 1), 0u);
+    EXPECT_EQ(root_.config_read(5, 0, 0x0d, 1), 0u);
+    EXPECT_EQ(port_read({5, 3}, 0x0e, 1), 0x80u);
+    EXPECT_EQ(root_.config_read(0, 0, 0x0e, 1), 0u);
+}
+
+TEST_F(PciFunctionsTest, ASlotWithoutFunctionZeroIsRefused) {
+    ASSERT_TRUE(root_.add({5, 3}, three_).ok());
+    const auto assigned = root_.assign_bars();
+    ASSERT_FALSE(assigned.ok());
+    EXPECT_NE(assigned.error().message.find("slot 5"), std::string::npos);
+}
+
+TEST_F(PciFunctionsTest, ATakenFunctionIsNamed) {
+    ASSERT_TRUE(root_.add({5, 0}, zero_).ok());
+    ASSERT_TRUE(root_.add({5, 1}, three_).ok());
+    const auto added = root_.add({5, 1}, seven_);
+    ASSERT_FALSE(added.ok());
+    EXPECT_NE(added.error().message.find("slot 5 function 1"), std::string::npos);
 }
 
 TEST_F(PciRootTest, AbsentFunctionsReadAllOnesInEveryWidth) {
@@ -174,8 +255,8 @@ TEST_F(PciRootTest, ExtendedSpaceReadsZeroAndIgnoresWrites) {
 }
 
 TEST_F(PciRootTest, BarsArePlacedInsideTheWindowAndAligned) {
-    const uint64_t big = root_.bar_address(3, 0);
-    const uint64_t small = root_.bar_address(3, 2);
+    const uint64_t big = root_.bar_address({3}, 0);
+    const uint64_t small = root_.bar_address({3}, 2);
     EXPECT_GE(big, kWindow);
     EXPECT_EQ(big % 0x1000, 0u);
     EXPECT_EQ(small % 0x100, 0u);
@@ -197,7 +278,7 @@ TEST_F(PciRootTest, SizingReadsBackTheMask) {
 }
 
 TEST_F(PciRootTest, SizingWithDecodingOnUnmapsAndComesBack) {
-    const uint64_t base = root_.bar_address(3, 0);
+    const uint64_t base = root_.bar_address({3}, 0);
     root_.config_write(3, 0, 0x10, 4, 0xffff'ffff);
     EXPECT_EQ(root_.config_read(3, 0, 0x10, 4), 0xffff'f004u);
     EXPECT_EQ(mmio_read(base, 4), 0xffff'ffffu);
@@ -206,7 +287,7 @@ TEST_F(PciRootTest, SizingWithDecodingOnUnmapsAndComesBack) {
 }
 
 TEST_F(PciRootTest, MemoryEnableIsHonoured) {
-    const uint64_t base = root_.bar_address(3, 0);
+    const uint64_t base = root_.bar_address({3}, 0);
     root_.config_write(3, 0, 0x04, 2, 0);
     EXPECT_EQ(mmio_read(base, 4), 0xffff'ffffu);
     EXPECT_EQ(device_.bases[0], 0u);
@@ -216,9 +297,9 @@ TEST_F(PciRootTest, MemoryEnableIsHonoured) {
 }
 
 TEST_F(PciRootTest, ABarMovesWithinTheWindow) {
-    const uint64_t old = root_.bar_address(3, 0);
+    const uint64_t old = root_.bar_address({3}, 0);
     root_.config_write(3, 0, 0x10, 4, 0xd800'0000);
-    EXPECT_EQ(root_.bar_address(3, 0), 0xd800'0000u);
+    EXPECT_EQ(root_.bar_address({3}, 0), 0xd800'0000u);
     EXPECT_EQ(mmio_read(0xd800'0009, 1), 9u);
     EXPECT_EQ(mmio_read(old, 1), 0xffu);
     EXPECT_EQ(device_.bases[0], 0xd800'0000u);
@@ -226,36 +307,36 @@ TEST_F(PciRootTest, ABarMovesWithinTheWindow) {
 
 TEST_F(PciRootTest, AMoveOntoAnotherBarIsRolledBack) {
     DeviceStub other;
-    ASSERT_TRUE(root_.add(4, other).ok());
+    ASSERT_TRUE(root_.add({4}, other).ok());
     ASSERT_TRUE(root_.reset().ok());
-    const uint64_t base = root_.bar_address(3, 0);
-    const uint64_t taken = root_.bar_address(4, 0);
+    const uint64_t base = root_.bar_address({3}, 0);
+    const uint64_t taken = root_.bar_address({4}, 0);
     ASSERT_NE(taken, 0u);
     root_.config_write(3, 0, 0x10, 4, static_cast<uint32_t>(taken));
-    EXPECT_EQ(root_.bar_address(3, 0), base);
+    EXPECT_EQ(root_.bar_address({3}, 0), base);
     EXPECT_EQ(root_.config_read(3, 0, 0x10, 4), static_cast<uint32_t>(base) | 4);
     EXPECT_EQ(mmio_read(base + 5, 1), 5u);
-    EXPECT_EQ(root_.bar_address(4, 0), taken);
+    EXPECT_EQ(root_.bar_address({4}, 0), taken);
     root_.config_write(3, 0, 0x04, 2, 0);  // unmaps before `other` goes
     root_.config_write(4, 0, 0x04, 2, 0);
 }
 
 TEST_F(PciRootTest, OutsideTheWindowsNothingIsDecoded) {
     root_.config_write(3, 0, 0x10, 4, 0x0010'0000);  // RAM
-    EXPECT_EQ(root_.bar_address(3, 0), 0u);
+    EXPECT_EQ(root_.bar_address({3}, 0), 0u);
     EXPECT_EQ(root_.config_read(3, 0, 0x10, 4), 0x0010'0004u);
     root_.config_write(3, 0, 0x10, 4, static_cast<uint32_t>(kEcam));
-    EXPECT_EQ(root_.bar_address(3, 0), 0u);
+    EXPECT_EQ(root_.bar_address({3}, 0), 0u);
     root_.config_write(3, 0, 0x14, 4, 0xffff'ffff);
-    EXPECT_EQ(root_.bar_address(3, 0), 0u);
+    EXPECT_EQ(root_.bar_address({3}, 0), 0u);
 }
 
 TEST_F(PciRootTest, ResetPutsBarsBackWhereTheBoardWantsThem) {
-    const uint64_t base = root_.bar_address(3, 0);
+    const uint64_t base = root_.bar_address({3}, 0);
     root_.config_write(3, 0, 0x10, 4, 0xd800'0000);
     ASSERT_TRUE(root_.reset().ok());
     EXPECT_EQ(device_.resets, 1);
-    EXPECT_EQ(root_.bar_address(3, 0), base);
+    EXPECT_EQ(root_.bar_address({3}, 0), base);
 }
 
 TEST(PciRoot, RefusesWhenTheWindowIsFull) {
@@ -263,8 +344,8 @@ TEST(PciRoot, RefusesWhenTheWindowIsFull) {
     DeviceStub one;
     DeviceStub two;
     PciRoot root(platform, {.mmio32_base = kWindow, .mmio32_size = 0x2000, .ecam_base = 0});
-    ASSERT_TRUE(root.add(1, one).ok());
-    ASSERT_TRUE(root.add(2, two).ok());
+    ASSERT_TRUE(root.add({1}, one).ok());
+    ASSERT_TRUE(root.add({2}, two).ok());
     auto assigned = root.assign_bars();
     ASSERT_FALSE(assigned.ok());
     EXPECT_EQ(assigned.error().code, ErrorCode::Exhausted);
@@ -280,10 +361,10 @@ TEST(PciRoot, PlacesWideBarsAbove4GibWhenAsked) {
                             .mmio64_size = 0x1000'0000,
                             .ecam_base = 0,
                             .bars_above_4gib = true});
-    ASSERT_TRUE(root.add(1, one).ok());
+    ASSERT_TRUE(root.add({1}, one).ok());
     ASSERT_TRUE(root.assign_bars().ok());
-    EXPECT_EQ(root.bar_address(1, 0), 0x40'0000'0000u);
-    EXPECT_LT(root.bar_address(1, 2), 1ull << 32);
+    EXPECT_EQ(root.bar_address({1}, 0), 0x40'0000'0000u);
+    EXPECT_LT(root.bar_address({1}, 2), 1ull << 32);
 }
 
 }  // namespace

@@ -30,9 +30,9 @@ protected:
              }});
         device_ = std::move(made).value();
         root_ = std::make_unique<PciRoot>(platform_, PciRootConfig{});
-        ASSERT_TRUE(root_->add(1, *device_).ok());
+        ASSERT_TRUE(root_->add({1}, *device_).ok());
         ASSERT_TRUE(root_->assign_bars().ok());
-        bar_ = root_->bar_address(1, 0);
+        bar_ = root_->bar_address({1}, 0);
         ASSERT_NE(bar_, 0u);
     }
     void TearDown() override {
@@ -279,7 +279,7 @@ TEST_F(TransportTest, MachineResetForgetsTheDriver) {
     bring_up();
     enable_msix();
     ASSERT_TRUE(root_->reset().ok());
-    EXPECT_EQ(root_->bar_address(1, 0), bar_);
+    EXPECT_EQ(root_->bar_address({1}, 0), bar_);
     EXPECT_EQ(read<uint8_t>(20), 0);
     EXPECT_EQ(config(capability(0) + 2, 2), 1u);
     bring_up();
