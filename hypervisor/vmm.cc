@@ -378,8 +378,8 @@ void Vmm::guest_crashed(const CrashReport& report) {
     }
 }
 
-// The guest's kernel told pvpanic that it died. What it does next (halt, wait, restart by itself) is
-// its business only when the configuration says "continue".
+// The guest's kernel told pvpanic that it died. What it does next (halt, wait, restart) is its own
+// business only when the configuration says "continue".
 void Vmm::guest_panicked() {
     if (state_ == VmState::Paused) {
         deferred_ = [this] { guest_panicked(); };

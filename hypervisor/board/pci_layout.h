@@ -1,4 +1,4 @@
-// Where each PCI function of the board "kumoi-1" sits on bus 0. Part of what a guest and a migration
+// Where each PCI function of the board "kumoi-1" sits on bus 0. Part of what a guest and its migration
 // peer rely on: fixed by the configuration, never by discovery (docs/reference/board-kumoi-1.md).
 #pragma once
 
