@@ -71,6 +71,5 @@ constexpr uint32_t pci_intx_gsi(uint32_t slot, uint32_t pin) {
 }
 
 // PCI functions on bus 0.
-constexpr unsigned kLpcSlot = 0x1f;
 
 }  // namespace kumoi::hypervisor::board

@@ -1,5 +1,5 @@
-// Where each PCI function of the board "kumoi-1" sits on bus 0. Part of what a guest and its migration
-// peer rely on: fixed by the configuration, never by discovery (docs/reference/board-kumoi-1.md).
+// Where each PCI function of the board "kumoi-1" sits on bus 0. A guest and a migration peer rely
+// on it: fixed by the configuration, never by discovery (docs/reference/board-kumoi-1.md).
 #pragma once
 
 #include "hypervisor/board/board_layout.h"
