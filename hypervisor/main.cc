@@ -144,7 +144,8 @@ int run(int argc, char** argv) {
     const SystemClock clock;
     SystemRandom random;
     EventLoop loop(clock);
-    VmmProcess process(line->options, loop, clock, random, direct_files());
+    PassedFiles files(&direct_files());
+    VmmProcess process(line->options, loop, clock, random, files);
     auto started = process.prepare_signals();
     if (started) {
         started = process.start();

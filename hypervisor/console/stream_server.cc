@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include <sys/socket.h>
 
@@ -89,6 +90,9 @@ bool StreamServer::read_from(ClientId id) {
     if (found == clients_.end()) {
         return true;
     }
+    if (options_.descriptors) {
+        return read_with_descriptors(id, found->second->fd.get());
+    }
     std::array<char, kReadSize> buffer;
     const ssize_t count = recv(found->second->fd.get(), buffer.data(), buffer.size(), 0);
     if (count > 0) {
@@ -98,6 +102,46 @@ bool StreamServer::read_from(ClientId id) {
         return true;
     }
     return count < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+// The kernel ends a read where the next descriptors begin, so these belong to these bytes.
+bool StreamServer::read_with_descriptors(ClientId id, int fd) {
+    constexpr size_t kDescriptorsMax = 253;  // SCM_MAX_FD: one message never has more
+    std::array<char, kReadSize> buffer;
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kDescriptorsMax)> control;
+    iovec vector{buffer.data(), buffer.size()};
+    msghdr message{};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t count = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (count < 0) {
+        return errno == EAGAIN || errno == EINTR;
+    }
+    std::vector<UniqueFd> descriptors;
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+         header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        const size_t size = header->cmsg_len - CMSG_LEN(0);
+        for (size_t at = 0; at + sizeof(int) <= size; at += sizeof(int)) {
+            int passed = -1;
+            std::memcpy(&passed, CMSG_DATA(header) + at, sizeof passed);
+            descriptors.emplace_back(passed);
+        }
+    }
+    if (count == 0 || (message.msg_flags & MSG_CTRUNC) != 0) {
+        return false;  // some were lost (no room for more): what it asks would use the wrong ones
+    }
+    if (!descriptors.empty() && handlers_.descriptors) {
+        handlers_.descriptors(id, std::move(descriptors));
+    }
+    if (has(id) && handlers_.received) {
+        handlers_.received(id, std::string_view(buffer.data(), static_cast<size_t>(count)));
+    }
+    return true;
 }
 
 bool StreamServer::write_to(Client& client) {

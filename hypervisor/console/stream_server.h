@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/event_loop.h"
 #include "base/fd.h"
@@ -24,11 +25,14 @@ public:
         size_t clients_max = 64;
         size_t output_max = 1u << 20;  // bytes waiting for one client; more and it is dropped
         unsigned mode = 0600;          // of the socket file
+        bool descriptors = false;      // clients may send some (SCM_RIGHTS)
     };
     struct Handlers {
         std::function<void(ClientId)> connected = {};
         std::function<void(ClientId, std::string_view)> received = {};
         std::function<void(ClientId)> closed = {};  // not called for drop()
+        // Those that came with the bytes that received() gets next.
+        std::function<void(ClientId, std::vector<UniqueFd>)> descriptors = {};
     };
 
     // Replaces a socket file that nobody listens on; refuses one that somebody does.
@@ -59,6 +63,7 @@ private:
     void accept_all();
     void serve(ClientId id, uint32_t events);
     bool read_from(ClientId id);
+    bool read_with_descriptors(ClientId id, int fd);
     bool write_to(Client& client);
     void close_client(ClientId id, bool tell);
 

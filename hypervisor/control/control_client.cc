@@ -79,10 +79,19 @@ Error ControlClient::gone(std::string_view why) {
     return Error::unavailable("the connection to the virtual machine's process has ended: {}", why);
 }
 
-Result<Json> ControlClient::call(std::string_view method, const Json& params, int64_t timeout_ms) {
+Result<Json> ControlClient::call(std::string_view method, const Json& params, int64_t timeout_ms,
+                                 std::span<const NamedDescriptor> descriptors) {
+    if (descriptors.size() > kControlFdsMax) {
+        return Error::invalid("{} descriptors were to go with \"{}\"; at most {} can",
+                              descriptors.size(), method, kControlFdsMax);
+    }
+    std::vector<std::string> names;
+    for (const NamedDescriptor& descriptor : descriptors) {
+        names.push_back(descriptor.name);
+    }
     const int64_t deadline = now_ns() + timeout_ms * kNanosPerMilli;
     const int64_t id = next_id_++;
-    TRY(send_all(control_request_line(id, method, params), deadline));
+    TRY(send_all(control_request_line(id, method, params, names), descriptors, deadline));
     for (;;) {
         const std::optional<Json> message = TRY(receive(deadline));
         if (!message) {
@@ -132,13 +141,16 @@ void ControlClient::keep_event(const Json& message) {
     events_.push_back({name->as_string(), data == nullptr ? Json() : *data});
 }
 
-Result<void> ControlClient::send_all(std::string_view bytes, int64_t deadline_ns) {
+Result<void> ControlClient::send_all(std::string_view bytes,
+                                     std::span<const NamedDescriptor> descriptors,
+                                     int64_t deadline_ns) {
     if (!fd_.is_open()) {
         return gone("it was closed before");
     }
     while (!bytes.empty()) {
-        const ssize_t count = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        const ssize_t count = send_some(bytes, descriptors);
         if (count > 0) {
+            descriptors = {};  // they went with the first bytes
             bytes.remove_prefix(static_cast<size_t>(count));
         } else if (errno == EAGAIN) {
             if (!TRY(wait_for(fd_.get(), POLLOUT, deadline_ns))) {
@@ -149,6 +161,27 @@ Result<void> ControlClient::send_all(std::string_view bytes, int64_t deadline_ns
         }
     }
     return {};
+}
+
+ssize_t ControlClient::send_some(std::string_view bytes,
+                                 std::span<const NamedDescriptor> descriptors) {
+    iovec vector{const_cast<char*>(bytes.data()), bytes.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kControlFdsMax)> control{};
+    msghdr message{};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    if (!descriptors.empty()) {
+        message.msg_control = control.data();
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * descriptors.size());
+        cmsghdr* header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * descriptors.size());
+        for (size_t i = 0; i < descriptors.size(); ++i) {
+            std::memcpy(CMSG_DATA(header) + i * sizeof(int), &descriptors[i].fd, sizeof(int));
+        }
+    }
+    return sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
 }
 
 Result<std::optional<Json>> ControlClient::receive(int64_t deadline_ns) {

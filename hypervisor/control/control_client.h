@@ -14,8 +14,10 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/json.h"
@@ -24,6 +26,12 @@
 
 namespace kumoi::hypervisor {
 
+// A descriptor that goes along with a request; the machine finds it under this name.
+struct NamedDescriptor {
+    std::string name;
+    int fd = -1;  // stays the caller's
+};
+
 class ControlClient {
 public:
     static constexpr size_t kEventsMax = 1024;  // kept; the oldest go first
@@ -31,7 +39,8 @@ public:
     // NotFound: no such socket. Unavailable: nobody listens on it.
     static Result<ControlClient> connect(const std::string& path, int64_t timeout_ms);
 
-    Result<Json> call(std::string_view method, const Json& params, int64_t timeout_ms);
+    Result<Json> call(std::string_view method, const Json& params, int64_t timeout_ms,
+                      std::span<const NamedDescriptor> descriptors = {});
     // The next event; nullopt when none came in time; Unavailable when the machine has gone.
     Result<std::optional<ControlEvent>> wait_event(int64_t timeout_ms);
     bool connected() const { return fd_.is_open(); }
@@ -39,7 +48,9 @@ public:
 
 private:
     explicit ControlClient(UniqueFd fd) : fd_(std::move(fd)) {}
-    Result<void> send_all(std::string_view bytes, int64_t deadline_ns);
+    Result<void> send_all(std::string_view bytes, std::span<const NamedDescriptor> descriptors,
+                          int64_t deadline_ns);
+    ssize_t send_some(std::string_view bytes, std::span<const NamedDescriptor> descriptors);
     // One line from the machine as JSON; nullopt at the deadline.
     Result<std::optional<Json>> receive(int64_t deadline_ns);
     void keep_event(const Json& message);

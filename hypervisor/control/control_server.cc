@@ -1,28 +1,51 @@
 #include "hypervisor/control/control_server.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace kumoi::hypervisor {
 
 Result<std::unique_ptr<ControlServer>> ControlServer::listen(EventLoop& loop, FileSource& files,
                                                              const std::string& path,
-                                                             Handler handler) {
-    std::unique_ptr<ControlServer> server(new ControlServer(std::move(handler)));
+                                                             Handler handler, PassedFiles* table) {
+    std::unique_ptr<ControlServer> server(new ControlServer(std::move(handler), table));
     ControlServer* self = server.get();
     StreamServer::Options options;
     options.clients_max = kClientsMax;
     options.output_max = kOutputMax;
-    server->server_ =
-        TRY_CONTEXT(StreamServer::listen(
-                        loop, files, path, options,
-                        {.connected = {},
-                         .received = [self](StreamServer::ClientId id,
-                                            std::string_view bytes) { self->received(id, bytes); },
-                         .closed =
-                             [self](StreamServer::ClientId id) {
-                                 self->buffers_.erase(id);
-                                 self->subscribers_.erase(id);
-                             }}),
-                    "control socket");
+    options.descriptors = true;  // without a table too: the client is told that they are not wanted
+    StreamServer::Handlers handlers;
+    handlers.received = [self](StreamServer::ClientId id, std::string_view bytes) {
+        self->received(id, bytes);
+    };
+    handlers.closed = [self](StreamServer::ClientId id) { self->forget(id); };
+    handlers.descriptors = [self](StreamServer::ClientId id, std::vector<UniqueFd> descriptors) {
+        self->receive_descriptors(id, std::move(descriptors));
+    };
+    server->server_ = TRY_CONTEXT(
+        StreamServer::listen(loop, files, path, options, std::move(handlers)), "control socket");
     return server;
+}
+
+void ControlServer::forget(StreamServer::ClientId id) {
+    buffers_.erase(id);
+    descriptors_.erase(id);
+    subscribers_.erase(id);
+}
+
+void ControlServer::receive_descriptors(StreamServer::ClientId id,
+                                        std::vector<UniqueFd> descriptors) {
+    std::deque<UniqueFd>& waiting = descriptors_[id];
+    if (waiting.size() + descriptors.size() > kControlFdsMax) {
+        server_->send(id, control_error_line(
+                              Json(), Error::too_large("more than {} descriptors that no request "
+                                                       "has named",
+                                                       kControlFdsMax)));
+        server_->drop(id);
+        forget(id);
+        return;
+    }
+    std::ranges::move(descriptors, std::back_inserter(waiting));
 }
 
 void ControlServer::received(StreamServer::ClientId id, std::string_view bytes) {
@@ -44,8 +67,7 @@ void ControlServer::received(StreamServer::ClientId id, std::string_view bytes) 
     if (!appended) {
         server_->send(id, control_error_line(Json(), appended.error()));
         server_->drop(id);
-        buffers_.erase(id);
-        subscribers_.erase(id);
+        forget(id);
     }
 }
 
@@ -60,9 +82,35 @@ void ControlServer::serve_line(StreamServer::ClientId id, const std::string& lin
         server_->send(id, control_result_line(request->id, Json::object()));
         return;
     }
-    const Result<Json> answer = handler_(*request);
+    const Result<Json> answer = serve(id, *request);
     server_->send(id, answer ? control_result_line(request->id, *answer)
                              : control_error_line(request->id, answer.error()));
+}
+
+// Those that the request names are taken in any case: a refused one must not leave its descriptors
+// to the next.
+Result<Json> ControlServer::serve(StreamServer::ClientId id, const ControlRequest& request) {
+    if (request.fds.empty()) {
+        return handler_(request);
+    }
+    std::vector<UniqueFd> mine;
+    std::deque<UniqueFd>& waiting = descriptors_[id];
+    while (mine.size() < request.fds.size() && !waiting.empty()) {
+        mine.push_back(std::move(waiting.front()));
+        waiting.pop_front();
+    }
+    if (table_ == nullptr) {
+        return Error::unsupported("this process takes no descriptors");
+    }
+    if (mine.size() != request.fds.size()) {
+        return Error::invalid("\"fds\" names {} descriptors and {} came", request.fds.size(),
+                              mine.size());
+    }
+    const PassedFiles::Visit visit(*table_);
+    for (size_t i = 0; i < mine.size(); ++i) {
+        TRY_CONTEXT(table_->put_named(request.fds[i], std::move(mine[i])), "fds[{}]", i);
+    }
+    return handler_(request);
 }
 
 void ControlServer::publish(const ControlEvent& event) {

@@ -1,8 +1,12 @@
 // ControlServer: the control socket of a kumoi-vmm: reads requests, calls the handler, answers, and
 // sends events to subscribers. Many clients; one that sends rubbish gets an error, one that sends
 // an endless line or does not read is cut off, and nobody else notices. Loop thread only.
+//
+// Descriptors that come with a request are put into the PassedFiles table under the names that
+// "fds" gives before the handler runs; what it has not taken is closed when it returns.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +17,7 @@
 #include "base/result.h"
 #include "hypervisor/console/stream_server.h"
 #include "hypervisor/control/protocol.h"
+#include "hypervisor/sandbox/file_source.h"
 
 namespace kumoi::hypervisor {
 
@@ -25,17 +30,24 @@ public:
     using Handler = std::function<Result<Json>(const ControlRequest& request)>;
 
     static Result<std::unique_ptr<ControlServer>> listen(EventLoop& loop, FileSource& files,
-                                                         const std::string& path, Handler handler);
+                                                         const std::string& path, Handler handler,
+                                                         PassedFiles* table = nullptr);
     void publish(const ControlEvent& event);
     void flush() { server_->flush_all(); }
 
 private:
-    explicit ControlServer(Handler handler) : handler_(std::move(handler)) {}
+    ControlServer(Handler handler, PassedFiles* table)
+        : handler_(std::move(handler)), table_(table) {}
+    void receive_descriptors(StreamServer::ClientId id, std::vector<UniqueFd> descriptors);
     void received(StreamServer::ClientId id, std::string_view bytes);
     void serve_line(StreamServer::ClientId id, const std::string& line);
+    Result<Json> serve(StreamServer::ClientId id, const ControlRequest& request);
+    void forget(StreamServer::ClientId id);
 
     Handler handler_;
+    PassedFiles* table_;  // null: requests bring no descriptors
     std::map<StreamServer::ClientId, LineBuffer> buffers_;
+    std::map<StreamServer::ClientId, std::deque<UniqueFd>> descriptors_;  // not yet named
     std::set<StreamServer::ClientId> subscribers_;
     std::unique_ptr<StreamServer> server_;
 };

@@ -31,6 +31,23 @@ std::string line_of(const Json& json) {
     return line;
 }
 
+Result<std::vector<std::string>> descriptor_names(const JsonView& view) {
+    constexpr size_t kNameMax = 4096;
+    std::vector<std::string> names;
+    for (const JsonView& item : TRY(view.array("fds"))) {
+        std::string name = TRY(item.as_string());
+        if (name.empty() || name.size() > kNameMax || name.find('\0') != std::string::npos) {
+            return item.error("expected a name of 1 to 4096 bytes");
+        }
+        if (names.size() == kControlFdsMax) {
+            return TRY(view.at("fds"))
+                .error(fmt::format("at most {} descriptors come with a request", kControlFdsMax));
+        }
+        names.push_back(std::move(name));
+    }
+    return names;
+}
+
 }  // namespace
 
 std::string_view control_error_code(ErrorCode code) {
@@ -59,7 +76,7 @@ Result<ControlRequest> parse_control_request(std::string_view line) {
     if (!json.is_object()) {
         return view.wrong_type("an object");
     }
-    TRY(view.only({"id", "method", "params"}));
+    TRY(view.only({"id", "method", "params", "fds"}));
     ControlRequest request;
     if (const Json* id = json.find("id")) {
         if (!id->is_integer() && !id->is_string() && !id->is_null()) {
@@ -70,6 +87,9 @@ Result<ControlRequest> parse_control_request(std::string_view line) {
     request.method = TRY(view.string("method"));
     if (view.has("params")) {
         request.params = TRY(view.object("params")).json();
+    }
+    if (view.has("fds")) {
+        request.fds = TRY(descriptor_names(view));
     }
     return request;
 }
@@ -89,8 +109,17 @@ std::string control_event_line(const ControlEvent& event) {
     return line_of(Json::object({{"event", event.name}, {"data", event.data}}));
 }
 
-std::string control_request_line(int64_t id, std::string_view method, const Json& params) {
-    return line_of(Json::object({{"id", id}, {"method", method}, {"params", params}}));
+std::string control_request_line(int64_t id, std::string_view method, const Json& params,
+                                 const std::vector<std::string>& fds) {
+    Json request = Json::object({{"id", id}, {"method", method}, {"params", params}});
+    if (!fds.empty()) {
+        Json names = Json::array();
+        for (const std::string& name : fds) {
+            names.push_back(name);
+        }
+        request.set("fds", std::move(names));
+    }
+    return line_of(request);
 }
 
 Result<void> LineBuffer::append(std::string_view bytes) {

@@ -4,6 +4,9 @@
 //     -> {"id": 7, "method": "pause", "params": {}}
 //     <- {"id": 7, "result": {}}            or  {"id": 7, "error": {"code", "message", "hint"}}
 //     <- {"event": "paused", "data": {}}    after "subscribe"
+//     -> {"method": "add_disk", "params": {}, "fds": ["/srv/disk.raw"]}
+//
+// "fds" names the descriptors that come along (SCM_RIGHTS), in their order.
 //
 // LineBuffer cuts a byte stream into lines of bounded length. Values and pure functions; depends on
 // base/ only, so the daemon uses it without the rest of the hypervisor.
@@ -13,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -21,11 +25,13 @@ namespace kumoi::hypervisor {
 
 constexpr size_t kControlLineMax = 1u << 20;  // bytes of one request or answer
 constexpr int64_t kControlProtocolVersion = 1;
+constexpr size_t kControlFdsMax = 64;  // descriptors with one request
 
 struct ControlRequest {
     Json id;  // integer or string, echoed; null when absent
     std::string method;
     Json params = Json::object();
+    std::vector<std::string> fds;  // their names; docs/reference/vmm-control.md
 };
 
 struct ControlEvent {
@@ -38,7 +44,8 @@ Result<ControlRequest> parse_control_request(std::string_view line);
 std::string control_result_line(const Json& id, const Json& result);
 std::string control_error_line(const Json& id, const Error& error);
 std::string control_event_line(const ControlEvent& event);
-std::string control_request_line(int64_t id, std::string_view method, const Json& params);
+std::string control_request_line(int64_t id, std::string_view method, const Json& params,
+                                 const std::vector<std::string>& fds = {});
 
 std::string_view control_error_code(ErrorCode code);  // "invalid_argument"
 ErrorCode control_error_code(std::string_view name);  // unknown names: Internal

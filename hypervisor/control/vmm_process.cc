@@ -13,7 +13,7 @@
 namespace kumoi::hypervisor {
 
 VmmProcess::VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random,
-                       FileSource& files)
+                       PassedFiles& files)
     : options_(std::move(options)), loop_(loop), clock_(clock), random_(random), files_(files) {}
 
 VmmProcess::~VmmProcess() {
@@ -59,7 +59,8 @@ Result<void> VmmProcess::start() {
 
 Result<void> VmmProcess::listen(const std::string& path) {
     control_ = TRY(ControlServer::listen(
-        loop_, files_, path, [this](const ControlRequest& request) { return handle(request); }));
+        loop_, files_, path, [this](const ControlRequest& request) { return handle(request); },
+        &files_));
     return {};
 }
 

@@ -29,7 +29,7 @@ struct VmmOptions {
 class VmmProcess {
 public:
     VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random,
-               FileSource& files);
+               PassedFiles& files);
     ~VmmProcess();
 
     // Blocks the signals; before any thread is made.
@@ -56,7 +56,7 @@ private:
     EventLoop& loop_;
     const Clock& clock_;
     Random& random_;
-    FileSource& files_;
+    PassedFiles& files_;
     UniqueFd signals_;
     EventLoop::Watch signal_watch_;
     std::string pid_file_;

@@ -65,8 +65,28 @@ public:
     // A table bigger than this refuses more: what comes over the control socket is bounded.
     static constexpr size_t kEntriesMax = 1024;
 
+    // While it lives, what is put is a guest of the table: what nobody has taken by its end is
+    // closed. For the descriptors of one control request.
+    class Visit {
+    public:
+        explicit Visit(PassedFiles& files) : files_(files) { files_.visiting_ = true; }
+        ~Visit() { files_.end_visit(); }
+        Visit(const Visit&) = delete;
+        Visit& operator=(const Visit&) = delete;
+
+    private:
+        PassedFiles& files_;
+    };
+
+    // `otherwise` is asked for what the table has not; null in a sandbox.
+    explicit PassedFiles(FileSource* otherwise = nullptr) : otherwise_(otherwise) {}
+
     // `fd` must be what the kind says (checked for sockets and TAPs by the one who uses it).
     Result<void> put(Kind kind, std::string name, UniqueFd fd, Keep keep = Keep::Once);
+    // A name as the control protocol has it: an absolute path, "tap:INTERFACE", "listen:PATH",
+    // "connect:PATH" or "tcp:HOST:PORT". Refuses a descriptor of another kind, above all a
+    // directory, which would be a way back to the file system.
+    Result<void> put_named(const std::string& name, UniqueFd fd);
     // Closes what is still there under this name.
     void forget(Kind kind, const std::string& name);
     size_t size() const { return entries_.size(); }
@@ -84,12 +104,18 @@ private:
     struct Entry {
         UniqueFd fd;
         Keep keep;
+        bool visitor;
     };
     using Entries = std::multimap<std::pair<Kind, std::string>, Entry>;
     Result<UniqueFd> take(Entries::iterator entry);
     Result<UniqueFd> take_first(Kind kind, const std::string& name, std::string_view what);
 
+    bool has(Kind kind, const std::string& name) const { return entries_.contains({kind, name}); }
+    void end_visit();
+
     Entries entries_;
+    FileSource* otherwise_;
+    bool visiting_ = false;
 };
 
 // The name of a TCP listener in the table.

@@ -1,8 +1,11 @@
 // PassedFiles: the table of descriptors that somebody else opened for this process.
 
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "hypervisor/sandbox/file_source.h"
@@ -51,6 +54,54 @@ Result<void> apply_flags(int fd, int have, int want, const std::string& path) {
     return {};
 }
 
+struct NamedKind {
+    std::string_view prefix;
+    PassedFiles::Kind kind;
+};
+constexpr NamedKind kNamedKinds[] = {
+    {"/", PassedFiles::Kind::File},           {"tap:", PassedFiles::Kind::Tap},
+    {"listen:", PassedFiles::Kind::Listener}, {"connect:", PassedFiles::Kind::Connection},
+    {"tcp:", PassedFiles::Kind::TcpListener},
+};
+
+int socket_option(int fd, int option) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    return ::getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
+}
+
+Result<void> check_kind(PassedFiles::Kind kind, int fd) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) {
+        return Error::from_errno(errno, "looking at it");
+    }
+    const mode_t mode = status.st_mode;
+    switch (kind) {
+        case PassedFiles::Kind::File:
+            if (!S_ISREG(mode) && !S_ISBLK(mode) && !S_ISCHR(mode)) {
+                return Error::invalid("is no file and no device");
+            }
+            break;
+        case PassedFiles::Kind::Tap:
+            if (!S_ISCHR(mode)) {
+                return Error::invalid("is no TAP device");
+            }
+            break;
+        default:
+            const bool listening = kind != PassedFiles::Kind::Connection;
+            const int family = kind == PassedFiles::Kind::TcpListener ? 0 : AF_UNIX;
+            const int domain = socket_option(fd, SO_DOMAIN);
+            const bool right_family =
+                family == AF_UNIX ? domain == AF_UNIX : domain == AF_INET || domain == AF_INET6;
+            if (!S_ISSOCK(mode) || socket_option(fd, SO_TYPE) != SOCK_STREAM || !right_family ||
+                socket_option(fd, SO_ACCEPTCONN) != (listening ? 1 : 0)) {
+                return Error::invalid("is no {} stream socket of its family",
+                                      listening ? "listening" : "connected");
+            }
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<void> PassedFiles::put(Kind kind, std::string name, UniqueFd fd, Keep keep) {
@@ -61,8 +112,26 @@ Result<void> PassedFiles::put(Kind kind, std::string name, UniqueFd fd, Keep kee
         return Error::exhausted("{} descriptors wait to be used; {} does not fit", entries_.size(),
                                 name);
     }
-    entries_.emplace(std::pair(kind, std::move(name)), Entry{std::move(fd), keep});
+    entries_.emplace(std::pair(kind, std::move(name)), Entry{std::move(fd), keep, visiting_});
     return {};
+}
+
+Result<void> PassedFiles::put_named(const std::string& name, UniqueFd fd) {
+    const NamedKind* kind = std::ranges::find_if(kNamedKinds, [&](const NamedKind& candidate) {
+        return name.starts_with(candidate.prefix);
+    });
+    if (kind == std::end(kNamedKinds) || name.size() == kind->prefix.size()) {
+        return Error::invalid("\"{}\" is not the name of a descriptor", name)
+            .with_hint("an absolute path, tap:INTERFACE, listen:PATH, connect:PATH, tcp:HOST:PORT");
+    }
+    TRY_CONTEXT(check_kind(kind->kind, fd.get()), "the descriptor named {}", name);
+    std::string key = kind->kind == Kind::File ? name : name.substr(kind->prefix.size());
+    return put(kind->kind, std::move(key), std::move(fd));
+}
+
+void PassedFiles::end_visit() {
+    visiting_ = false;
+    std::erase_if(entries_, [](const auto& entry) { return entry.second.visitor; });
 }
 
 void PassedFiles::forget(Kind kind, const std::string& name) {
@@ -87,7 +156,10 @@ Result<UniqueFd> PassedFiles::take_first(Kind kind, const std::string& name,
     return take(found);
 }
 
-Result<UniqueFd> PassedFiles::open(const std::string& path, int flags, unsigned /*mode*/) {
+Result<UniqueFd> PassedFiles::open(const std::string& path, int flags, unsigned mode) {
+    if (otherwise_ != nullptr && !has(Kind::File, path)) {
+        return otherwise_->open(path, flags, mode);
+    }
     const auto [first, end] = entries_.equal_range({Kind::File, path});
     if (first == end) {
         return not_passed("file", path);
@@ -112,23 +184,39 @@ Result<UniqueFd> PassedFiles::open(const std::string& path, int flags, unsigned 
     return take(best);
 }
 
-Result<UniqueFd> PassedFiles::open_tap(const std::string& interface, bool /*multi_queue*/) {
+Result<UniqueFd> PassedFiles::open_tap(const std::string& interface, bool multi_queue) {
+    if (otherwise_ != nullptr && !has(Kind::Tap, interface)) {
+        return otherwise_->open_tap(interface, multi_queue);
+    }
     return take_first(Kind::Tap, interface, "TAP device");
 }
 
-Result<UniqueFd> PassedFiles::listen(const std::string& path, unsigned /*mode*/) {
+Result<UniqueFd> PassedFiles::listen(const std::string& path, unsigned mode) {
+    if (otherwise_ != nullptr && !has(Kind::Listener, path)) {
+        return otherwise_->listen(path, mode);
+    }
     return take_first(Kind::Listener, path, "listening socket");
 }
 
 Result<UniqueFd> PassedFiles::listen_tcp(const std::string& host, uint16_t port) {
+    if (otherwise_ != nullptr && !has(Kind::TcpListener, tcp_name(host, port))) {
+        return otherwise_->listen_tcp(host, port);
+    }
     return take_first(Kind::TcpListener, tcp_name(host, port), "listening socket");
 }
 
 Result<UniqueFd> PassedFiles::connect(const std::string& path) {
+    if (otherwise_ != nullptr && !has(Kind::Connection, path)) {
+        return otherwise_->connect(path);
+    }
     return take_first(Kind::Connection, path, "connection to");
 }
 
 // The launcher outlives this process and removes the files of its sockets.
-void PassedFiles::remove_socket(const std::string& /*path*/) {}
+void PassedFiles::remove_socket(const std::string& path) {
+    if (otherwise_ != nullptr) {
+        otherwise_->remove_socket(path);
+    }
+}
 
 }  // namespace kumoi::hypervisor
