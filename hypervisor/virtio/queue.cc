@@ -7,25 +7,16 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "hypervisor/virtio/queue_core.h"
 
 namespace kumoi::hypervisor {
 
 // The layout of guest memory is little endian (§2.7); so are we.
 static_assert(std::endian::native == std::endian::little);
 
-struct Queue::RawDescriptor {
-    uint64_t address;
-    uint32_t length;
-    uint16_t flags;
-    uint16_t next;
-};
-
 namespace {
 
-constexpr uint16_t kNext = 1;      // §2.7.5: VIRTQ_DESC_F_NEXT
-constexpr uint16_t kWrite = 2;     // VIRTQ_DESC_F_WRITE
-constexpr uint16_t kIndirect = 4;  // VIRTQ_DESC_F_INDIRECT
-constexpr uint64_t kDescriptorSize = 16;
+constexpr uint64_t kDescriptorSize = kQueueDescriptorSize;
 constexpr uint64_t kUsedElementSize = 8;
 constexpr uint16_t kNoInterrupt = 1;  // §2.7.6: VIRTQ_AVAIL_F_NO_INTERRUPT
 constexpr uint16_t kNoNotify = 1;     // §2.7.8: VIRTQ_USED_F_NO_NOTIFY
@@ -34,6 +25,20 @@ constexpr uint16_t kNoNotify = 1;     // §2.7.8: VIRTQ_USED_F_NO_NOTIFY
 constexpr uint64_t kFlagsAt = 0;
 constexpr uint64_t kIndexAt = 2;
 constexpr uint64_t kEntriesAt = 4;
+
+std::string_view reason_of(QueueStep step) {
+    switch (step) {
+        case kQueueIndexOutside: return "a descriptor index is outside its table";
+        case kQueueLoop: return "a descriptor chain loops";
+        case kQueueNestedIndirect: return "an indirect table is nested";
+        case kQueueIndirectNotNegotiated: return "an indirect descriptor was not negotiated";
+        case kQueueIndirectWithNext: return "an indirect descriptor has a next one";
+        case kQueueIndirectSize: return "an indirect table has a wrong size";
+        case kQueueReadableAfterWritable: return "a readable buffer follows a writable one";
+        case kQueueTooLong: return "a descriptor chain is longer than 16 MiB";
+        default: return "a descriptor chain is broken";
+    }
+}
 
 // Guest memory is read and written by the guest at the same time: every access to a ring is an
 // atomic of its natural size, so a value is either the old or the new one and the compiler reads it
@@ -221,7 +226,7 @@ std::optional<Chain> Queue::next_chain() {
     const auto head = load<uint16_t>(available_ + kEntriesAt + 2u * (next_available_ % size_));
     Chain chain(*this, head);
     chain.descriptors_ = take_storage();
-    if (!walk(chain, {TableKind::Ring, descriptors_, size_}, head)) {
+    if (!walk(chain, head)) {
         chain.queue_ = nullptr;  // broken: nothing goes back
         return std::nullopt;
     }
@@ -250,79 +255,45 @@ bool Queue::something_available() {
         return true;
     }
     const uint16_t index = available_index();
-    if (static_cast<uint16_t>(index - next_available_) > size_) {
+    if (queue_index_jumped(index, next_available_, size_)) {
         return refuse("the available index jumped by more than the queue size");
     }
     seen_available_ = index;
     return next_available_ != seen_available_;
 }
 
-// Follows one table of descriptors. A chain cannot visit more descriptors than the table has
-// without visiting one twice, so the loop's bound is also the test for loops.
-bool Queue::walk(Chain& chain, const Table& table, uint16_t first) {
-    uint16_t index = first;
-    for (uint32_t seen = 0; seen < table.count; ++seen) {
-        if (index >= table.count) {
-            return refuse("a descriptor index is outside its table");
+// Follows a chain from `first`, through at most one indirect table.
+bool Queue::walk(Chain& chain, uint16_t first) {
+    QueueWalk walk;
+    queue_walk_begin(&walk, size_, first);
+    const std::byte* table = descriptors_;
+    for (int done = 0; done == 0;) {
+        if (const QueueStep place = queue_walk_check_index(&walk); place != kQueueBuffer) {
+            return refuse(reason_of(place));
         }
-        RawDescriptor raw;  // the one and only copy
-        copy_descriptor(table.bytes + kDescriptorSize * index, &raw);
-        if ((raw.flags & kIndirect) != 0) {
-            return table.kind == TableKind::Indirect ? refuse("an indirect table is nested")
-                                                     : enter_indirect(chain, raw);
+        QueueDescriptor raw;  // the one and only copy
+        copy_descriptor(table + kDescriptorSize * walk.index, &raw);
+        const QueueStep step = queue_walk_step(&walk, &raw, indirect_ ? 1 : 0, &done);
+        if (step == kQueueIndirect) {
+            auto entered = memory_.host_span(raw.address, raw.length);
+            if (!entered.ok()) {
+                return refuse("an indirect table is outside of RAM");
+            }
+            table = entered->data();
+            queue_walk_enter(&walk, &raw);
+        } else if (step == kQueueBuffer) {
+            auto bytes = memory_.host_span(raw.address, raw.length);
+            if (!bytes.ok()) {
+                return refuse("a buffer is outside of RAM");
+            }
+            chain.descriptors_.push_back({*bytes, (raw.flags & kQueueFlagWrite) != 0});
+            chain.readable_count_ += (raw.flags & kQueueFlagWrite) == 0 ? 1 : 0;
+        } else if (step != kQueueEmpty) {
+            return refuse(reason_of(step));
         }
-        if (!add_buffer(chain, raw)) {
-            return false;
-        }
-        if ((raw.flags & kNext) == 0) {
-            return true;
-        }
-        index = raw.next;
     }
-    return refuse("a descriptor chain loops");
-}
-
-bool Queue::enter_indirect(Chain& chain, const RawDescriptor& raw) {
-    if (!indirect_) {
-        return refuse("an indirect descriptor was not negotiated");
-    }
-    if ((raw.flags & kNext) != 0) {  // §2.7.5.3.1
-        return refuse("an indirect descriptor has a next one");
-    }
-    if (raw.length == 0 || raw.length % kDescriptorSize != 0 ||
-        raw.length / kDescriptorSize > kIndirectCountMax) {
-        return refuse("an indirect table has a wrong size");
-    }
-    auto table = memory_.host_span(raw.address, raw.length);
-    if (!table.ok()) {
-        return refuse("an indirect table is outside of RAM");
-    }
-    const auto count = static_cast<uint32_t>(raw.length / kDescriptorSize);
-    return walk(chain, {TableKind::Indirect, table->data(), count}, 0);
-}
-
-bool Queue::add_buffer(Chain& chain, const RawDescriptor& raw) {
-    const bool writable = (raw.flags & kWrite) != 0;
-    if (raw.length == 0) {
-        return true;  // says nothing, costs nothing
-    }
-    if (!writable && chain.writable_size_ != 0) {  // §2.7.4.2
-        return refuse("a readable buffer follows a writable one");
-    }
-    if (chain.readable_size_ + chain.writable_size_ + raw.length > kChainBytesMax) {
-        return refuse("a descriptor chain is longer than 16 MiB");
-    }
-    auto bytes = memory_.host_span(raw.address, raw.length);
-    if (!bytes.ok()) {
-        return refuse("a buffer is outside of RAM");
-    }
-    chain.descriptors_.push_back({*bytes, writable});
-    if (writable) {
-        chain.writable_size_ += raw.length;
-    } else {
-        chain.readable_size_ += raw.length;
-        ++chain.readable_count_;
-    }
+    chain.readable_size_ = walk.readable_size;
+    chain.writable_size_ = walk.writable_size;
     return true;
 }
 
@@ -372,10 +343,8 @@ bool Queue::driver_wants_interrupt(uint16_t old_index, uint16_t new_index) const
     if (!event_index_) {
         return (load<uint16_t>(available_ + kFlagsAt) & kNoInterrupt) == 0;
     }
-    // §2.7.7: interrupt when the index moved past used_event, in arithmetic modulo 2^16.
     const auto used_event = load<uint16_t>(available_ + kEntriesAt + 2u * size_);
-    return static_cast<uint16_t>(new_index - used_event - 1) <
-           static_cast<uint16_t>(new_index - old_index);
+    return queue_event_passed(used_event, new_index, old_index);
 }
 
 bool Queue::rearm() {

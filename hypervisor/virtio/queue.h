@@ -29,6 +29,7 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "hypervisor/memory/guest_memory.h"
+#include "hypervisor/virtio/queue_core.h"
 #include "hypervisor/virtio/spec.h"
 
 namespace kumoi::hypervisor {
@@ -100,10 +101,10 @@ struct QueueConfig {
 
 class Queue {
 public:
-    static constexpr uint64_t kChainBytesMax = 16u << 20;  // our limit; §2.7.4.2 allows 2^32
-    // Linux makes indirect tables longer than the ring (against §2.7.5.3.1), so they have a limit
-    // of their own.
-    static constexpr uint32_t kIndirectCountMax = 1024;
+    // Our limits; §2.7.4.2 allows 2^32 bytes. Linux makes indirect tables longer than the ring
+    // (against §2.7.5.3.1), so they have a limit of their own.
+    static constexpr uint64_t kChainBytesMax = KUMOI_QUEUE_CHAIN_BYTES_MAX;
+    static constexpr uint32_t kIndirectCountMax = kQueueIndirectCountMax;
 
     // Resolves the rings once: alignment, size, and that each lies inside one region of RAM.
     static Result<std::unique_ptr<Queue>> create(GuestMemory& memory, const QueueConfig& config,
@@ -136,20 +137,11 @@ public:
 
 private:
     friend class Chain;
-    struct RawDescriptor;  // §2.7.5
-    enum class TableKind { Ring, Indirect };
-    struct Table {
-        TableKind kind;
-        const std::byte* bytes;
-        uint32_t count;
-    };
     Queue(GuestMemory& memory, const QueueConfig& config, uint64_t features, QueueEvents& events);
     Result<void> resolve(const QueueConfig& config);
     uint16_t available_index() const;
     bool something_available();
-    bool walk(Chain& chain, const Table& table, uint16_t first);
-    bool add_buffer(Chain& chain, const RawDescriptor& raw);
-    bool enter_indirect(Chain& chain, const RawDescriptor& raw);
+    bool walk(Chain& chain, uint16_t first);
     bool refuse(std::string_view reason);
     void put_used(uint16_t head, uint32_t bytes);
     bool driver_wants_interrupt(uint16_t old_index, uint16_t new_index) const;
