@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,7 +24,7 @@ namespace kumoi::hypervisor {
 
 enum class CacheMode {
     Writeback,     // page cache; flush makes it durable
-    Writethrough,  // O_DSYNC: durable when completed
+    Writethrough,  // the same with the guest's write cache off until it turns it on
     None,          // O_DIRECT; flush for the drive's own cache
 };
 enum class DiskEngine { Automatic, Uring, Threads };  // Automatic: io_uring, else threads
@@ -63,9 +64,13 @@ public:
     virtual uint64_t size() const = 0;
     virtual bool read_only() const = 0;
     virtual uint32_t block_size() const = 0;  // smallest aligned transfer: 512 or 4096
-    virtual bool write_cache() const = 0;     // false: writes are durable when completed
+    virtual bool write_cache() const = 0;     // whether the guest's write cache starts enabled
     virtual bool can_discard() const = 0;
+    // How many queues may be open at once. Above 1 they run on different threads at the same time.
+    virtual uint16_t queue_count_max() const { return 1; }
     virtual Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) = 0;
+    // Who wants to know that size() has changed; called on any thread. Empty: nobody any more.
+    virtual void on_resize(std::function<void()> /*function*/) {}
 };
 
 }  // namespace kumoi::hypervisor

@@ -30,7 +30,6 @@ Result<std::unique_ptr<DiskImage>> RawImage::open(FileSource& files,
 
 Result<void> RawImage::open_file_locked(FileSource& files) {
     int flags = options_.read_only ? O_RDONLY : O_RDWR;
-    flags |= options_.cache == CacheMode::Writethrough ? O_DSYNC : 0;
     flags |= options_.cache == CacheMode::None ? O_DIRECT : 0;
     fd_ = TRY_CONTEXT(files.open(options_.path, flags), "disk image {}", options_.path);
     file_ = {.fd = fd_.get(), .direct = options_.cache == CacheMode::None};

@@ -34,6 +34,7 @@ public:
     uint32_t block_size() const override { return file_.direct ? file_.alignment : 512; }
     bool write_cache() const override { return options_.cache != CacheMode::Writethrough; }
     bool can_discard() const override { return !options_.read_only; }
+    uint16_t queue_count_max() const override { return 64; }
     Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) override;
 
 private:

@@ -1,24 +1,24 @@
 // VirtioBlock: the block device (virtio 1.2 §5.2) onto a DiskImage.
 //
-// Requests run asynchronously: process_queue() parses chains and submits, completions write the
-// status byte and return the chain. Everything a driver may get wrong in a request (outside the
-// disk, not a multiple of 512, wrong direction, too long) is answered with IOERR or UNSUPP and
-// counted; a chain without room for a status byte is returned empty and counted. Threading as
-// VirtioDevice.
+// Each request queue is a BlockQueue with a DiskQueue of its own; queues are spread over the
+// device's I/O threads. Everything a driver may get wrong in a request (outside the disk, not a
+// multiple of 512, wrong direction, too long) is answered with IOERR or UNSUPP and counted; a chain
+// without room for a status byte is returned empty and counted. The write cache is the driver's to
+// turn off and on (CONFIG_WCE); without FLUSH every write is durable before it is answered.
+// Threading as VirtioDevice.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "base/metrics.h"
 #include "hypervisor/block/disk_image.h"
+#include "hypervisor/virtio/block_queue.h"
 #include "hypervisor/virtio/device.h"
 
 namespace kumoi::hypervisor {
 
-class VirtioBlock final : public VirtioDevice, private DiskClient {
+class VirtioBlock final : public VirtioDevice {
 public:
     static constexpr uint32_t kSegmentCountMax = 126;      // data buffers a request
     static constexpr uint32_t kSegmentSizeMax = 1u << 20;  // bytes a buffer
@@ -26,59 +26,52 @@ public:
     static constexpr uint32_t kRangeSectorsMax = 1u
                                                  << 22;  // discard, write zeroes: 2 GiB a request
     static constexpr uint32_t kSectorSize = 512;
+    static constexpr uint16_t kQueueCountMax = 16;
+    static constexpr uint16_t kThreadCountMax = 4;
 
+    // As many queues as asked for, if the image can serve them.
     VirtioBlock(std::string name, std::unique_ptr<DiskImage> image, std::string serial,
-                uint16_t queue_size = 256);
+                uint16_t queue_size = 256, uint16_t queue_count = 1);
     ~VirtioBlock() override;
 
     std::string name() const override { return name_; }
     uint16_t type() const override { return virtio::kTypeBlock; }
     uint32_t class_code() const override { return 0x01'80'00; }  // mass storage, other
     uint64_t features() const override;
-    std::vector<uint16_t> queue_sizes() const override { return {queue_size_}; }
+    std::vector<uint16_t> queue_sizes() const override {
+        return std::vector<uint16_t>(queues_.size(), queue_size_);
+    }
     void read_config(uint32_t offset, std::span<uint8_t> out) const override;
+    void write_config(uint32_t offset, std::span<const uint8_t> bytes) override;
     DeviceStatistics statistics() const override;
 
+    uint16_t thread_count() const override;
+    uint16_t thread_of(uint16_t queue_index) const override;
     Result<void> start(VirtioContext& context) override;
+    Result<void> start_queue(Queue& queue) override;
     void process_queue(Queue& queue) override;
-    void quiesce() override;
+    void quiesce_queue(Queue& queue) override;
+    void stop_queue(Queue& queue) override;
     void stop() override;
 
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
+
+    DiskImage& image() { return *image_; }
+    bool write_cache() const { return shared_.write_cache; }
+    // From any thread, also while running.
+    Result<void> set_limits(const DiskLimits& limits, int64_t now_ns);
+    DiskLimits limits() const { return shared_.throttle.limits(); }
+
 private:
-    struct Header;  // §5.2.6 struct virtio_blk_req
-    struct Range;   // §5.2.6 struct virtio_blk_discard_write_zeroes
-    struct Pending {
-        std::optional<Chain> chain;
-        DiskOperation operation = DiskOperation::Read;
-        uint64_t size = 0;
-    };
-    enum class Handled { Yes, DiskQueueFull };
-    Handled handle(Chain& chain);
-    Handled handle_transfer(Chain& chain, DiskOperation operation, uint64_t sector);
-    Handled handle_range(Chain& chain, DiskOperation operation);
-    Handled handle_flush(Chain& chain);
-    Handled handle_get_id(Chain& chain);
-    Handled refuse(Chain& chain, uint8_t status);
-    Handled submit(Chain& chain);  // scratch_ as the request
-    void disk_completed(uint32_t token, int result) override;
-    void disk_batch_done() override;
-    static void finish(Chain& chain, uint8_t status);
-    void count(DiskOperation operation, uint64_t bytes);
-    bool inside_disk(uint64_t sector, uint64_t size) const;
     uint32_t segment_count_max() const;
 
     const std::string name_;
-    const std::string serial_;
     const uint16_t queue_size_;
     std::unique_ptr<DiskImage> image_;
+    BlockShared shared_;
+    std::vector<std::unique_ptr<BlockQueue>> queues_;
     VirtioContext* context_ = nullptr;
-    std::unique_ptr<DiskQueue> disk_;
-    std::vector<Pending> pending_;  // by token
-    std::vector<uint32_t> free_tokens_;
-    DiskRequest scratch_;
-    std::optional<Chain> waiting_;  // taken when the disk queue was full; goes first
-    Counter reads_, writes_, flushes_, discards_, write_zeroes_;
-    Counter read_bytes_, write_bytes_, errors_, malformed_;
 };
 
 }  // namespace kumoi::hypervisor

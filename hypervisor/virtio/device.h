@@ -6,7 +6,8 @@
 // driver rings a queue; quiesce() before a pause; stop() (after quiesce()) at reset.
 // Threading: read_config, write_config and statistics are called by vCPU and control threads while
 // the device runs, so what they touch is atomic, constant or locked. Everything else runs on the
-// I/O thread.
+// I/O thread. A device may ask for several: then each queue is served by one of them, the *_queue
+// calls come on that one, and everything else on the first.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "hypervisor/snapshot/section.h"
@@ -30,7 +32,9 @@ using DeviceStatistics = std::vector<Statistic>;
 class VirtioContext {
 public:
     virtual ~VirtioContext() = default;
-    virtual EventLoop& loop() = 0;
+    virtual EventLoop& loop() = 0;                                        // of the first thread
+    virtual EventLoop& queue_loop(uint16_t /*index*/) { return loop(); }  // of the queue's thread
+    virtual const Clock& clock() const = 0;                               // of the loops' timers
     virtual Queue* queue(uint16_t index) = 0;  // null when the driver did not enable it
     virtual uint64_t features() const = 0;     // what was negotiated
     // A turn for that queue now: process_queue(), publish, rearm. False when the queue is not
@@ -54,14 +58,21 @@ public:
     virtual void write_config(uint32_t /*offset*/, std::span<const uint8_t> /*bytes*/) {}
     virtual DeviceStatistics statistics() const = 0;
 
+    // How many threads serve it (at least 1), and which one serves a queue.
+    virtual uint16_t thread_count() const { return 1; }
+    virtual uint16_t thread_of(uint16_t /*queue_index*/) const { return 0; }
+
     virtual Result<void> start(VirtioContext& context) = 0;
+    virtual Result<void> start_queue(Queue& /*queue*/) { return {}; }  // after start()
     // One bounded turn. The caller has begun the batch, publishes afterwards, and if the queue ran
     // dry asks the driver to notify again.
     virtual void process_queue(Queue& queue) = 0;
-    // Returns when nothing is in flight and guest memory is not touched any more.
+    // Return when nothing is in flight and guest memory is not touched any more; queues first.
+    virtual void quiesce_queue(Queue& /*queue*/) {}
     virtual void quiesce() {}
-    virtual void resume() {}  // after a pause; every queue is processed next
-    virtual void stop() = 0;  // drops everything that start() made
+    virtual void resume() {}                      // after a pause; every queue is processed next
+    virtual void stop_queue(Queue& /*queue*/) {}  // drops what start_queue() made
+    virtual void stop() = 0;                      // drops everything that start() made
 
     // State that only this type has, as fields of a section of its own; features, registers and
     // queues are saved by the transport. save() is called when the device is quiet or was never

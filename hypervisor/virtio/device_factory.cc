@@ -1,6 +1,7 @@
 #include "hypervisor/virtio/device_factory.h"
 
 #include "hypervisor/block/raw_image.h"
+#include "hypervisor/block/vhost_user_disk.h"
 #include "hypervisor/net/tap.h"
 #include "hypervisor/virtio/console_socket.h"
 #include "hypervisor/virtio/rng.h"
@@ -17,6 +18,20 @@ Result<void> check_queue_size(const std::string& device, uint16_t size) {
     return {};
 }
 
+Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& files,
+                                              const VirtioBlockConfig& config) {
+    if (config.vhost_user.empty()) {
+        return RawImage::open(files, {.path = config.path,
+                                      .read_only = config.read_only,
+                                      .cache = config.cache,
+                                      .engine = config.engine});
+    }
+    VhostUserDisk::Options options;
+    options.socket = config.vhost_user;
+    auto first = TRY(files.connect(config.vhost_user));
+    return VhostUserDisk::open(std::move(options), std::move(first), platform.memory());
+}
+
 SystemRandom& system_random() {
     static SystemRandom random;  // getrandom(2): no state, thread safe
     return random;
@@ -28,15 +43,12 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, F
                                                            const VirtioBlockConfig& config,
                                                            const VirtioPciConfig& pci) {
     TRY(check_queue_size(config.name, config.queue_size));
-    auto image = TRY(RawImage::open(files, {.path = config.path,
-                                            .read_only = config.read_only,
-                                            .cache = config.cache,
-                                            .engine = config.engine}));
+    auto image = TRY(open_image(platform, files, config));
     const std::string& serial = config.serial.empty() ? config.name : config.serial;
-    return VirtioPciDevice::create(
-        platform,
-        std::make_unique<VirtioBlock>(config.name, std::move(image), serial, config.queue_size),
-        pci);
+    auto block = std::make_unique<VirtioBlock>(config.name, std::move(image), serial,
+                                               config.queue_size, config.queue_count);
+    TRY(block->set_limits(config.limits, SystemClock().monotonic_ns()));
+    return VirtioPciDevice::create(platform, std::move(block), pci);
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, FileSource& files,

@@ -37,6 +37,9 @@ struct VirtioBlockConfig {
     DiskEngine engine = DiskEngine::Automatic;
     std::string serial;  // get-id: at most 20 bytes; empty: the name
     uint16_t queue_size = 256;
+    uint16_t queue_count = 1;
+    std::string vhost_user;  // socket of a back end that serves the disk, instead of `path`
+    DiskLimits limits;
 };
 
 struct VirtioNetConfig {

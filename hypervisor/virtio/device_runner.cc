@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/assert.h"
@@ -33,13 +34,42 @@ Result<void> DeviceRunner::start(const std::vector<QueueConfig>& queues, uint64_
     features_ = features;
     broken_ = false;
     TRY(make_queues(queues));
-    thread_ = std::make_unique<IoThread>(device_.name());
+    start_threads();
     Result<void> begun;
-    thread_->call([&] { begun = begin(); });
+    threads_.front()->call([&] { begun = begin(); });
+    on_each_thread([&](uint16_t thread) {
+        if (begun.ok()) {
+            begun = begin_queues(thread);
+        }
+    });
     if (!begun.ok()) {
         stop();
     }
     return begun;
+}
+
+void DeviceRunner::start_threads() {
+    const uint16_t count = std::max<uint16_t>(device_.thread_count(), 1);
+    watches_.resize(count);
+    for (uint16_t thread = 0; thread < count; ++thread) {
+        threads_.push_back(std::make_unique<IoThread>(
+            thread == 0 ? device_.name() : fmt::format("{}.{}", device_.name(), thread)));
+    }
+}
+
+void DeviceRunner::on_each_thread(const std::function<void(uint16_t)>& function) {
+    for (size_t thread = threads_.size(); thread-- > 0;) {
+        threads_[thread]->call([&] { function(static_cast<uint16_t>(thread)); });
+    }
+}
+
+template <class Function>
+void DeviceRunner::for_queues_of(uint16_t thread, const Function& function) {
+    for (const auto& queue : queues_) {
+        if (queue && device_.thread_of(queue->index()) == thread) {
+            function(*queue);
+        }
+    }
 }
 
 Result<void> DeviceRunner::make_queues(const std::vector<QueueConfig>& queues) {
@@ -58,83 +88,119 @@ Result<void> DeviceRunner::make_queues(const std::vector<QueueConfig>& queues) {
 }
 
 Result<void> DeviceRunner::begin() {
+    queue_started_.assign(queues_.size(), false);
     TRY(device_.start(*this));
     device_started_ = true;
-    if (paused_) {
-        device_.quiesce();
-        return {};
-    }
-    return watch_doorbells();
+    return {};
 }
 
-Result<void> DeviceRunner::watch_doorbells() {
-    for (uint16_t index = 0; index < queues_.size(); ++index) {
-        if (!queues_[index]) {
-            continue;
+Result<void> DeviceRunner::begin_queues(uint16_t thread) {
+    Result<void> begun;
+    for_queues_of(thread, [&](Queue& queue) {
+        if (begun.ok()) {
+            begun = device_.start_queue(queue);
+            queue_started_[queue.index()] = begun.ok();
         }
+    });
+    TRY(std::move(begun));
+    if (paused_) {
+        quiesce(thread);
+        return {};
+    }
+    return watch_doorbells(thread);
+}
+
+Result<void> DeviceRunner::watch_doorbells(uint16_t thread) {
+    Result<void> watching;
+    for_queues_of(thread, [&](Queue& queue) {
+        const uint16_t index = queue.index();
         const int fd = doorbells_[index].get();
-        watches_.push_back(
-            TRY(loop().watch(fd, EventLoop::kReadable, [this, index, fd](uint32_t /*events*/) {
+        auto watch = queue_loop(index).watch(
+            fd, EventLoop::kReadable, [this, index, fd](uint32_t /*events*/) {
                 uint64_t count = 0;
                 if (::read(fd, &count, sizeof(count)) == sizeof(count)) {
                     notifications_.increment(count);
                 }
                 serve_queue(index);
-            })));
+            });
+        if (!watch.ok()) {
+            watching = std::move(watch).error();
+            return;
+        }
+        watches_[thread].push_back(std::move(watch).value());
         ring(index);  // buffers may have come before anybody listened
+    });
+    return watching;
+}
+
+// Nothing in flight of this thread's queues afterwards; with the first, which comes last, of none.
+void DeviceRunner::quiesce(uint16_t thread) {
+    watches_[thread].clear();
+    if (!device_started_) {
+        return;
     }
-    return {};
+    for_queues_of(thread, [&](Queue& queue) {
+        if (queue_started_[queue.index()]) {
+            device_.quiesce_queue(queue);
+            queue.publish();
+        }
+    });
+    if (thread == 0) {
+        device_.quiesce();
+        for_queues_of(thread, [](Queue& queue) { queue.publish(); });
+    }
+}
+
+void DeviceRunner::drop(uint16_t thread) {
+    for_queues_of(thread, [&](Queue& queue) {
+        if (queue_started_[queue.index()]) {
+            device_.stop_queue(queue);
+        }
+    });
+    if (thread != 0) {
+        return;
+    }
+    if (std::exchange(device_started_, false)) {
+        device_.stop();
+    }
+    count_chains();
+    for (auto& queue : queues_) {
+        chains_finished_ += queue ? queue->chain_count() : 0;
+        queue.reset();
+    }
 }
 
 void DeviceRunner::stop() {
     if (!running()) {
         return;
     }
-    thread_->call([this] {
-        watches_.clear();
-        if (device_started_) {
-            device_.quiesce();
-            device_.stop();
-            device_started_ = false;
-        }
-        count_chains();
-        for (auto& queue : queues_) {
-            chains_finished_ += queue ? queue->chain_count() : 0;
-            queue.reset();
-        }
-    });
-    thread_.reset();
+    on_each_thread([this](uint16_t thread) { quiesce(thread); });
+    on_each_thread([this](uint16_t thread) { drop(thread); });
+    threads_.clear();
+    watches_.clear();
 }
 
 void DeviceRunner::pause() {
     if (std::exchange(paused_, true) || !running()) {
         return;
     }
-    thread_->call([this] {
-        watches_.clear();
-        device_.quiesce();
-        for (auto& queue : queues_) {
-            if (queue) {
-                queue->publish();
-            }
-        }
-    });
+    on_each_thread([this](uint16_t thread) { quiesce(thread); });
 }
 
 void DeviceRunner::resume() {
     if (!std::exchange(paused_, false) || !running()) {
         return;
     }
-    thread_->call([this] {
-        device_.resume();
-        if (auto watching = watch_doorbells(); !watching.ok()) {
+    threads_.front()->call([this] { device_.resume(); });
+    on_each_thread([this](uint16_t thread) {
+        if (auto watching = watch_doorbells(thread); !watching.ok()) {
             queue_broken(0, watching.error().text());
         }
-        for (auto& queue : queues_) {
-            if (queue && !queue->broken()) {
-                queue->interrupt_driver();
+        for_queues_of(thread, [](Queue& queue) {
+            if (!queue.broken()) {
+                queue.interrupt_driver();
             }
-        }
+        });
     });
 }
 
@@ -148,8 +214,13 @@ void DeviceRunner::ring(uint16_t queue_index) {
 }
 
 EventLoop& DeviceRunner::loop() {
-    KUMOI_ASSERT(thread_ != nullptr);
-    return thread_->loop();
+    KUMOI_ASSERT(running());
+    return threads_.front()->loop();
+}
+
+EventLoop& DeviceRunner::queue_loop(uint16_t index) {
+    KUMOI_ASSERT(running());
+    return threads_[device_.thread_of(index)]->loop();
 }
 
 Queue* DeviceRunner::queue(uint16_t index) {

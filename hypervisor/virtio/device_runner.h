@@ -1,5 +1,5 @@
-// DeviceRunner: the side of a virtio device that runs: its I/O thread, its queues, and the
-// doorbells (eventfds) that wake it. The transport decides when; this decides how.
+// DeviceRunner: the side of a virtio device that runs: its I/O threads, its queues, and the
+// doorbells (eventfds) that wake them. The transport decides when; this decides how.
 //
 // start() at DRIVER_OK, stop() at reset, pause() and resume() around migration or a user's pause.
 // When pause() or stop() has returned, nothing is in flight and no byte of guest memory is touched.
@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -44,7 +45,7 @@ public:
     void stop();
     void pause();
     void resume();
-    bool running() const { return thread_ != nullptr; }
+    bool running() const { return !threads_.empty(); }
 
     int doorbell(uint16_t queue_index) const { return doorbells_[queue_index].get(); }
     void ring(uint16_t queue_index);  // as if the driver had notified; any thread
@@ -54,6 +55,8 @@ public:
 private:
     DeviceRunner(VirtioDevice& device, GuestMemory& memory, RunnerEvents& events);
     EventLoop& loop() override;
+    EventLoop& queue_loop(uint16_t index) override;
+    const Clock& clock() const override { return threads_.front()->clock(); }
     Queue* queue(uint16_t index) override;
     uint64_t features() const override { return features_; }
     bool serve_queue(uint16_t index) override;
@@ -63,16 +66,25 @@ private:
     void queue_broken(uint16_t queue_index, std::string_view reason) override;
 
     Result<void> make_queues(const std::vector<QueueConfig>& queues);
-    Result<void> begin();            // on the I/O thread
-    Result<void> watch_doorbells();  // on the I/O thread
+    void start_threads();
+    // `function(thread index)` on each I/O thread, the first one last; waits.
+    void on_each_thread(const std::function<void(uint16_t)>& function);
+    template <class Function>
+    void for_queues_of(uint16_t thread, const Function& function);
+    Result<void> begin();                        // on the first I/O thread
+    Result<void> begin_queues(uint16_t thread);  // on that thread, as all that follow
+    Result<void> watch_doorbells(uint16_t thread);
+    void quiesce(uint16_t thread);
+    void drop(uint16_t thread);
     void count_chains();
 
     VirtioDevice& device_;
     GuestMemory& memory_;
     RunnerEvents& events_;
     std::vector<UniqueFd> doorbells_;
-    std::vector<std::unique_ptr<Queue>> queues_;  // by index; null: not enabled
-    std::vector<EventLoop::Watch> watches_;
+    std::vector<std::unique_ptr<Queue>> queues_;          // by index; null: not enabled
+    std::vector<std::vector<EventLoop::Watch>> watches_;  // by thread
+    std::vector<bool> queue_started_;
     uint64_t features_ = 0;
     bool paused_ = false;
     bool device_started_ = false;
@@ -80,7 +92,7 @@ private:
     Counter notifications_;
     std::atomic<uint64_t> chains_total_{0};
     uint64_t chains_finished_ = 0;  // of queues that are gone
-    std::unique_ptr<IoThread> thread_;
+    std::vector<std::unique_ptr<IoThread>> threads_;
 };
 
 }  // namespace kumoi::hypervisor

@@ -20,6 +20,7 @@ public:
     IoThread& operator=(const IoThread&) = delete;
 
     EventLoop& loop() { return loop_; }
+    const Clock& clock() const { return clock_; }
     void call(const std::function<void()>& function);  // runs it there, returns when it has run
 
 private:

@@ -319,8 +319,11 @@ void VirtioPciDevice::device_broken(std::string_view reason) {
         return;
     }
     breaks_.increment();
-    log_warn("virtio", "device needs a reset", {{"device", name()}, {"reason", reason}});
     config_interrupt();  // §2.1.2
+    if (!break_reports_.allow(SystemClock().monotonic_ns())) {
+        return;  // counted, and no longer told: a guest may reset and break it again for ever
+    }
+    log_warn("virtio", "device needs a reset", {{"device", name()}, {"reason", reason}});
     if (options_.on_broken) {
         options_.on_broken(name(), std::string(reason));
     }

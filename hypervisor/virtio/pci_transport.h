@@ -23,6 +23,7 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "hypervisor/board/platform.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/pci/msix.h"
 #include "hypervisor/pci/pci_device.h"
 #include "hypervisor/virtio/common_config.h"
@@ -59,6 +60,7 @@ public:
     void pause();
     void resume();
     bool is_broken() const { return needs_reset_.load(); }
+    VirtioDevice& device() { return *device_; }
     DeviceStatistics statistics() const;
 
     std::string name() const override { return device_->name(); }
@@ -112,6 +114,7 @@ private:
     bool intx_disabled_ = false;
     std::unique_ptr<IrqLine> line_;
     Counter breaks_;
+    ReportLimit break_reports_;
     Counter resets_;
     Counter interrupts_;
 };

@@ -79,6 +79,7 @@ public:
     uint32_t block_size() const override { return 512; }
     bool write_cache() const override { return true; }
     bool can_discard() const override { return true; }
+    uint16_t queue_count_max() const override { return 2; }
     Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& /*loop*/,
                                                   DiskClient& client) override {
         return Result<std::unique_ptr<DiskQueue>>(
@@ -94,7 +95,13 @@ private:
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static PlatformFake platform;
     FuzzInput input(data, size);
-    VirtioBlock device("disk0", std::make_unique<DiskInMemory>(), "serial", 16);
+    VirtioBlock device("disk0", std::make_unique<DiskInMemory>(), "serial", 16, 2);
+    if (const auto limit = input.take<uint8_t>(); limit != 0) {
+        DiskLimits limits;
+        limits.total_bytes.average = uint64_t{limit} << 10;
+        limits.read_iops.average = limit;
+        require(device.set_limits(limits, 0).ok());
+    }
     fuzz_device(device, platform, input);
     return 0;
 }

@@ -84,11 +84,14 @@ inline void fuzz_device(VirtioDevice& device, PlatformFake& platform, FuzzInput&
                 device.write_config(input.take<uint32_t>(), bytes);
                 break;
             }
-            default: fake.loop().run_ready(); break;
+            default:
+                fake.advance(kNanosPerMilli);
+                fake.run_loop();
+                break;
         }
     }
     fake.settle();
-    device.quiesce();
+    fake.quiesce();
     if (fake.in_flight() != 0) {
         std::abort();
     }

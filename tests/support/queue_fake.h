@@ -177,7 +177,13 @@ public:
             queues_[config.index] = TRY(Queue::create(memory_, config, features_, *this));
         }
         started_ = true;
-        return device_.start(*this);
+        TRY(device_.start(*this));
+        for (auto& queue : queues_) {
+            if (queue) {
+                TRY(device_.start_queue(*queue));
+            }
+        }
+        return {};
     }
     // The driver notifies; the device takes turns until it has nothing to do.
     void kick(uint16_t index) {
@@ -194,12 +200,7 @@ public:
     // Waits for everything in flight, as a pause would, and goes on.
     void settle() {
         do {
-            device_.quiesce();
-            for (auto& queue : queues_) {
-                if (queue) {
-                    queue->publish();
-                }
-            }
+            quiesce();
             device_.resume();
             run_pending();
         } while (in_flight() > 0 && --settle_turns_left_ > 0);
@@ -207,10 +208,34 @@ public:
     }
     void stop() {
         if (started_) {
-            device_.quiesce();
+            quiesce();
+            for (auto& queue : queues_) {
+                if (queue) {
+                    device_.stop_queue(*queue);
+                }
+            }
             device_.stop();
             queues_.clear();
             started_ = false;
+        }
+    }
+    // Timers and completions that are due.
+    void run_loop() {
+        loop_.run_ready();
+        run_pending();
+    }
+    void advance(int64_t nanoseconds) { clock_.advance(nanoseconds); }
+    void quiesce() {
+        for (auto& queue : queues_) {
+            if (queue) {
+                device_.quiesce_queue(*queue);
+            }
+        }
+        device_.quiesce();
+        for (auto& queue : queues_) {
+            if (queue) {
+                queue->publish();
+            }
         }
     }
     uint16_t in_flight() const {
@@ -222,6 +247,7 @@ public:
     }
 
     EventLoop& loop() override { return loop_; }
+    const Clock& clock() const override { return clock_; }
     Queue* queue(uint16_t index) override {
         return index < queues_.size() ? queues_[index].get() : nullptr;
     }

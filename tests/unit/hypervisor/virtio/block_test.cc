@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <functional>
 
 #include "tests/support/platform_fake.h"
 #include "tests/support/queue_fake.h"
@@ -28,6 +29,11 @@ public:
         size_t depth = 64;
         bool read_only = false;
         bool write_cache = true;
+        int fail_flush_with = 0;
+        uint16_t queue_count_max = 1;
+        int queues_open = 0;
+        std::function<void()> resized;
+        std::function<void()> complete;
     };
     explicit DiskFake(Shared& shared) : shared_(shared) {}
     std::string name() const override { return "disk in memory"; }
@@ -36,6 +42,10 @@ public:
     uint32_t block_size() const override { return 512; }
     bool write_cache() const override { return shared_.write_cache; }
     bool can_discard() const override { return !shared_.read_only; }
+    uint16_t queue_count_max() const override { return shared_.queue_count_max; }
+    void on_resize(std::function<void()> function) override {
+        shared_.resized = std::move(function);
+    }
     Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& /*loop*/,
                                                   DiskClient& client) override {
         return Result<std::unique_ptr<DiskQueue>>(std::make_unique<QueueInMemory>(shared_, client));
@@ -44,7 +54,11 @@ public:
 private:
     class QueueInMemory final : public DiskQueue {
     public:
-        QueueInMemory(Shared& shared, DiskClient& client) : shared_(shared), client_(client) {}
+        QueueInMemory(Shared& shared, DiskClient& client) : shared_(shared), client_(client) {
+            ++shared_.queues_open;
+            shared_.complete = [this] { drain(); };
+        }
+        ~QueueInMemory() override { --shared_.queues_open; }
         bool submit(DiskRequest& request) override {
             if (waiting_.size() >= shared_.depth) {
                 return false;
@@ -66,6 +80,9 @@ private:
 
     private:
         int perform(const DiskRequest& request) {
+            if (request.operation == DiskOperation::Flush) {
+                return shared_.fail_flush_with;
+            }
             std::byte* at = shared_.content.data() + request.offset;
             for (const iovec& vector : request.vectors) {
                 if (request.operation == DiskOperation::Read) {
@@ -267,11 +284,221 @@ TEST_F(BlockTest, FlushReachesTheDisk) {
     EXPECT_EQ(device_->statistic("flushes"), 1u);
 }
 
-TEST_F(BlockTest, WritethroughDisksOfferNoFlush) {
+// --- The write cache ---
+
+TEST_F(BlockTest, WithTheWriteCacheOffAWriteWaitsForAFlush) {
     disk_.write_cache = false;
     start();
-    EXPECT_EQ(block_->features() & 1u << 9, 0u);
-    EXPECT_EQ(run(4, 0, {}), kOk);  // harmless all the same
+    uint8_t enabled = 0xff;
+    block_->read_config(32, {&enabled, 1});
+    EXPECT_EQ(enabled, 0);
+    const uint64_t gpa = queue_->allocate(512);
+    EXPECT_EQ(run(1, 0, {{gpa, 512, false}}), kOk);
+    ASSERT_EQ(disk_.seen.size(), 2u);
+    EXPECT_EQ(disk_.seen[0].operation, DiskOperation::Write);
+    EXPECT_EQ(disk_.seen[1].operation, DiskOperation::Flush);
+    EXPECT_EQ(run(0, 0, {{gpa, 512, true}}), kOk);
+    EXPECT_EQ(disk_.seen.size(), 3u);  // reads do not
+    EXPECT_EQ(run_range(13, 8, 8, 0), kOk);
+    EXPECT_EQ(disk_.seen.back().operation, DiskOperation::Flush);
+    EXPECT_EQ(device_->statistic("flushes"), 0u);  // the driver's own are counted
+}
+
+TEST_F(BlockTest, WritesThatEndTogetherShareAFlush) {
+    disk_.write_cache = false;
+    start();
+    for (int i = 0; i < 8; ++i) {
+        add(1, 0, {{queue_->allocate(512), 512, false}});
+    }
+    device_->kick(0);
+    device_->settle();
+    EXPECT_EQ(queue_->used_index(), 8u);
+    EXPECT_EQ(disk_.seen.size(), 9u);
+}
+
+TEST_F(BlockTest, AFailedFlushFailsTheWritesThatWaitForIt) {
+    disk_.write_cache = false;
+    disk_.fail_flush_with = -EIO;
+    start();
+    EXPECT_EQ(run(1, 0, {{queue_->allocate(512), 512, false}}), kIoError);
+    EXPECT_EQ(device_->statistic("writes"), 0u);
+}
+
+TEST_F(BlockTest, TheDriverTurnsTheWriteCacheOffAndOn) {
+    start();
+    EXPECT_NE(block_->features() & 1u << 11, 0u);
+    const auto set = [this](uint8_t value) { block_->write_config(32, {&value, 1}); };
+    const uint64_t gpa = queue_->allocate(512);
+    EXPECT_EQ(run(1, 0, {{gpa, 512, false}}), kOk);
+    EXPECT_EQ(disk_.seen.size(), 1u);
+    set(0);
+    EXPECT_EQ(run(1, 0, {{gpa, 512, false}}), kOk);
+    EXPECT_EQ(disk_.seen.size(), 3u);
+    set(1);
+    EXPECT_EQ(run(1, 0, {{gpa, 512, false}}), kOk);
+    EXPECT_EQ(disk_.seen.size(), 4u);
+    set(0);
+    device_->stop();
+    EXPECT_TRUE(block_->write_cache());  // a reset brings the operator's choice back
+}
+
+TEST_F(BlockTest, WithoutTheFeatureTheDriverCannotTouchTheWriteCache) {
+    start(virtio::kFeatureVersion1 | 1ull << 9);
+    const uint8_t off = 0;
+    block_->write_config(32, {&off, 1});
+    EXPECT_TRUE(block_->write_cache());
+}
+
+TEST_F(BlockTest, ADriverThatCannotFlushGetsDurableWrites) {
+    start(virtio::kFeatureVersion1);
+    EXPECT_EQ(run(1, 0, {{queue_->allocate(512), 512, false}}), kOk);
+    EXPECT_EQ(disk_.seen.back().operation, DiskOperation::Flush);
+}
+
+TEST_F(BlockTest, ASnapshotKeepsTheWriteCacheAsTheDriverSetIt) {
+    start();
+    const uint8_t off = 0;
+    block_->write_config(32, {&off, 1});
+    device_->quiesce();
+    SectionWriter saved("disk0", 1);
+    block_->save(saved);
+    DiskFake::Shared disk;
+    VirtioBlock restored("disk0", std::make_unique<DiskFake>(disk), "", 64);
+    auto reader = SectionReader::parse(saved).value();
+    ASSERT_TRUE(restored.load(reader).ok());
+    ASSERT_TRUE(reader.finish().ok());
+    EXPECT_FALSE(restored.write_cache());
+    DeviceFake device(restored, platform_.memory());
+    device.add_queue(0, 64);
+    ASSERT_TRUE(device.start().ok());
+    EXPECT_FALSE(restored.write_cache());
+}
+
+// --- Limits ---
+
+class LimitedBlockTest : public BlockTest {
+protected:
+    void start_limited(const DiskLimits& limits) {
+        start();
+        ASSERT_TRUE(block_->set_limits(limits, 0).ok());
+    }
+    // Completes what the disk has, as its own thread would.
+    uint16_t used() {
+        device_->run_loop();
+        disk_.complete();
+        return queue_->used_index();
+    }
+    void add_many(int count, uint32_t type = 0) {
+        for (int i = 0; i < count; ++i) {
+            add(type, 0, {{queue_->allocate(512), 512, type == 0}});
+        }
+        device_->kick(0);
+    }
+};
+
+TEST_F(LimitedBlockTest, RequestsWaitForTheirTokens) {
+    start_limited({.total_iops = {.average = 100}});
+    add_many(5);
+    EXPECT_EQ(used(), 1u);
+    EXPECT_EQ(used(), 1u);
+    for (uint16_t expected = 2; expected <= 5; ++expected) {
+        device_->advance(10 * kNanosPerMilli);
+        EXPECT_EQ(used(), expected);
+    }
+    EXPECT_EQ(device_->statistic("throttled"), 4u);
+}
+
+TEST_F(LimitedBlockTest, WritesThatWaitDoNotHoldReadsBack) {
+    start_limited({.write_iops = {.average = 1}});
+    add_many(3, 1);
+    EXPECT_EQ(used(), 1u);
+    add_many(10, 0);
+    EXPECT_EQ(used(), 11u);
+    device_->advance(kNanosPerSecond);
+    EXPECT_EQ(used(), 12u);
+}
+
+TEST_F(LimitedBlockTest, FlushesAreNotLimited) {
+    start_limited({.total_iops = {.average = 1}});
+    add_many(2, 1);
+    add(4, 0, {});
+    device_->kick(0);
+    EXPECT_EQ(used(), 2u);
+}
+
+TEST_F(LimitedBlockTest, NewLimitsFreeWhatWaits) {
+    start_limited({.total_bytes = {.average = 1}});
+    add_many(3);
+    EXPECT_EQ(used(), 1u);
+    device_->advance(kNanosPerSecond);
+    EXPECT_EQ(used(), 1u);
+    ASSERT_TRUE(block_->set_limits({}, 0).ok());
+    device_->advance(100 * kNanosPerMilli);
+    EXPECT_EQ(used(), 3u);
+    EXPECT_FALSE(block_->set_limits({.total_iops = {.maximum = 1}}, 0).ok());
+}
+
+TEST_F(LimitedBlockTest, NothingWaitsOverAPauseAndTheTokensAreOwed) {
+    start_limited({.total_iops = {.average = 10}});
+    add_many(6);
+    device_->quiesce();
+    EXPECT_EQ(device_->in_flight(), 0u);
+    EXPECT_EQ(queue_->used_index(), 6u);
+    add_many(1);
+    device_->advance(500 * kNanosPerMilli);
+    EXPECT_EQ(used(), 6u);
+    device_->advance(100 * kNanosPerMilli);
+    EXPECT_EQ(used(), 7u);
+}
+
+// --- Several queues ---
+
+TEST_F(BlockTest, EveryQueueHasADiskQueueOfItsOwn) {
+    disk_.queue_count_max = 4;
+    block_ = std::make_unique<VirtioBlock>("disk0", std::make_unique<DiskFake>(disk_), "", 64, 8);
+    EXPECT_EQ(block_->queue_sizes().size(), 4u);  // what the image can serve
+    EXPECT_NE(block_->features() & 1u << 12, 0u);
+    EXPECT_EQ(block_->thread_count(), 4u);
+    EXPECT_EQ(block_->thread_of(3), 3u);
+    uint16_t count = 0;
+    block_->read_config(34, {reinterpret_cast<uint8_t*>(&count), 2});
+    EXPECT_EQ(count, 4u);
+    device_ = std::make_unique<DeviceFake>(*block_, platform_.memory());
+    std::vector<QueueFake*> queues;
+    for (uint16_t index = 0; index < 3; ++index) {  // the driver may enable fewer
+        queues.push_back(&device_->add_queue(index, 64));
+    }
+    ASSERT_TRUE(device_->start().ok());
+    EXPECT_EQ(disk_.queues_open, 3);
+    for (uint16_t index = 0; index < 3; ++index) {
+        queue_ = queues[index];
+        const uint64_t status = add(0, 0, {{queue_->allocate(512), 512, true}});
+        device_->kick(index);
+        device_->settle();
+        EXPECT_EQ(queue_->load<uint8_t>(status), kOk);
+        EXPECT_EQ(queue_->used_index(), 1u);
+    }
+    EXPECT_EQ(device_->statistic("reads"), 3u);
+    device_->stop();
+    EXPECT_EQ(disk_.queues_open, 0);
+}
+
+TEST_F(BlockTest, OneQueueIsNoMultiQueue) {
+    start();
+    EXPECT_EQ(block_->features() & 1u << 12, 0u);
+    EXPECT_EQ(block_->thread_count(), 1u);
+}
+
+TEST_F(BlockTest, AResizeIsToldToTheDriver) {
+    start();
+    disk_.content.resize(2 * kDiskSize);
+    disk_.resized();
+    EXPECT_EQ(device_->config_changes, 1);
+    uint64_t capacity = 0;
+    block_->read_config(0, {reinterpret_cast<uint8_t*>(&capacity), 8});
+    EXPECT_EQ(capacity, 2 * kDiskSize / 512);
+    device_->stop();
+    EXPECT_FALSE(disk_.resized);
 }
 
 TEST_F(BlockTest, GetIdAnswersTwentyBytes) {
@@ -333,7 +560,7 @@ TEST_F(BlockTest, QuiesceLeavesNothingInFlight) {
     }
     device_->kick(0);
     EXPECT_GT(device_->in_flight(), 0u);
-    block_->quiesce();
+    device_->quiesce();
     EXPECT_EQ(device_->in_flight(), 0u);
     device_->kick(0);
     device_->settle();
