@@ -24,7 +24,9 @@ constexpr size_t kFileSizeMax = 1u << 20;
 constexpr size_t kNameMax = 255;
 constexpr int64_t kMtuMin = 68;  // RFC 791
 constexpr int64_t kMtuMax = 65535;
-constexpr size_t kTapNameMax = 15;     // IFNAMSIZ - 1
+constexpr size_t kTapNameMax = 15;  // IFNAMSIZ - 1
+constexpr int64_t kDiskQueuesMax = 16;
+constexpr int64_t kDiskQueuesUsual = 4;
 constexpr size_t kDiskSerialMax = 20;  // virtio 1.2 §5.2.6: get-id
 
 std::string absolute(const std::string& path, const std::string& base) {
@@ -103,15 +105,27 @@ Result<std::string> parse_id(const JsonView& view, std::set<std::string>& taken)
     return id;
 }
 
-Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base,
+Result<void> parse_queues_and_limits(const JsonView& view, uint32_t vcpus, DiskConfig& disk) {
+    const int64_t usual = std::min<int64_t>(vcpus, kDiskQueuesUsual);
+    disk.queues = static_cast<uint16_t>(TRY(view.integer_or("queues", usual, {1, kDiskQueuesMax})));
+    if (view.has("limits")) {
+        disk.limits = TRY(parse_disk_limits(TRY(view.object("limits"))));
+    }
+    return {};
+}
+
+Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uint32_t vcpus,
                               std::set<std::string>& ids) {
-    TRY(view.only({"id", "path", "format", "read_only", "serial", "cache"}));
+    TRY(view.only({"id", "path", "format", "read_only", "serial", "cache", "queues", "limits",
+                   "vhost_user"}));
     DiskConfig disk;
     disk.id = TRY(parse_id(view, ids));
     disk.path = TRY(path_or(view, "path", base));
-    if (disk.path.empty()) {
-        return view.error("a disk needs a path");
+    disk.vhost_user = TRY(path_or(view, "vhost_user", base));
+    if (disk.path.empty() == disk.vhost_user.empty()) {
+        return view.error("a disk needs either a path or a vhost_user socket");
     }
+    TRY(parse_queues_and_limits(view, vcpus, disk));
     TRY(choice<bool>(view, "format", true, {{"raw", true}}));
     disk.read_only = TRY(view.boolean_or("read_only", false));
     disk.serial = TRY(view.string_or("serial", ""));
@@ -147,7 +161,7 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
     std::set<std::string> ids;
     if (view.has("disks")) {
         for (const JsonView& item : TRY(view.array("disks"))) {
-            config.disks.push_back(TRY(parse_disk(item, base, ids)));
+            config.disks.push_back(TRY(parse_disk(item, base, config.vcpus, ids)));
         }
     }
     if (view.has("nics")) {

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "hypervisor/firmware/smbios.h"
+#include "hypervisor/limits/limits.h"
 #include "hypervisor/vcpu/cpu_model.h"
 
 namespace kumoi::hypervisor {
@@ -26,6 +27,9 @@ struct DiskConfig {
     std::string serial;
     bool read_only = false;
     DiskCache cache = DiskCache::Writeback;
+    uint16_t queues = 1;     // request queues
+    std::string vhost_user;  // socket of the back end that serves it, instead of `path`
+    DiskLimits limits;
 };
 
 struct NicConfig {

@@ -68,6 +68,7 @@ public:
     SerialConsole& serial() { return *serial_; }
     Json state_json() const;
     Json statistics_json() const;
+    Result<Json> set_disk_limits(const Json& params);
     Result<Json> dump_json();
 
 private:

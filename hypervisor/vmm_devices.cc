@@ -26,6 +26,9 @@ VirtioBlockConfig block_config(const DiskConfig& disk) {
     block.read_only = disk.read_only;
     block.cache = cache_mode(disk.cache);
     block.serial = disk.serial;
+    block.queue_count = disk.queues;
+    block.vhost_user = disk.vhost_user;
+    block.limits = disk.limits;
     return block;
 }
 

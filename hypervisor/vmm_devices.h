@@ -48,6 +48,7 @@ public:
     bool press_power_button() { return pm_->press_power_button(); }
     size_t receive_serial(std::string_view bytes) { return serial_->receive(bytes); }
     Json statistics() const;
+    Result<VirtioBlock*> disk(const std::string& id);
     FwCfg& fw_cfg() { return *fw_cfg_; }
     PciRoot& pci() { return *pci_; }
 

@@ -1,5 +1,6 @@
 // virtio-blk: id, write, flush, read back and compare over the whole disk, zeroes, discard, errors
-// at the end of the disk, completion by MSI-X. With "readonly" the disk must refuse writes instead.
+// at the end of the disk, completion by MSI-X. With "readonly" the disk must refuse writes instead;
+// "rounds=N" writes and verifies N times, and waits a minute for each answer.
 #include "block.h"
 
 static const char kName[] = "blk";
@@ -115,7 +116,16 @@ int main(void) {
         expect(block_request(&block, kBlockIn, 0, kChunk), 0, "read");
         expect(block_request(&block, kBlockOut, 0, kSector), 1, "write to a read-only disk");
     } else {
-        write_and_verify();
+        const uint64_t rounds = option_number("rounds=", 1);
+        if (rounds > 1) {
+            block_patience_us = 60000000;
+        }
+        for (uint64_t round = 1; round <= rounds; round++) {
+            write_and_verify();
+            if (rounds > 1) {
+                print("\nmicro: blk round=%u", round);
+            }
+        }
         test_write_zeroes();
     }
     test_errors();

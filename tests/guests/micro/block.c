@@ -1,5 +1,7 @@
 #include "block.h"
 
+uint64_t block_patience_us = 5000000;
+
 bool block_restart(Block* block) {
     if (!virtio_begin(&block->device, kFeatureIndirect | kBlockFeatureReadOnly |
                                           kBlockFeatureFlush | kBlockFeatureDiscard |
@@ -37,5 +39,5 @@ uint8_t block_request(Block* block, uint32_t type, uint64_t sector, uint32_t byt
     queue_offer(queue, 0);
     queue_notify(queue);
     UsedElement element;
-    return queue_wait(queue, &element, 5000000) ? *block->status : 255;
+    return queue_wait(queue, &element, block_patience_us) ? *block->status : 255;
 }

@@ -34,5 +34,6 @@ static const uint64_t kBlockFeatureWriteZeroes = 1ull << 14;
 bool block_open(Block* block, uint32_t nth);  // finds it, sets queue 0 up
 bool block_restart(Block* block);             // reset and set up again, whatever happened before
 uint64_t block_sectors(const Block* block);
-// The device's status byte; 255: no answer in 5 s.
+extern uint64_t block_patience_us;  // 5 s unless changed
+// The device's status byte; 255: no answer in that time.
 uint8_t block_request(Block* block, uint32_t type, uint64_t sector, uint32_t bytes);
