@@ -1,5 +1,5 @@
-// VhostUserQueue: one DiskQueue of a VhostUserDisk: DiskRequests become virtio-blk requests in a ring
-// that the back end shares.
+// VhostUserQueue: one DiskQueue of a VhostUserDisk: DiskRequests become virtio-blk requests in a
+// ring that the back end shares.
 //
 // Each slot of the ring has a page of shared memory: an indirect table, the request's header and
 // its status. A slot keeps its request until the back end has answered it, so that it can be given

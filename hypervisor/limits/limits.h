@@ -1,7 +1,7 @@
 // Limits of bandwidth and requests a second of one device, as values.
 //
-// As QEMU's `bps`, `bps-max` and `bps-max-length` mean them: on average `average`; after quiet times
-// `maximum` for `length` seconds. parse_*() reads the "limits" member of guest.json and of
+// As QEMU's `bps`, `bps-max` and `bps-max-length` mean them: on average `average`; after quiet
+// times `maximum` for `length` seconds. parse_*() reads the "limits" member of guest.json and of
 // set_disk_limits, where names are Nova's and libvirt's; *_json() writes it.
 #pragma once
 

@@ -1,5 +1,5 @@
-// VhostUserBackendFake: a vhost-user-blk back end on its own thread, with its disk in memory, on the
-// far end of a socket pair. Tests set its knobs before start(), and may let it lie.
+// VhostUserBackendFake: a vhost-user-blk back end on its own thread, with its disk in memory, on
+// the far end of a socket pair. Tests set its knobs before start(), and may let it lie.
 //
 //     VhostUserBackendFake backend(disk_bytes);
 //     auto connection = VhostUserConnection::over(backend.start(), {});
