@@ -28,18 +28,19 @@ def skip(reason):
     raise unittest.SkipTest(reason)
 
 
-def guest_folder(script):
+def guest_folder(script, *words):
     """The cache folder of a Linux guest part; skips if it was not built."""
     path = os.path.join(SOURCE, "tests/guests/linux", script)
-    done = subprocess.run([path, "--print"], capture_output=True, text=True)
+    done = subprocess.run([path, "--print", *words], capture_output=True, text=True)
     folder = done.stdout.strip()
     if done.returncode != 0 or not os.path.isdir(folder):
-        skip(f"the Linux guest is not built: run {path} ({done.stderr.strip()})")
+        skip(f"the Linux guest is not built: run {' '.join([path, *words])} ({done.stderr.strip()})")
     return folder
 
 
-def linux(file):
-    return os.path.join(guest_folder("build.sh"), file)
+def linux(file, *flavour):
+    """The kernel; `full`: the flavour with the drivers of full.config."""
+    return os.path.join(guest_folder("build.sh", *flavour), file)
 
 
 def root_image(file):
