@@ -108,6 +108,10 @@ struct Standalone::Parts {
         return compute::identity::base_url(config.string("identity", "listen"),
                                            config.string("identity", "public_host"));
     }
+    std::string image_uri() const {
+        return compute::identity::base_url(config.string("image", "listen"),
+                                           config.string("identity", "public_host"));
+    }
     compute::VifDriver& vifs() {
         if (node_network) {
             return *node_network;
@@ -168,11 +172,18 @@ Result<void> Standalone::Parts::open_node() {
     compute::ConductorOptions conductor_options;
     conductor_options.controller_host = options.host;
     conductor_options.service_down_time_s = config.integer("DEFAULT", "service_down_time");
+    conductor_options.allow_resize_to_same_host =
+        config.boolean("DEFAULT", "allow_resize_to_same_host");
+    conductor_options.resize_confirm_window_s = config.integer("DEFAULT", "resize_confirm_window");
+    conductor_options.rescue_timeout_s = config.integer("DEFAULT", "rescue_timeout");
+    conductor_options.shelved_offload_time_s = config.integer("DEFAULT", "shelved_offload_time");
+    conductor_options.reclaim_instance_interval_s =
+        config.integer("DEFAULT", "reclaim_instance_interval");
     conductor = TRY(compute::Conductor::create(conductor_options,
                                                {*database, clock, random, *image_api, *networks}));
     const std::string host = options.host;
-    manager = TRY(compute::ComputeManager::create({*conductor, *networks, vifs(), *driver, clock},
-                                                  std::move(options)));
+    manager = TRY(compute::ComputeManager::create(
+        {*conductor, *networks, vifs(), *driver, clock, *image_api}, std::move(options)));
     conductor->register_host(host, *manager);
     return {};
 }
@@ -196,7 +207,7 @@ Result<void> Standalone::Parts::add_server(const std::string& name, Router route
 Result<void> Standalone::Parts::add_servers() {
     const auto limit = static_cast<size_t>(config.integer("api", "osapi_max_limit"));
     compute_services = std::make_unique<ComputeServices>(
-        ComputeServices{*conductor, clock, random, *tokens, identity_uri(), limit});
+        ComputeServices{*conductor, clock, random, *tokens, identity_uri(), limit, image_uri()});
     TRY(add_server("identity", make_identity_router(*identity, *tokens, identity_uri()), false));
     TRY(add_server("image", make_image_router({*images, *tokens, identity_uri()}), true));
     NetworkApiOptions network_options{identity_uri(), [this] { return network_agents(); }};

@@ -25,6 +25,8 @@ struct Flavor {
     bool is_public = true;
     std::optional<std::string> description;
     Properties extra_specs;
+
+    bool operator==(const Flavor&) const = default;
 };
 
 struct ImageMeta {
@@ -41,6 +43,8 @@ struct ImageMeta {
     int64_t min_disk_gb = 0;
     int64_t min_ram_mb = 0;
     Properties properties;  // kernel_id, ramdisk_id, os_command_line, hw_*, os_distro, ...
+
+    bool operator==(const ImageMeta&) const = default;
 };
 
 struct FixedIp {
@@ -82,6 +86,19 @@ struct Fault {
     int64_t created_ns = 0;
 };
 
+// What the running task needs to know besides the server, so that a restart can go on with it:
+// written together with task_state, cleared with it. Passwords are never in it.
+struct TaskArguments {
+    std::string image_id;  // snapshot, backup, shelve: the image to fill; rescue: the one to boot
+    std::string backup_type;                            // backup: which rotation
+    int64_t rotation = 0;                               // backup: how many of that type stay
+    bool preserve_ephemeral = false;                    // rebuild
+    std::map<std::string, std::string> injected_files;  // rebuild, before 2.57
+    std::string old_vm_state;                           // where a failure goes back to
+
+    bool operator==(const TaskArguments&) const = default;
+};
+
 // One server. Times are wall-clock nanoseconds, 0 = never.
 struct Instance {
     int64_t id = 0;  // the number in Nova's instance name, "instance-0000002a"
@@ -95,14 +112,19 @@ struct Instance {
     int64_t launch_index = 0;
     std::string vm_state;                   // vm_states.h
     std::optional<std::string> task_state;  // vm_states.h
-    int power_state = 0;                    // vm_states.h
+    TaskArguments task_arguments;
+    int power_state = 0;  // vm_states.h
     std::string host;
     std::string node;
     std::string availability_zone;                        // of the host
     std::optional<std::string> pinned_availability_zone;  // what the user asked for
     std::string image_id;                                 // empty when booted from a volume
-    Flavor flavor;                                        // as it was at creation
-    ImageMeta image;                                      // as it was at creation
+    Flavor flavor;                                        // as it was at creation or resize
+    ImageMeta image;                                      // as it was at creation or rebuild
+    // While a resize is neither confirmed nor reverted both flavors are held: new_flavor from the
+    // request on, old_flavor from the moment that `flavor` became the new one.
+    std::optional<Flavor> old_flavor;
+    std::optional<Flavor> new_flavor;
     std::string key_name;
     std::string key_data;   // public key text
     std::string user_data;  // base64, as sent
@@ -126,6 +148,35 @@ struct Instance {
     int64_t deleted_ns = 0;
     int progress = 0;
     std::optional<Fault> fault;  // the newest
+};
+
+// The flavor that is held besides instance.flavor; nullptr when no resize is under way.
+inline const Flavor* other_flavor(const Instance& instance) {
+    if (instance.old_flavor) {
+        return &*instance.old_flavor;
+    }
+    return instance.new_flavor ? &*instance.new_flavor : nullptr;
+}
+
+// One move of a server, from size to size or host to host, as Nova's Migration.
+struct Migration {
+    int64_t id = 0;
+    std::string uuid;
+    std::string instance_uuid;
+    std::string migration_type;  // resize, migration
+    std::string status;          // pre-migrating, migrating, post-migrating, finished, confirming,
+                                 // confirmed, reverting, reverted, error
+    std::string source_compute;
+    std::string source_node;
+    std::string dest_compute;
+    std::string dest_node;
+    std::string dest_host;   // address
+    int64_t old_flavor = 0;  // number of the flavor's record, as Nova's instance_type_id
+    int64_t new_flavor = 0;
+    std::string user_id;
+    std::string project_id;
+    int64_t created_ns = 0;
+    int64_t updated_ns = 0;
 };
 
 // What one compute node has and uses, as the resource tracker reports it.

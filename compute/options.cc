@@ -63,6 +63,28 @@ void add_default_options(OptionTable& table) {
                "Starts the servers again that were running when the host went down."});
 }
 
+void add_lifecycle_options(OptionTable& table) {
+    constexpr int64_t kYearS = 365 * 86400;
+    table.add(
+        {"DEFAULT", "allow_resize_to_same_host", OptionType::Boolean, "true",
+         "Lets a server be resized (and cold migrated) on the host it is on. With one node this "
+         "is the only way there is."});
+    table.add(
+        {"DEFAULT", "resize_confirm_window", OptionType::Integer, "0",
+         "Seconds after which a resize that nobody confirmed or reverted is confirmed. 0: never.",
+         0, kYearS});
+    table.add({"DEFAULT", "rescue_timeout", OptionType::Integer, "0",
+               "Seconds after which a rescued server is unrescued. 0: never.", 0, kYearS});
+    table.add({"DEFAULT", "shelved_offload_time", OptionType::Integer, "0",
+               "Seconds a shelved server stays on its host before it is offloaded. 0: at once. -1: "
+               "until somebody asks.",
+               -1, kYearS});
+    table.add({"DEFAULT", "reclaim_instance_interval", OptionType::Integer, "0",
+               "Seconds a deleted server is kept (SOFT_DELETED) and can be restored. 0: it goes at "
+               "once.",
+               0, kYearS});
+}
+
 void add_api_options(OptionTable& table) {
     table.add({"api", "listen", OptionType::HostPort, "127.0.0.1:8774",
                "Where the Compute API listens."});
@@ -122,6 +144,16 @@ void add_node_options(OptionTable& table) {
                "Words added to the kernel command line of every directly booted guest."});
     table.add({"kumoi", "console_log_size_max", OptionType::Integer, "1048576",
                "Bytes kept of each server's console log.", 65536, 1 << 30});
+    table.add(
+        {"kumoi",
+         "snapshot_image_format",
+         OptionType::String,
+         "qcow2",
+         "Format of the images made from servers: qcow2 holds only what was written, raw is as "
+         "large as the disk.",
+         {},
+         {},
+         {"qcow2", "raw"}});
     table.add({"kumoi", "start_timeout", OptionType::Integer, "30",
                "Seconds a kumoi-vmm process may take to answer after it was started.", 1, 600});
     table.add({"simulated", "seed", OptionType::Integer, "1",
@@ -143,6 +175,7 @@ void add_node_options(OptionTable& table) {
 OptionTable make_table() {
     OptionTable table;
     add_default_options(table);
+    add_lifecycle_options(table);
     add_api_options(table);
     add_node_options(table);
     return table;

@@ -34,6 +34,31 @@ constexpr char kUnpausing[] = "unpausing";
 constexpr char kPoweringOff[] = "powering-off";
 constexpr char kPoweringOn[] = "powering-on";
 constexpr char kDeleting[] = "deleting";
+constexpr char kSoftDeleting[] = "soft-deleting";
+constexpr char kRestoring[] = "restoring";
+constexpr char kSuspending[] = "suspending";
+constexpr char kResuming[] = "resuming";
+constexpr char kRescuing[] = "rescuing";
+constexpr char kUnrescuing[] = "unrescuing";
+constexpr char kRebuilding[] = "rebuilding";
+constexpr char kRebuildBlockDeviceMapping[] = "rebuild_block_device_mapping";
+constexpr char kRebuildSpawning[] = "rebuild_spawning";
+constexpr char kImageSnapshotPending[] = "image_snapshot_pending";
+constexpr char kImageSnapshot[] = "image_snapshot";
+constexpr char kImagePendingUpload[] = "image_pending_upload";
+constexpr char kImageUploading[] = "image_uploading";
+constexpr char kImageBackup[] = "image_backup";
+constexpr char kResizePrep[] = "resize_prep";
+constexpr char kResizeMigrating[] = "resize_migrating";
+constexpr char kResizeMigrated[] = "resize_migrated";
+constexpr char kResizeFinish[] = "resize_finish";
+constexpr char kResizeReverting[] = "resize_reverting";
+constexpr char kResizeConfirming[] = "resize_confirming";
+constexpr char kShelving[] = "shelving";
+constexpr char kShelvingImagePendingUpload[] = "shelving_image_pending_upload";
+constexpr char kShelvingImageUploading[] = "shelving_image_uploading";
+constexpr char kShelvingOffloading[] = "shelving_offloading";
+constexpr char kUnshelving[] = "unshelving";
 }  // namespace task_states
 
 namespace power_states {

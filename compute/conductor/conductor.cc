@@ -19,7 +19,8 @@ Error unexpected_task_state(const Instance& instance) {
 bool is_empty(const InstanceUpdate& update) {
     return !update.vm_state && !update.task_state && !update.power_state && !update.host &&
            !update.node && !update.launched_ns && !update.terminated_ns && !update.progress &&
-           !update.network_info && !update.system_metadata && !update.expected_task_state;
+           !update.network_info && !update.system_metadata && !update.flavor &&
+           !update.old_flavor && !update.new_flavor && !update.expected_task_state;
 }
 
 // Progress of a task that nothing depends on after a power cut: the guest is gone then anyway, and
@@ -31,7 +32,8 @@ bool is_progress_only(const InstanceUpdate& update, const Instance& instance) {
     return same(update.vm_state, instance.vm_state) && same(update.host, instance.host) &&
            same(update.node, instance.node) && same(update.launched_ns, instance.launched_ns) &&
            same(update.terminated_ns, instance.terminated_ns) &&
-           same(update.system_metadata, instance.system_metadata) && no_ports;
+           same(update.system_metadata, instance.system_metadata) && !update.flavor &&
+           !update.old_flavor && !update.new_flavor && no_ports;
 }
 
 Result<void> apply_update(const InstanceUpdate& update, Instance& instance) {
@@ -56,6 +58,12 @@ Result<void> apply_update(const InstanceUpdate& update, Instance& instance) {
     set(instance.progress, update.progress);
     set(instance.network_info, update.network_info);
     set(instance.system_metadata, update.system_metadata);
+    set(instance.flavor, update.flavor);
+    set(instance.old_flavor, update.old_flavor);
+    set(instance.new_flavor, update.new_flavor);
+    if (!instance.task_state) {
+        instance.task_arguments = {};
+    }
     if (instance.host.empty()) {
         instance.availability_zone.clear();
     }
@@ -94,6 +102,7 @@ Conductor::Conductor(const ConductorOptions& options, ConductorDependencies depe
       services_(database_, clock_, random_, options.service_down_time_s),
       server_groups_(database_),
       aggregates_(database_, clock_),
+      migrations_(database_, clock_, random_),
       placement_(std::move(scheduler), services_, instances_, aggregates_, server_groups_) {}
 
 Result<void> Conductor::load() {
@@ -241,6 +250,10 @@ Result<void> Conductor::action_event_finish(const RequestContext& context, const
                                             const std::string& event,
                                             const std::optional<Error>& failure) {
     return actions_.event_finish(context, uuid, event, failure);
+}
+
+Result<void> Conductor::migration_save(const std::string& uuid, const std::string& status) {
+    return migrations_.set_status(uuid, status);
 }
 
 Result<void> Conductor::service_heartbeat(const std::string& host) {

@@ -32,6 +32,7 @@
 #include "compute/conductor/host_registry.h"
 #include "compute/conductor/instance_store.h"
 #include "compute/conductor/keypair_store.h"
+#include "compute/conductor/migration_store.h"
 #include "compute/conductor/placement.h"
 #include "compute/conductor/quota_store.h"
 #include "compute/conductor/server_group_store.h"
@@ -46,7 +47,12 @@ namespace kumoi::compute {
 struct ConductorOptions {
     std::string controller_host = "controller";  // of nova-conductor and nova-scheduler
     int64_t service_down_time_s = 60;
-    int64_t max_attempts = 3;                  // hosts a build is tried on
+    int64_t max_attempts = 3;  // hosts a build is tried on
+    bool allow_resize_to_same_host = true;
+    int64_t resize_confirm_window_s = 0;       // 0: never by itself
+    int64_t rescue_timeout_s = 0;              // 0: never by itself
+    int64_t shelved_offload_time_s = 0;        // negative: never by itself; 0: the node does it
+    int64_t reclaim_instance_interval_s = 0;   // 0: a deleted server goes at once
     std::vector<std::string> enabled_filters;  // empty: all
     scheduler::WeigherOptions weighers;
 };
@@ -77,7 +83,33 @@ public:
                                RebootType type);
     Result<void> pause_server(const RequestContext& context, const std::string& uuid);
     Result<void> unpause_server(const RequestContext& context, const std::string& uuid);
+    Result<void> suspend_server(const RequestContext& context, const std::string& uuid);
+    Result<void> resume_server(const RequestContext& context, const std::string& uuid);
+    // `image_id`: empty for the image the server was made from.
+    Result<void> rescue_server(const RequestContext& context, const std::string& uuid,
+                               const std::string& image_id, const std::string& admin_password);
+    Result<void> unrescue_server(const RequestContext& context, const std::string& uuid);
+    // Both return the id of the image, queued.
+    Result<std::string> create_image(const RequestContext& context, const std::string& uuid,
+                                     const std::string& name, const Properties& properties);
+    Result<std::string> create_backup(const RequestContext& context, const std::string& uuid,
+                                      const std::string& name, const Properties& properties,
+                                      const std::string& backup_type, int64_t rotation);
+    Result<InstancePtr> rebuild_server(const RebuildServer& request);
+    Result<void> resize_server(const RequestContext& context, const std::string& uuid,
+                               const std::string& flavor_id,
+                               const std::optional<bool>& auto_disk_config);
+    Result<void> migrate_server(const RequestContext& context, const std::string& uuid,
+                                const std::optional<std::string>& host);
+    Result<void> confirm_resize(const RequestContext& context, const std::string& uuid);
+    Result<void> revert_resize(const RequestContext& context, const std::string& uuid);
+    Result<void> shelve_server(const RequestContext& context, const std::string& uuid);
+    Result<void> shelve_offload_server(const RequestContext& context, const std::string& uuid);
+    Result<void> unshelve_server(const RequestContext& context, const std::string& uuid,
+                                 const UnshelveTarget& target);
+    // With reclaim_instance_interval the server is kept for that long, unless forced.
     Result<void> delete_server(const RequestContext& context, const std::string& uuid, bool force);
+    Result<void> restore_server(const RequestContext& context, const std::string& uuid);
     Result<void> lock_server(const RequestContext& context, const std::string& uuid,
                              const std::optional<std::string>& reason);
     Result<void> unlock_server(const RequestContext& context, const std::string& uuid);
@@ -100,6 +132,7 @@ public:
     ServiceStore& services() { return services_; }
     ServerGroupStore& server_groups() { return server_groups_; }
     AggregateStore& aggregates() { return aggregates_; }
+    const MigrationStore& migrations() const { return migrations_; }
     const Placement& placement() const { return placement_; }
     const ConductorOptions& options() const { return options_; }
     NetworkApi& networks() { return networks_; }
@@ -124,6 +157,8 @@ public:
                                      const std::optional<Error>& failure) override;
     Result<void> reschedule_build(const RequestContext& context, const std::string& uuid,
                                   const Error& reason) override;
+    Result<void> migration_save(const std::string& uuid, const std::string& status) override;
+    Result<void> poll_servers(const std::string& host) override;
     Result<void> service_heartbeat(const std::string& host) override;
     Result<void> compute_node_update(const ComputeNode& node) override;
 
@@ -154,8 +189,39 @@ private:
     Result<BuildInputs> build_inputs(const std::string& uuid);
 
     // server_verbs.cc
+    struct VerbCall {
+        ServerVerb verb;
+        const char* task_state;
+        Cast cast;
+        InstanceStore::Change change = {};  // in the same step as task_state, after the checks
+        InstanceStore::Extra extra = {};    // in the same transaction
+        bool ignores_lock = false;
+    };
+    Result<InstancePtr> run_verb(const RequestContext& context, const std::string& uuid,
+                                 const VerbCall& call);
     Result<void> run_verb(const RequestContext& context, const std::string& uuid, ServerVerb verb,
                           const char* task_state, const Cast& cast);
+    // delete_servers.cc
+    Result<bool> soft_delete(const RequestContext& context, const std::string& uuid);
+    void forget_server(const RequestContext& context, const Instance& instance);
+
+    // image_verbs.cc
+    Result<ImageMeta> queue_snapshot(const RequestContext& context, const Instance& instance,
+                                     const std::string& name, const Properties& properties);
+    Result<std::string> run_snapshot(const RequestContext& context, const std::string& uuid,
+                                     const std::string& name, const Properties& properties,
+                                     VerbCall call);
+
+    // resize_verbs.cc
+    Result<void> start_resize(const RequestContext& context, const Instance& instance,
+                              const Flavor& flavor, ServerVerb verb,
+                              const std::optional<bool>& auto_disk_config);
+    Result<void> check_resize_quota(const Instance& instance, const Flavor& flavor) const;
+    Result<Flavor> flavor_for(const RequestContext& context, const std::string& flavor_id) const;
+
+    // poll_servers.cc
+    void poll_server(const Instance& instance);
+
     Result<void> check_lock(const RequestContext& context, const Instance& instance) const;
     Result<void> local_delete(const RequestContext& context, const Instance& instance);
     Result<ComputeApi*> host_of(const Instance& instance) const;
@@ -178,6 +244,7 @@ private:
     ServiceStore services_;
     ServerGroupStore server_groups_;
     AggregateStore aggregates_;
+    MigrationStore migrations_;
     Placement placement_;
     HostRegistry hosts_;
 

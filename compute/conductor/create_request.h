@@ -50,6 +50,31 @@ struct CreatedServers {
     std::vector<Instance> servers;  // never empty
 };
 
+// What a rebuild may change besides the disk. Unset: stays as it is.
+struct RebuildServer {
+    RequestContext context;
+    std::string uuid;
+    std::string image_id;
+    std::string admin_password;
+    bool preserve_ephemeral = false;
+    std::optional<std::string> name;
+    std::optional<std::string> hostname;
+    std::optional<std::optional<std::string>> description;  // inner nullopt: none
+    std::optional<Properties> metadata;
+    std::optional<std::optional<std::string>> key_name;
+    std::optional<std::optional<std::string>> user_data;  // base64, checked
+    std::optional<bool> auto_disk_config;
+    std::optional<std::string> access_ip_v4;
+    std::optional<std::string> access_ip_v6;
+    std::map<std::string, std::string> injected_files;
+};
+
+// Where an offloaded server is to come back.
+struct UnshelveTarget {
+    std::optional<std::optional<std::string>> availability_zone;  // inner nullopt: pinned no more
+    std::optional<std::string> host;
+};
+
 // The part of a build that is not in the server's record; journalled in build_requests, all but the
 // password, until the build ends.
 struct BuildInputs {

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "compute/conductor/conductor.h"
+#include "compute/conductor/request_checks.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -56,14 +57,18 @@ Fault fault_from(const Error& error, int64_t now_ns) {
     return Fault{500, error.text(), error.text(), now_ns};
 }
 
-struct QuotaLine {
-    std::string resource;
-    int64_t per_server;
-    int64_t used;
-    int64_t limit;
-};
+}  // namespace
 
-Error too_many_instances(const std::vector<QuotaLine>& over, int64_t count) {
+void set_image_metadata(Instance& instance) {
+    Properties& keys = instance.system_metadata;
+    keys["image_base_image_ref"] = instance.image.id;
+    keys["image_min_disk"] = std::to_string(instance.image.min_disk_gb);
+    keys["image_min_ram"] = std::to_string(instance.image.min_ram_mb);
+    keys["image_disk_format"] = instance.image.disk_format;
+    keys["image_container_format"] = instance.image.container_format;
+}
+
+Error quota_exceeded(const std::vector<QuotaLine>& over, int64_t count) {
     std::vector<std::string> names, requested, used, limits;
     for (const QuotaLine& line : over) {
         names.push_back(line.resource);
@@ -76,8 +81,6 @@ Error too_many_instances(const std::vector<QuotaLine>& over, int64_t count) {
                             fmt::join(used, ", "), fmt::join(limits, ", "), fmt::join(names, ", "))
         .with_fault("TooManyInstances");
 }
-
-}  // namespace
 
 Result<CreatedServers> Conductor::create_servers(const CreateServers& request) {
     const Instance prototype = TRY(instance_template(request));
@@ -102,14 +105,7 @@ Result<Instance> Conductor::instance_template(const CreateServers& request) {
     Instance instance;
     instance.project_id = request.context.project_id;
     instance.user_id = request.context.user_id;
-    const auto flavor = flavors_.get(request.flavor_id);
-    if (!flavor.ok() || flavor->disabled ||
-        !(request.context.is_admin || flavors_.is_visible(*flavor, instance.project_id))) {
-        return bad_request("FlavorNotFound",
-                           fmt::format("Flavor {} could not be found.", request.flavor_id),
-                           "openstack flavor list shows what there is.");
-    }
-    instance.flavor = *flavor;
+    instance.flavor = TRY(flavor_for(request.context, request.flavor_id));
     auto image = images_.show(request.context, request.image_id);
     if (!image.ok()) {
         if (image.error().code != ErrorCode::NotFound) {
@@ -150,11 +146,7 @@ Result<Instance> Conductor::instance_template(const CreateServers& request) {
     instance.tags = request.tags;
     instance.security_groups = request.security_groups;
     instance.pinned_availability_zone = request.availability_zone;
-    instance.system_metadata = {{"image_base_image_ref", instance.image.id},
-                                {"image_min_disk", std::to_string(instance.image.min_disk_gb)},
-                                {"image_min_ram", std::to_string(instance.image.min_ram_mb)},
-                                {"image_disk_format", instance.image.disk_format},
-                                {"image_container_format", instance.image.container_format}};
+    set_image_metadata(instance);
     return instance;
 }
 
@@ -244,7 +236,7 @@ Result<void> Conductor::check_quota(const CreateServers& request, const Flavor& 
         }
     }
     if (!over.empty()) {
-        return too_many_instances(over, request.min_count);
+        return quota_exceeded(over, request.min_count);
     }
     const int64_t members_max = limits.at("server_group_members");
     if (!request.server_group.empty() && members_max >= 0) {

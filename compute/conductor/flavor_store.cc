@@ -61,6 +61,11 @@ Result<Flavor> FlavorStore::get(const std::string& flavor_id) const {
     return flavors_.at(TRY(id_of(flavor_id)));
 }
 
+int64_t FlavorStore::number_of(const std::string& flavor_id) const {
+    const std::lock_guard lock(mutex_);
+    return id_of(flavor_id).value_or(0);
+}
+
 std::vector<Flavor> FlavorStore::list() const {
     const std::lock_guard lock(mutex_);
     std::vector<Flavor> result;

@@ -26,6 +26,7 @@ public:
     Result<void> remove(const std::string& flavor_id);
     Result<Flavor> get(const std::string& flavor_id) const;  // NotFound: FlavorNotFound
     std::vector<Flavor> list() const;                        // in order of creation
+    int64_t number_of(const std::string& flavor_id) const;   // of its record; 0 when it is gone
     Result<Flavor> set_description(const std::string& flavor_id,
                                    const std::optional<std::string>& description);
     Result<Flavor> set_extra_specs(const std::string& flavor_id, const Properties& added);

@@ -152,12 +152,49 @@ std::optional<Fault> fault_from_json(const Json* json) {
                  json->string_or("details"), json->integer_or("created_ns")};
 }
 
+Json optional_flavor_to_json(const std::optional<Flavor>& flavor) {
+    return flavor ? flavor_to_json(*flavor) : Json();
+}
+
+std::optional<Flavor> optional_flavor_from_json(const Json* json) {
+    return json != nullptr && json->is_object() ? std::optional(flavor_from_json(*json))
+                                                : std::nullopt;
+}
+
+Json task_arguments_to_json(const TaskArguments& arguments) {
+    if (arguments == TaskArguments()) {
+        return {};
+    }
+    return Json::object({{"image_id", arguments.image_id},
+                         {"backup_type", arguments.backup_type},
+                         {"rotation", arguments.rotation},
+                         {"preserve_ephemeral", arguments.preserve_ephemeral},
+                         {"injected_files", properties_to_json(arguments.injected_files)},
+                         {"old_vm_state", arguments.old_vm_state}});
+}
+
+TaskArguments task_arguments_from_json(const Json* json) {
+    TaskArguments arguments;
+    if (json != nullptr && json->is_object()) {
+        arguments.image_id = json->string_or("image_id");
+        arguments.backup_type = json->string_or("backup_type");
+        arguments.rotation = json->integer_or("rotation");
+        arguments.preserve_ephemeral = json->bool_or("preserve_ephemeral");
+        arguments.injected_files = properties_from_json(json->find("injected_files"));
+        arguments.old_vm_state = json->string_or("old_vm_state");
+    }
+    return arguments;
+}
+
 void read_state(const Json& json, Instance& instance) {
     instance.display_name = json.string_or("display_name");
     instance.hostname = json.string_or("hostname");
     instance.display_description = text_or_null(json, "description");
     instance.vm_state = json.string_or("vm_state");
     instance.task_state = text_or_null(json, "task_state");
+    instance.task_arguments = task_arguments_from_json(json.find("task_arguments"));
+    instance.old_flavor = optional_flavor_from_json(json.find("old_flavor"));
+    instance.new_flavor = optional_flavor_from_json(json.find("new_flavor"));
     instance.power_state = static_cast<int>(json.integer_or("power_state"));
     instance.host = json.string_or("host");
     instance.node = json.string_or("node");
@@ -321,6 +358,9 @@ Json instance_state_to_json(const Instance& instance) {
                          {"description", instance.display_description},
                          {"vm_state", instance.vm_state},
                          {"task_state", instance.task_state},
+                         {"task_arguments", task_arguments_to_json(instance.task_arguments)},
+                         {"old_flavor", optional_flavor_to_json(instance.old_flavor)},
+                         {"new_flavor", optional_flavor_to_json(instance.new_flavor)},
                          {"power_state", instance.power_state},
                          {"host", instance.host},
                          {"node", instance.node},

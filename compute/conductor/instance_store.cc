@@ -1,5 +1,7 @@
 #include "compute/conductor/instance_store.h"
 
+#include <algorithm>
+
 #include "compute/conductor/instance_codec.h"
 #include "compute/vm_states.h"
 
@@ -23,6 +25,15 @@ Result<Instance> instance_from_row(const SqlRow& row) {
 
 bool is_busy(const Instance& instance) {
     return instance.task_state.has_value() || instance.vm_state == vm_states::kBuilding;
+}
+
+// Whether the document that is written only when it must be has to be written.
+bool definition_changed(const Instance& before, const Instance& after) {
+    return before.image_id != after.image_id || before.flavor != after.flavor ||
+           before.image != after.image || before.key_name != after.key_name ||
+           before.key_data != after.key_data || before.user_data != after.user_data ||
+           before.config_drive != after.config_drive ||
+           before.auto_disk_config != after.auto_disk_config;
 }
 
 Error instance_not_found(const std::string& uuid) {
@@ -187,6 +198,10 @@ Result<InstancePtr> InstanceStore::apply(const std::string& uuid, const Change& 
         TRY(sql.run("UPDATE instances SET host = ?, updated_ns = ?, state = ? WHERE uuid = ?",
                     instance.host, instance.updated_ns, instance_state_to_json(instance).dump(),
                     uuid));
+        if (definition_changed(before->instance, instance)) {
+            TRY(sql.run("UPDATE instances SET definition = ? WHERE uuid = ?",
+                        instance_definition_to_json(instance).dump(), uuid));
+        }
         return extra ? extra(sql) : Result<void>();
     }));
     const std::unique_lock lock(map_mutex_);
@@ -253,15 +268,24 @@ void InstanceStore::remove(const Instance& instance) {
 
 void InstanceStore::account(const Instance& instance, int sign) {
     ProjectUsage& usage = usage_[instance.project_id];
-    usage.instances += sign;
-    usage.cores += sign * instance.flavor.vcpus;
-    usage.ram_mb += sign * instance.flavor.memory_mb;
+    if (instance.vm_state != vm_states::kSoftDeleted) {  // restoring asks for quota again
+        // Both sizes fit a resize that is under way, so that neither end of it can be refused.
+        const Flavor& wanted = instance.new_flavor ? *instance.new_flavor : instance.flavor;
+        usage.instances += sign;
+        usage.cores += sign * std::max(instance.flavor.vcpus, wanted.vcpus);
+        usage.ram_mb += sign * std::max(instance.flavor.memory_mb, wanted.memory_mb);
+    }
     if (!instance.host.empty()) {
         HostClaims& claims = claims_[instance.host];
         claims.servers += sign;
         claims.vcpus += sign * instance.flavor.vcpus;
         claims.memory_mb += sign * instance.flavor.memory_mb;
         claims.disk_gb += sign * flavor_disk_gb(instance.flavor);
+        if (const Flavor* other = other_flavor(instance)) {
+            claims.vcpus += sign * other->vcpus;
+            claims.memory_mb += sign * other->memory_mb;
+            claims.disk_gb += sign * flavor_disk_gb(*other);
+        }
         claims.busy += is_busy(instance) ? sign : 0;
     }
 }

@@ -5,7 +5,8 @@
 // SQLite.
 //
 // It also keeps what follows from the records, in the same step: how much each project uses and how
-// much is claimed on each host (every server with a host claims its flavor there).
+// much is claimed on each host (every server with a host claims its flavor there, and both flavors
+// while a resize waits to be confirmed).
 //
 // Any thread. Changes are serialised; `change` functions run under that lock and must not call
 // back.

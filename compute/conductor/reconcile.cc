@@ -89,6 +89,7 @@ Result<void> Conductor::resume_task(const Instance& instance) {
     // A task this release does not start: the record must not stay blocked by it.
     TRY(instances_.update(uuid, [](Instance& changed) -> Result<void> {
         changed.task_state = std::nullopt;
+        changed.task_arguments = {};
         return {};
     }));
     return {};

@@ -57,6 +57,14 @@ const std::vector<std::string>& conductor_schema() {
         "metadata TEXT NOT NULL, created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL)",
         "CREATE TABLE aggregate_hosts(aggregate_id INTEGER NOT NULL REFERENCES aggregates(id) ON "
         "DELETE CASCADE, host TEXT NOT NULL, PRIMARY KEY(aggregate_id, host))",
+        "CREATE TABLE migrations("
+        "id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, instance_uuid TEXT NOT "
+        "NULL, migration_type TEXT NOT NULL, status TEXT NOT NULL, source_compute TEXT NOT NULL,"
+        "source_node TEXT NOT NULL, dest_compute TEXT NOT NULL, dest_node TEXT NOT NULL,"
+        "dest_host TEXT NOT NULL, old_flavor INTEGER NOT NULL, new_flavor INTEGER NOT NULL,"
+        "user_id TEXT NOT NULL, project_id TEXT NOT NULL, created_ns INTEGER NOT NULL,"
+        "updated_ns INTEGER NOT NULL)",
+        "CREATE INDEX migrations_server ON migrations(instance_uuid, id)",
     };
     return statements;
 }

@@ -34,33 +34,58 @@ Result<void> Conductor::unpause_server(const RequestContext& context, const std:
                     [&](ComputeApi& api) { return api.unpause_instance(context, uuid); });
 }
 
+Result<void> Conductor::suspend_server(const RequestContext& context, const std::string& uuid) {
+    return run_verb(context, uuid, ServerVerb::Suspend, task_states::kSuspending,
+                    [&](ComputeApi& api) { return api.suspend_instance(context, uuid); });
+}
+
+Result<void> Conductor::resume_server(const RequestContext& context, const std::string& uuid) {
+    return run_verb(context, uuid, ServerVerb::Resume, task_states::kResuming,
+                    [&](ComputeApi& api) { return api.resume_instance(context, uuid); });
+}
+
 Result<void> Conductor::run_verb(const RequestContext& context, const std::string& uuid,
                                  ServerVerb verb, const char* task_state, const Cast& cast) {
+    TRY(run_verb(context, uuid, VerbCall{verb, task_state, cast}));
+    return {};
+}
+
+Result<InstancePtr> Conductor::run_verb(const RequestContext& context, const std::string& uuid,
+                                        const VerbCall& call) {
     ComputeApi* api = nullptr;
-    std::optional<std::string> task_before;
-    TRY(instances_.update(
+    Instance before;
+    InstancePtr accepted = TRY(instances_.update(
         uuid,
         [&](Instance& instance) -> Result<void> {
-            TRY(check_lock(context, instance));
-            TRY(check_instance_state(instance, verb));
+            if (!call.ignores_lock) {
+                TRY(check_lock(context, instance));
+            }
+            TRY(check_instance_state(instance, call.verb));
+            before = instance;
+            instance.task_state = call.task_state;
+            instance.task_arguments = {};
+            instance.task_arguments.old_vm_state = instance.vm_state;
+            if (call.change) {
+                TRY(call.change(instance));
+            }
             api = TRY(host_of(instance));
-            task_before = instance.task_state;
-            instance.task_state = task_state;
             return {};
         },
-        [&](SqlSession& sql) { return actions_.start(sql, context, uuid, to_string(verb)); }));
-    const auto outcome = cast(*api);
+        [&](SqlSession& sql) -> Result<void> {
+            TRY(actions_.start(sql, context, uuid, to_string(call.verb)));
+            return call.extra ? call.extra(sql) : Result<void>();
+        }));
+    const auto outcome = call.cast(*api);
     if (outcome.ok()) {
-        return {};
+        return accepted;
     }
     TRY(instances_.update(uuid, [&](Instance& instance) -> Result<void> {
-        if (instance.task_state == task_state) {
-            instance.task_state = task_before;
+        if (instance.task_state == call.task_state) {
+            instance = before;
         }
         return {};
     }));
-    TRY(actions_.fail(context, uuid, fmt::format("compute_{}_instance", to_string(verb)),
-                      outcome.error()));
+    TRY(actions_.fail(context, uuid, event_of(call.verb), outcome.error()));
     return outcome.error();
 }
 
@@ -81,52 +106,6 @@ Result<ComputeApi*> Conductor::host_of(const Instance& instance) const {
             .with_fault("InstanceNotReady");
     }
     return hosts_.get(instance.host);
-}
-
-Result<void> Conductor::delete_server(const RequestContext& context, const std::string& uuid,
-                                      bool force) {
-    bool already_deleting = false;
-    const InstancePtr stored = TRY(instances_.update(
-        uuid,
-        [&](Instance& instance) -> Result<void> {
-            TRY(check_lock(context, instance));
-            already_deleting = instance.task_state == task_states::kDeleting;
-            instance.task_state = task_states::kDeleting;
-            instance.progress = 0;
-            return {};
-        },
-        [&](SqlSession& sql) -> Result<void> {
-            return already_deleting
-                       ? Result<void>()
-                       : actions_.start(sql, context, uuid, force ? "forceDelete" : "delete");
-        }));
-    const Instance& instance = stored->instance;
-    ComputeApi* api = hosts_.find(instance.host);
-    const auto service = services_.find_service(instance.host, "nova-compute");
-    if (instance.host.empty() || api == nullptr || (service && !service->up)) {
-        return local_delete(context, instance);
-    }
-    if (already_deleting && !force) {
-        return {};
-    }
-    const auto outcome = api->terminate_instance(context, uuid);
-    if (!outcome.ok()) {
-        TRY(actions_.fail(context, uuid, "compute_terminate_instance", outcome.error()));
-    }
-    return outcome;
-}
-
-// The server runs nowhere, or its host cannot be asked now: the records go, and with them the
-// claim. A guest that still runs on that host is removed by the host's own recovery, which no
-// longer finds its record.
-Result<void> Conductor::local_delete(const RequestContext& context, const Instance& instance) {
-    const std::string event = "compute_terminate_instance";
-    TRY(actions_.event_start(context, instance.uuid, event, instance.host));
-    TRY(networks_.deallocate_for_instance(context, instance));
-    TRY(instance_destroy(instance.uuid));
-    log_info("conductor", "deleted without its host",
-             {{"server", instance.uuid}, {"host", instance.host}});
-    return actions_.event_finish(context, instance.uuid, event, std::nullopt);
 }
 
 Result<void> Conductor::lock_server(const RequestContext& context, const std::string& uuid,
@@ -172,6 +151,7 @@ Result<void> Conductor::reset_state(const RequestContext& context, const std::st
     TRY(instances_.update(uuid, [&](Instance& instance) -> Result<void> {
         instance.vm_state = vm_state;
         instance.task_state = std::nullopt;
+        instance.task_arguments = {};
         return {};
     }));
     log_info("conductor", "state reset by an administrator",

@@ -14,38 +14,76 @@ namespace {
 using States = std::vector<std::string_view>;
 
 struct StateRule {
+    ServerVerb verb;
+    const char* name;
+    const char* event;
     bool any_vm_state = false;
-    States vm_states;
+    States vm_states = {};
     bool any_task_state = false;
-    States task_states;  // besides none, which is always fine
+    States task_states = {};  // besides none, which is always fine
     bool must_have_launched = true;
 };
 
+namespace vm = vm_states;
+namespace task = task_states;
+
+StateRule plain(ServerVerb verb, const char* name, const char* event, States vm_states) {
+    return {verb, name, event, false, std::move(vm_states)};
+}
+
+StateRule hard_reboot() {
+    StateRule rule = plain(ServerVerb::RebootHard, "reboot", "compute_reboot_instance",
+                           {vm::kActive, vm::kStopped, vm::kPaused, vm::kSuspended, vm::kError});
+    rule.task_states = {task::kRebooting,     task::kRebootPending, task::kRebootStarted,
+                        task::kRebootingHard, task::kResuming,      task::kUnpausing,
+                        task::kPausing,       task::kSuspending};
+    return rule;
+}
+
+StateRule removal(ServerVerb verb, const char* name) {
+    StateRule rule = plain(verb, name, "compute_terminate_instance", {});
+    rule.any_vm_state = rule.any_task_state = true;
+    rule.must_have_launched = false;
+    return rule;
+}
+
+const std::vector<StateRule>& rules() {
+    const States up_or_down = {vm::kActive, vm::kStopped};
+    const States also_broken = {vm::kActive, vm::kStopped, vm::kError};
+    const States with_disk = {vm::kActive, vm::kStopped, vm::kPaused, vm::kSuspended};
+    using enum ServerVerb;
+    static const std::vector<StateRule> table = {
+        plain(Start, "start", "compute_start_instance", {vm::kStopped}),
+        plain(Stop, "stop", "compute_stop_instance", {vm::kActive, vm::kError}),
+        plain(RebootSoft, "reboot", "compute_reboot_instance", {vm::kActive}),
+        hard_reboot(),
+        plain(Pause, "pause", "compute_pause_instance", {vm::kActive}),
+        plain(Unpause, "unpause", "compute_unpause_instance", {vm::kPaused}),
+        plain(Suspend, "suspend", "compute_suspend_instance", {vm::kActive}),
+        plain(Resume, "resume", "compute_resume_instance", {vm::kSuspended}),
+        plain(Rescue, "rescue", "compute_rescue_instance", also_broken),
+        plain(Unrescue, "unrescue", "compute_unrescue_instance", {vm::kRescued}),
+        plain(Rebuild, "rebuild", "compute_rebuild_instance", also_broken),
+        plain(CreateImage, "createImage", "compute_snapshot_instance", with_disk),
+        plain(CreateBackup, "createBackup", "compute_backup_instance", with_disk),
+        plain(Resize, "resize", "compute_resize_instance", up_or_down),
+        plain(Migrate, "migrate", "compute_resize_instance", up_or_down),
+        plain(ConfirmResize, "confirmResize", "compute_confirm_resize", {vm::kResized}),
+        plain(RevertResize, "revertResize", "compute_revert_resize", {vm::kResized}),
+        plain(Shelve, "shelve", "compute_shelve_instance", with_disk),
+        plain(ShelveOffload, "shelveOffload", "compute_shelve_offload_instance", {vm::kShelved}),
+        plain(Unshelve, "unshelve", "compute_unshelve_instance",
+              {vm::kShelved, vm::kShelvedOffloaded}),
+        plain(Restore, "restore", "compute_restore_instance", {vm::kSoftDeleted}),
+        removal(Delete, "delete"),
+        removal(ForceDelete, "forceDelete"),
+    };
+    return table;
+}
+
 const StateRule& rule_of(ServerVerb verb) {
-    static const StateRule start{false, {vm_states::kStopped}, false, {}, true};
-    static const StateRule stop{false, {vm_states::kActive, vm_states::kError}, false, {}, true};
-    static const StateRule reboot_soft{false, {vm_states::kActive}, false, {}, true};
-    static const StateRule reboot_hard{
-        false,
-        {vm_states::kActive, vm_states::kStopped, vm_states::kPaused, vm_states::kSuspended,
-         vm_states::kError},
-        false,
-        {task_states::kRebooting, task_states::kRebootPending, task_states::kRebootStarted,
-         task_states::kRebootingHard, task_states::kPausing, task_states::kUnpausing},
-        true};
-    static const StateRule pause{false, {vm_states::kActive}, false, {}, true};
-    static const StateRule unpause{false, {vm_states::kPaused}, false, {}, true};
-    static const StateRule remove{true, {}, true, {}, false};
-    switch (verb) {
-        case ServerVerb::Start: return start;
-        case ServerVerb::Stop: return stop;
-        case ServerVerb::RebootSoft: return reboot_soft;
-        case ServerVerb::RebootHard: return reboot_hard;
-        case ServerVerb::Pause: return pause;
-        case ServerVerb::Unpause: return unpause;
-        case ServerVerb::Delete: break;
-    }
-    return remove;
+    return *std::find_if(rules().begin(), rules().end(),
+                         [verb](const StateRule& rule) { return rule.verb == verb; });
 }
 
 bool contains(const States& states, std::string_view state) {
@@ -66,16 +104,11 @@ Error invalid_state(const Instance& instance, ServerVerb verb, std::string_view 
 }  // namespace
 
 const char* to_string(ServerVerb verb) {
-    switch (verb) {
-        case ServerVerb::Start: return "start";
-        case ServerVerb::Stop: return "stop";
-        case ServerVerb::RebootSoft:
-        case ServerVerb::RebootHard: return "reboot";
-        case ServerVerb::Pause: return "pause";
-        case ServerVerb::Unpause: return "unpause";
-        case ServerVerb::Delete: return "delete";
-    }
-    return "change";
+    return rule_of(verb).name;
+}
+
+const char* event_of(ServerVerb verb) {
+    return rule_of(verb).event;
 }
 
 Result<void> check_instance_state(const Instance& instance, ServerVerb verb) {

@@ -7,9 +7,34 @@
 
 namespace kumoi::compute {
 
-enum class ServerVerb { Start, Stop, RebootSoft, RebootHard, Pause, Unpause, Delete };
+enum class ServerVerb {
+    Start,
+    Stop,
+    RebootSoft,
+    RebootHard,
+    Pause,
+    Unpause,
+    Suspend,
+    Resume,
+    Rescue,
+    Unrescue,
+    Rebuild,
+    CreateImage,
+    CreateBackup,
+    Resize,
+    Migrate,
+    ConfirmResize,
+    RevertResize,
+    Shelve,
+    ShelveOffload,
+    Unshelve,
+    Restore,
+    Delete,
+    ForceDelete,
+};
 
-const char* to_string(ServerVerb verb);  // Nova's word in messages: "start", "reboot", ...
+const char* to_string(ServerVerb verb);  // Nova's word in messages and actions: "createImage", ...
+const char* event_of(ServerVerb verb);   // of the node's half: "compute_snapshot_instance"
 
 // Conflict, fault InstanceInvalidState: "Cannot 'stop' instance <uuid> while it is in vm_state
 // ...".

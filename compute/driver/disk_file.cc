@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/subprocess.h"
 
 namespace kumoi::compute {
 namespace {
@@ -129,6 +130,26 @@ Result<void> make_root_disk(const std::string& image_path, uint64_t image_size, 
             return grown;
         }
     }
+    return {};
+}
+
+Result<void> grow_disk(const std::string& path, uint64_t size) {
+    return TRY(file_size(path)) < size ? grow(path, size) : Result<void>();
+}
+
+Result<void> make_ephemeral_disk(const std::string& to, int64_t size_gb) {
+    TRY(remove_file(to));
+    TRY(make_blank_disk(to, static_cast<uint64_t>(size_gb) * kGib));
+    TRY_CONTEXT(run_checked({"mkfs.ext4", "-q", "-F", "-L", "ephemeral0", "-E",
+                             "lazy_itable_init=1,lazy_journal_init=1,nodiscard", to}),
+                "formatting the ephemeral disk");
+    return {};
+}
+
+Result<void> make_swap_disk(const std::string& to, int64_t size_mb) {
+    TRY(remove_file(to));
+    TRY(make_blank_disk(to, static_cast<uint64_t>(size_mb) << 20));
+    TRY_CONTEXT(run_checked({"mkswap", to}), "formatting the swap disk");
     return {};
 }
 

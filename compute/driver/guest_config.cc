@@ -92,14 +92,78 @@ Json nics(const Instance& instance) {
     return list;
 }
 
-std::string command_line(const Instance& instance, const GuestOptions& options) {
-    const auto property = instance.image.properties.find("os_command_line");
-    std::string line =
-        property == instance.image.properties.end() ? kDefaultCommandLine : property->second;
+// `root`: the device the kernel's root file system is on.
+std::string command_line(const Properties& image, const std::string& root,
+                         const GuestOptions& options) {
+    const auto property = image.find("os_command_line");
+    std::string line = property == image.end() ? kDefaultCommandLine : property->second;
+    const std::string usual = "root=/dev/vda";
+    const size_t found = line.find(usual);
+    if (found != std::string::npos) {
+        line.replace(found, usual.size(), "root=" + root);
+    }
     if (!options.kernel_append.empty()) {
         line += " " + options.kernel_append;
     }
     return line;
+}
+
+Json own_disks(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files) {
+    Json disks = Json::array();
+    disks.push_back(disk("root", folder.disk(), false, instance.uuid));
+    if (files.ephemeral) {
+        disks.push_back(disk("ephemeral0", folder.ephemeral(), false, "ephemeral0"));
+    }
+    if (files.swap) {
+        disks.push_back(disk("swap", folder.swap(), false, "swap"));
+    }
+    return disks;
+}
+
+struct Boot {
+    std::string kernel;
+    std::string ramdisk;  // empty: none
+    std::string command_line;
+    Json disks;
+};
+
+Boot usual_boot(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
+                const GuestOptions& options) {
+    Boot boot;
+    boot.kernel = folder.kernel();
+    boot.ramdisk = files.ramdisk ? folder.ramdisk() : "";
+    boot.command_line = command_line(instance.image.properties, "/dev/vda", options);
+    boot.disks = own_disks(instance, folder, files);
+    if (files.config_drive) {
+        boot.disks.push_back(disk("config", folder.config_drive(), true, instance.uuid));
+    }
+    return boot;
+}
+
+// Nova's two layouts: the rescue disk first and the server's root second, or, with a stable device,
+// the server's disks where they always are and the rescue disk behind them.
+Boot rescue_boot(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
+                 const GuestOptions& options) {
+    const GuestFiles::Rescue& rescue = *files.rescue;
+    const Json rescue_disk = disk("rescue", folder.rescue_disk(), false, "rescue");
+    Boot boot;
+    boot.kernel = folder.rescue_kernel();
+    boot.ramdisk = rescue.ramdisk ? folder.rescue_ramdisk() : "";
+    std::string root = "/dev/vda";
+    if (rescue.stable_device) {
+        boot.disks = own_disks(instance, folder, files);
+        root = std::string("/dev/vd") + static_cast<char>('a' + boot.disks.size());
+        boot.disks.push_back(rescue_disk);
+    } else {
+        boot.disks = Json::array();
+        boot.disks.push_back(rescue_disk);
+        boot.disks.push_back(disk("root", folder.disk(), false, instance.uuid));
+    }
+    if (rescue.config_drive) {
+        boot.disks.push_back(disk("config", folder.rescue_config_drive(), true, instance.uuid));
+    }
+    boot.command_line = command_line(rescue.image_properties, root, options);
+    return boot;
 }
 
 }  // namespace
@@ -122,14 +186,6 @@ Result<void> check_guest_supported(const Instance& instance) {
                 "kernel_id and ramdisk_id.")
             .with_fault("ImageUnacceptable");
     }
-    if (instance.flavor.ephemeral_gb > 0 || instance.flavor.swap_mb > 0) {
-        return Error::unsupported(
-                   "Flavor {} asks for {} GiB of ephemeral and {} MiB of swap disk, "
-                   "which this driver does not make yet",
-                   instance.flavor.name, instance.flavor.ephemeral_gb, instance.flavor.swap_mb)
-            .with_hint("Choose a flavor without them.")
-            .with_fault("InvalidInput");
-    }
     TRY(check_properties("Image property", instance.image.properties, kImageProperties));
     TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
     for (const auto& [name, value] : instance.flavor.extra_specs) {
@@ -142,17 +198,13 @@ Result<void> check_guest_supported(const Instance& instance) {
     return {};
 }
 
-Json guest_config(const Instance& instance, const InstanceFolder& folder, bool has_ramdisk,
-                  bool has_config_drive, const GuestOptions& options) {
-    Json boot =
-        Json::object({{"kernel", folder.kernel()}, {"cmdline", command_line(instance, options)}});
-    if (has_ramdisk) {
-        boot.set("initrd", folder.ramdisk());
-    }
-    Json disks = Json::array();
-    disks.push_back(disk("root", folder.disk(), false, instance.uuid));
-    if (has_config_drive) {
-        disks.push_back(disk("config", folder.config_drive(), true, instance.uuid));
+Json guest_config(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
+                  const GuestOptions& options) {
+    Boot from = files.rescue ? rescue_boot(instance, folder, files, options)
+                             : usual_boot(instance, folder, files, options);
+    Json boot = Json::object({{"kernel", from.kernel}, {"cmdline", from.command_line}});
+    if (!from.ramdisk.empty()) {
+        boot.set("initrd", from.ramdisk);
     }
     return Json::object(
         {{"name", instance.display_name.empty() ? instance.uuid : instance.display_name},
@@ -164,7 +216,7 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, bool h
                                {"mask", Json::array_of(options.cpu_features_masked)},
                                {"add", Json::array()}})},
          {"boot", std::move(boot)},
-         {"disks", std::move(disks)},
+         {"disks", std::move(from.disks)},
          {"nics", nics(instance)},
          {"serial", Json::object({{"log", folder.console_log()},
                                   {"socket", folder.console_socket()},

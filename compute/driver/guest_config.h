@@ -3,6 +3,7 @@
 // that ask for something this driver does not do. Pure functions.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,24 @@ struct GuestOptions {
 // Unsupported or InvalidArgument, naming the property and its value.
 Result<void> check_guest_supported(const Instance& instance);
 
-Json guest_config(const Instance& instance, const InstanceFolder& folder, bool has_ramdisk,
-                  bool has_config_drive, const GuestOptions& options);
+// Which of the folder's files there are.
+struct GuestFiles {
+    bool ramdisk = false;
+    bool ephemeral = false;
+    bool swap = false;
+    bool config_drive = false;
+    // A rescued server boots another image.
+    struct Rescue {
+        Properties image_properties;
+        bool ramdisk = false;
+        bool config_drive = false;
+        bool stable_device =
+            false;  // the server's own disks keep their places, the rescue disk is last
+    };
+    std::optional<Rescue> rescue;
+};
+
+Json guest_config(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
+                  const GuestOptions& options);
 
 }  // namespace kumoi::compute

@@ -23,6 +23,8 @@ public:
     std::string guest_config() const { return path_ + "/guest.json"; }   // what kumoi-vmm runs
     std::string disk() const { return path_ + "/disk"; }                 // root disk, raw
     std::string config_drive() const { return path_ + "/disk.config"; }  // ISO 9660
+    std::string ephemeral() const { return path_ + "/disk.eph0"; }       // formatted, empty
+    std::string swap() const { return path_ + "/disk.swap"; }
     std::string kernel() const { return path_ + "/kernel"; }
     std::string ramdisk() const { return path_ + "/ramdisk"; }
     std::string console_log() const { return path_ + "/console.log"; }
@@ -33,6 +35,17 @@ public:
     std::string process() const { return path_ + "/process.json"; }  // pid and start time
     std::string lock() const { return path_ + "/lock"; }             // held while a VMM lives
     std::string vmm_log() const { return path_ + "/vmm.log"; }
+    std::string saved_state() const { return path_ + "/state"; }  // of a suspended guest
+    // While the server is rescued; rescue.json is written last and removed first.
+    std::string rescue() const { return path_ + "/rescue.json"; }
+    std::string rescue_disk() const { return path_ + "/disk.rescue"; }
+    std::string rescue_config_drive() const { return path_ + "/disk.config.rescue"; }
+    std::string rescue_kernel() const { return path_ + "/kernel.rescue"; }
+    std::string rescue_ramdisk() const { return path_ + "/ramdisk.rescue"; }
+    // Beside the folder, while a resize waits or a rebuild is made.
+    std::string resize_kept() const { return path_ + "_resize"; }
+    std::string resize_work() const { return path_ + "_resizing"; }
+    std::string rebuild_work() const { return path_ + "_rebuild"; }
 
     bool exists() const;
 

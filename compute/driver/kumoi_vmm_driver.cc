@@ -15,6 +15,7 @@
 #include "compute/driver/disk_file.h"
 #include "compute/driver/guest_diagnostics.h"
 #include "compute/driver/host_inventory.h"
+#include "compute/driver/resize_folder.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -55,6 +56,28 @@ std::string image_property(const Instance& instance, const char* name) {
     return found == instance.image.properties.end() ? "" : found->second;
 }
 
+Result<GuestFiles> files_of(const InstanceFolder& folder) {
+    GuestFiles files;
+    files.ramdisk = path_exists(folder.ramdisk());
+    files.ephemeral = path_exists(folder.ephemeral());
+    files.swap = path_exists(folder.swap());
+    files.config_drive = path_exists(folder.config_drive());
+    if (path_exists(folder.rescue())) {
+        const Json json = TRY(Json::parse(TRY(read_file(folder.rescue()))));
+        GuestFiles::Rescue& rescue = files.rescue.emplace();
+        rescue.ramdisk = path_exists(folder.rescue_ramdisk());
+        rescue.config_drive = path_exists(folder.rescue_config_drive());
+        rescue.stable_device = json.bool_or("stable_device");
+        if (const Json* properties = json.find("image_properties");
+            properties != nullptr && properties->is_object()) {
+            for (const auto& [key, value] : properties->as_object()) {
+                rescue.image_properties[key] = value.is_string() ? value.as_string() : "";
+            }
+        }
+    }
+    return files;
+}
+
 }  // namespace
 
 Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config) {
@@ -72,6 +95,7 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.guest.cpu_features_masked = config.list("kumoi", "cpu_features_masked");
     options.guest.kernel_append = config.string("kumoi", "kernel_append");
     options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
+    options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.force_config_drive = config.boolean("DEFAULT", "force_config_drive");
     return options;
 }
@@ -107,6 +131,7 @@ Result<void> KumoiVmmDriver::init_host(const std::string&) {
                 "compute_driver = simulated. `kumoi check` tells more.");
     }
     TRY(cache_.clean_up());
+    TRY(remove_tree(snapshots_path()));
     for (const std::string& uuid : TRY(list_instance_uuids())) {
         const InstanceFolder folder(options_.instances_path, uuid);
         const auto alive = process_of(folder).is_alive();
@@ -159,10 +184,24 @@ Result<void> KumoiVmmDriver::build_folder(const SpawnRequest& request,
     if (!ramdisk_id.empty()) {
         TRY(fetch_boot_file(request.context, ramdisk_id, folder.ramdisk()));
     }
+    TRY(make_extra_disks(instance.flavor, folder));
     if (instance.config_drive || options_.force_config_drive) {
-        TRY(write_config_drive(request, folder));
+        TRY(write_config_drive(request, folder.config_drive()));
     }
     return {};
+}
+
+// A swap disk that is there has the wrong size when the flavor changed: what is in it is worth
+// nothing. An ephemeral disk keeps its content.
+Result<void> KumoiVmmDriver::make_extra_disks(const Flavor& flavor,
+                                              const InstanceFolder& folder) const {
+    if (flavor.ephemeral_gb > 0 && path_exists(folder.ephemeral())) {
+        TRY(grow_disk(folder.ephemeral(), static_cast<uint64_t>(flavor.ephemeral_gb) << 30));
+    } else if (flavor.ephemeral_gb > 0) {
+        TRY(make_ephemeral_disk(folder.ephemeral(), flavor.ephemeral_gb));
+    }
+    TRY(remove_file(folder.swap()));
+    return flavor.swap_mb > 0 ? make_swap_disk(folder.swap(), flavor.swap_mb) : Result<void>();
 }
 
 Result<void> KumoiVmmDriver::fetch_boot_file(const RequestContext& context,
@@ -174,20 +213,20 @@ Result<void> KumoiVmmDriver::fetch_boot_file(const RequestContext& context,
 }
 
 Result<void> KumoiVmmDriver::write_config_drive(const SpawnRequest& request,
-                                                const InstanceFolder& folder) {
+                                                const std::string& to) {
     MetadataOptions metadata;
     metadata.dhcp_domain = options_.dhcp_domain;
     metadata.with_admin_password = true;
     metadata.injected_files = request.injected_files;
     const auto built =
         InstanceMetadata::build(request.instance, request.instance.network_info, metadata, random_);
-    return make_config_drive(built.files(), folder.config_drive());
+    return make_config_drive(built.files(), to);
 }
 
 Result<void> KumoiVmmDriver::write_configs(const Instance& instance,
                                            const InstanceFolder& folder) const {
-    const Json guest = guest_config(instance, folder, path_exists(folder.ramdisk()),
-                                    path_exists(folder.config_drive()), options_.guest);
+    const GuestFiles files = TRY(files_of(folder));
+    const Json guest = guest_config(instance, folder, files, options_.guest);
     TRY(write_file_atomic(folder.guest_config(), guest.dump_pretty(), 0600));
     return write_file_atomic(folder.config(), instance_to_json(instance).dump_pretty(), 0600);
 }
@@ -206,11 +245,12 @@ Result<void> KumoiVmmDriver::stop_guest(const Instance& instance, const Instance
 
 Result<void> KumoiVmmDriver::destroy(const Instance& instance) {
     const InstanceFolder folder = folder_of(instance);
-    if (!folder.exists()) {
-        return {};
+    if (folder.exists()) {
+        TRY(stop_guest(instance, folder));
+        TRY(remove_tree(folder.path()));
     }
-    TRY(stop_guest(instance, folder));
-    return remove_tree(folder.path());
+    TRY(remove_tree(folder.rebuild_work()));
+    return resize_folder::discard(folder);
 }
 
 Result<void> KumoiVmmDriver::power_on(const Instance& instance) {

@@ -24,7 +24,9 @@ struct KumoiDriverOptions {
     GuestOptions guest;
     bool force_config_drive = false;
     std::string dhcp_domain = "novalocal";
-    int64_t soft_reboot_timeout_s = 120;  // then the reboot becomes a hard one, as in Nova
+    std::string snapshot_image_format = "qcow2";
+    int64_t convert_timeout_ms = 60 * 60'000;  // of one snapshot
+    int64_t soft_reboot_timeout_s = 120;       // then the reboot becomes a hard one, as in Nova
 
     static Result<KumoiDriverOptions> from_config(const Config& config);
 };
@@ -43,6 +45,17 @@ public:
     Result<void> reboot(const Instance& instance, RebootType type) override;
     Result<void> pause(const Instance& instance) override;
     Result<void> unpause(const Instance& instance) override;
+    Result<void> suspend(const Instance& instance) override;
+    Result<void> resume(const Instance& instance) override;
+    Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) override;
+    Result<void> rescue(const RescueSpec& spec) override;
+    Result<void> unrescue(const Instance& instance, bool power_on) override;
+    Result<void> rebuild(const SpawnRequest& request, bool preserve_ephemeral) override;
+    Result<void> migrate_disk_and_power_off(const Instance& instance, const Flavor& new_flavor,
+                                            int64_t timeout_s) override;
+    Result<void> finish_migration(const Instance& instance, bool power_on) override;
+    Result<void> confirm_migration(const Instance& instance) override;
+    Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
@@ -54,10 +67,17 @@ private:
     InstanceFolder folder_of(const Instance& instance) const;
     Result<InstanceFolder> existing_folder(const Instance& instance) const;
     GuestProcess process_of(const InstanceFolder& folder) const;
+    std::string snapshots_path() const { return options_.instances_path + "/_snapshots"; }
     Result<void> build_folder(const SpawnRequest& request, const InstanceFolder& folder);
+    Result<void> make_extra_disks(const Flavor& flavor, const InstanceFolder& folder) const;
+    Result<void> build_rescue(const RescueSpec& spec, const InstanceFolder& folder);
+    Result<void> remove_rescue(const InstanceFolder& folder) const;
+    // A copy of the root disk as it is at one instant; a running guest pauses for it.
+    Result<void> copy_disk(const InstanceFolder& folder, const std::string& to) const;
+    Result<void> set_power(const Instance& instance, const InstanceFolder& folder, bool on);
     Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
                                  const std::string& to);
-    Result<void> write_config_drive(const SpawnRequest& request, const InstanceFolder& folder);
+    Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);
     Result<void> write_configs(const Instance& instance, const InstanceFolder& folder) const;
     Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
     Result<void> stop_guest(const Instance& instance, const InstanceFolder& folder);

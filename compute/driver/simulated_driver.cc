@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "compute/driver/console_tail.h"
+#include "compute/driver/resize_rules.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -16,6 +17,29 @@ Error not_here(const Instance& instance) {
     return Error::not_found("Server {} has no guest on this host", instance.uuid)
         .with_fault("InstanceNotFound");
 }
+
+// The smallest thing that is a disk image: what matters is the way it takes.
+class SimulatedDisk final : public DiskSnapshot {
+public:
+    explicit SimulatedDisk(const Instance& instance)
+        : text_(fmt::format("simulated disk of server {}\n", instance.uuid)),
+          virtual_size_(static_cast<uint64_t>(instance.flavor.root_gb) << 30) {}
+    std::string disk_format() const override { return "raw"; }
+    uint64_t virtual_size() const override { return virtual_size_; }
+    Result<size_t> read(std::span<std::byte> buffer, uint64_t offset) override {
+        const auto bytes = std::as_bytes(std::span(text_));
+        if (offset >= bytes.size()) {
+            return size_t{0};
+        }
+        const size_t count = std::min<size_t>(buffer.size(), bytes.size() - offset);
+        std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(offset), count, buffer.begin());
+        return count;
+    }
+
+private:
+    const std::string text_;
+    const uint64_t virtual_size_;
+};
 
 }  // namespace
 
@@ -113,6 +137,85 @@ Result<void> SimulatedDriver::set_power(const Instance& instance, int from, int 
             .with_fault("InstanceInvalidState");
     }
     guest->second.power_state = to;
+    return {};
+}
+
+Result<void> SimulatedDriver::suspend(const Instance& instance) {
+    delay(options_.operation_delay_ms);
+    const std::lock_guard lock(mutex_);
+    const auto guest = guests_.find(instance.uuid);
+    if (guest == guests_.end()) {
+        return not_here(instance);
+    }
+    guest->second.suspended = true;
+    guest->second.power_state = power_states::kShutdown;
+    return {};
+}
+
+Result<void> SimulatedDriver::resume(const Instance& instance) {
+    delay(options_.operation_delay_ms);
+    const std::lock_guard lock(mutex_);
+    const auto guest = guests_.find(instance.uuid);
+    if (guest == guests_.end()) {
+        return not_here(instance);
+    }
+    if (!guest->second.suspended && guest->second.power_state != power_states::kRunning) {
+        return Error::conflict("Server {} has no saved state to resume from", instance.uuid)
+            .with_hint("Reboot it hard.");
+    }
+    guest->second.suspended = false;
+    guest->second.power_state = power_states::kRunning;
+    return {};
+}
+
+Result<std::unique_ptr<DiskSnapshot>> SimulatedDriver::snapshot(const Instance& instance) {
+    delay(options_.operation_delay_ms);
+    const std::lock_guard lock(mutex_);
+    if (!guests_.contains(instance.uuid)) {
+        return not_here(instance);
+    }
+    return std::unique_ptr<DiskSnapshot>(std::make_unique<SimulatedDisk>(instance));
+}
+
+Result<void> SimulatedDriver::rescue(const RescueSpec& spec) {
+    return set_running(spec.instance, true);
+}
+
+Result<void> SimulatedDriver::unrescue(const Instance& instance, bool power_on) {
+    return set_running(instance, power_on);
+}
+
+Result<void> SimulatedDriver::rebuild(const SpawnRequest& request, bool) {
+    delay(options_.spawn_delay_ms);
+    return set_running(request.instance, true);
+}
+
+Result<void> SimulatedDriver::migrate_disk_and_power_off(const Instance& instance,
+                                                         const Flavor& new_flavor, int64_t) {
+    TRY(check_resize(instance.flavor, new_flavor));
+    return set_running(instance, false);
+}
+
+Result<void> SimulatedDriver::finish_migration(const Instance& instance, bool power_on) {
+    return set_running(instance, power_on);
+}
+
+Result<void> SimulatedDriver::confirm_migration(const Instance&) {
+    delay(options_.operation_delay_ms);
+    return {};
+}
+
+Result<void> SimulatedDriver::finish_revert_migration(const Instance& instance, bool power_on) {
+    return set_running(instance, power_on);
+}
+
+// As instance.flavor says, made again when this process was restarted.
+Result<void> SimulatedDriver::set_running(const Instance& instance, bool power_on) {
+    delay(options_.operation_delay_ms);
+    const std::lock_guard lock(mutex_);
+    Guest& guest = guests_[instance.uuid];
+    start(guest, instance, clock_.monotonic_ns());
+    guest.power_state = power_on ? power_states::kRunning : power_states::kShutdown;
     return {};
 }
 
@@ -236,6 +339,7 @@ void SimulatedDriver::delay(int64_t milliseconds) const {
 
 void SimulatedDriver::start(Guest& guest, const Instance& instance, int64_t now_ns) {
     guest.power_state = power_states::kRunning;
+    guest.suspended = false;
     guest.started_ns = now_ns;
     guest.memory_mb = instance.flavor.memory_mb;
     guest.root_gb = instance.flavor.root_gb;

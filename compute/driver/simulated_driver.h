@@ -43,6 +43,17 @@ public:
     Result<void> reboot(const Instance& instance, RebootType type) override;
     Result<void> pause(const Instance& instance) override;
     Result<void> unpause(const Instance& instance) override;
+    Result<void> suspend(const Instance& instance) override;
+    Result<void> resume(const Instance& instance) override;
+    Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) override;
+    Result<void> rescue(const RescueSpec& spec) override;
+    Result<void> unrescue(const Instance& instance, bool power_on) override;
+    Result<void> rebuild(const SpawnRequest& request, bool preserve_ephemeral) override;
+    Result<void> migrate_disk_and_power_off(const Instance& instance, const Flavor& new_flavor,
+                                            int64_t timeout_s) override;
+    Result<void> finish_migration(const Instance& instance, bool power_on) override;
+    Result<void> confirm_migration(const Instance& instance) override;
+    Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
@@ -55,6 +66,7 @@ public:
 private:
     struct Guest {
         int power_state = 0;
+        bool suspended = false;
         int64_t started_ns = 0;
         int64_t memory_mb = 0;
         int64_t root_gb = 0;
@@ -63,6 +75,7 @@ private:
         std::string console;
     };
     void delay(int64_t milliseconds) const;
+    Result<void> set_running(const Instance& instance, bool power_on);
     Result<void> set_power(const Instance& instance, int from, int to, std::string_view verb);
     static void start(Guest& guest, const Instance& instance, int64_t now_ns);
 

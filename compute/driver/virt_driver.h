@@ -4,8 +4,11 @@
 // server); calls for different servers do. All may block.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +46,22 @@ struct SpawnRequest {
     std::map<std::string, std::string> injected_files;
 };
 
+// The root disk of a server as one flat image, extracted at one instant. Gone when destroyed.
+class DiskSnapshot {
+public:
+    virtual ~DiskSnapshot() = default;
+    virtual std::string disk_format() const = 0;  // raw, qcow2
+    virtual uint64_t virtual_size() const = 0;    // bytes of the disk
+    virtual Result<size_t> read(std::span<std::byte> buffer, uint64_t offset) = 0;  // 0: the end
+};
+
+struct RescueSpec {
+    RequestContext context;
+    Instance instance;  // tap names set
+    ImageMeta image;    // what the rescue system boots from
+    std::string admin_password;
+};
+
 class VirtDriver {
 public:
     virtual ~VirtDriver() = default;
@@ -59,6 +78,31 @@ public:
     virtual Result<void> reboot(const Instance& instance, RebootType type) = 0;
     virtual Result<void> pause(const Instance& instance) = 0;
     virtual Result<void> unpause(const Instance& instance) = 0;
+
+    // Keeps the guest's whole state in a file and ends it; resume() runs on from there.
+    virtual Result<void> suspend(const Instance& instance) = 0;
+    virtual Result<void> resume(const Instance& instance) = 0;
+    // Consistent as after a power cut, also of a running guest.
+    virtual Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) = 0;
+    // Boots another image, with the server's own disks beside it; a guest that runs is stopped.
+    // Repeating it starts over.
+    virtual Result<void> rescue(const RescueSpec& spec) = 0;
+    // Back to the server's own disk, running when power_on. Fine when it is not rescued.
+    virtual Result<void> unrescue(const Instance& instance, bool power_on) = 0;
+    // Makes the server anew from its image; what is here of it goes, absent is fine. Fetches the
+    // image before anything is lost.
+    virtual Result<void> rebuild(const SpawnRequest& request, bool preserve_ephemeral) = 0;
+
+    // Resize on this host, in Nova's steps. The first stops the guest and keeps its disks aside;
+    // the second makes the disks fit instance.flavor; then one of the last two. ResizeError before
+    // anything is touched when a disk would have to shrink.
+    virtual Result<void> migrate_disk_and_power_off(const Instance& instance,
+                                                    const Flavor& new_flavor,
+                                                    int64_t timeout_s) = 0;
+    virtual Result<void> finish_migration(const Instance& instance, bool power_on) = 0;
+    virtual Result<void> confirm_migration(const Instance& instance) = 0;
+    // Fine at any point of a resize, and when there was none.
+    virtual Result<void> finish_revert_migration(const Instance& instance, bool power_on) = 0;
 
     virtual Result<InstanceInfo> get_info(
         const Instance& instance) = 0;  // NotFound: not on this host

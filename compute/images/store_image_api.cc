@@ -16,10 +16,7 @@ Result<Image> visible_image(const ImageStore& store, const RequestContext& conte
     return image;
 }
 
-}  // namespace
-
-Result<ImageMeta> StoreImageApi::show(const RequestContext& context, const std::string& image_id) {
-    const Image image = TRY(visible_image(store_, context, image_id));
+ImageMeta meta_of(const Image& image) {
     ImageMeta meta;
     meta.id = image.id;
     meta.name = image.name.value_or("");
@@ -35,6 +32,19 @@ Result<ImageMeta> StoreImageApi::show(const RequestContext& context, const std::
     meta.min_ram_mb = image.min_ram_mb;
     meta.properties = image.properties;
     return meta;
+}
+
+bool has_all(const Properties& properties, const Properties& wanted) {
+    return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
+        const auto found = properties.find(entry.first);
+        return found != properties.end() && found->second == entry.second;
+    });
+}
+
+}  // namespace
+
+Result<ImageMeta> StoreImageApi::show(const RequestContext& context, const std::string& image_id) {
+    return meta_of(TRY(visible_image(store_, context, image_id)));
 }
 
 Result<void> StoreImageApi::download(
@@ -59,6 +69,74 @@ Result<void> StoreImageApi::download(
         offset += size;
     }
     return {};
+}
+
+Result<ImageMeta> StoreImageApi::create(const RequestContext& context, const ImageMeta& meta) {
+    Image image;
+    image.name = meta.name;
+    image.owner = context.project_id;
+    image.visibility = "private";
+    image.disk_format = meta.disk_format;
+    image.container_format = meta.container_format;
+    image.min_disk_gb = meta.min_disk_gb;
+    image.min_ram_mb = meta.min_ram_mb;
+    image.properties = meta.properties;
+    return meta_of(TRY(store_.add(std::move(image))));
+}
+
+Result<void> StoreImageApi::upload(const RequestContext& context, const std::string& image_id,
+                                   const ImageMeta& meta, const Source& source) {
+    if (TRY(visible_image(store_, context, image_id)).status == "active") {
+        return {};  // done before; a repeated upload finds what is there
+    }
+    TRY(store_.change(image_id, [&](Image& image) -> Result<void> {
+        image.disk_format = meta.disk_format;
+        image.container_format = meta.container_format;
+        image.min_disk_gb = meta.min_disk_gb;
+        image.min_ram_mb = meta.min_ram_mb;
+        for (const auto& [key, value] : meta.properties) {
+            image.properties[key] = value;
+        }
+        return {};
+    }));
+    ImageUpload upload = TRY(store_.begin_upload(image_id));
+    std::vector<std::byte> piece(kPieceBytes);
+    while (const size_t size = TRY(source(piece, upload.size()))) {
+        TRY(upload.write(std::span(piece).first(size)));
+    }
+    TRY(upload.commit());
+    return {};
+}
+
+Result<void> StoreImageApi::remove(const RequestContext& context, const std::string& image_id) {
+    const auto image = visible_image(store_, context, image_id);
+    if (!image.ok()) {
+        return image.error().code == ErrorCode::NotFound ? Result<void>()
+                                                         : Result<void>(image.error());
+    }
+    if (image->owner != context.project_id && !context.is_admin) {
+        return Error::forbidden("You are not permitted to delete image {}", image_id)
+            .with_fault("ImageNotAuthorized");
+    }
+    const auto removed = store_.remove(image_id);
+    const bool gone = !removed.ok() && removed.error().code == ErrorCode::NotFound;
+    return gone ? Result<void>() : removed;
+}
+
+Result<std::vector<ImageMeta>> StoreImageApi::list(const RequestContext& context,
+                                                   const Properties& with) {
+    std::vector<Image> found = store_.list();
+    std::erase_if(found, [&](const Image& image) {
+        return image.owner != context.project_id || !has_all(image.properties, with);
+    });
+    std::stable_sort(found.begin(), found.end(), [](const Image& left, const Image& right) {
+        return left.created_ns > right.created_ns;
+    });
+    std::vector<ImageMeta> result;
+    for (const Image& image : found) {
+        result.push_back(meta_of(image));
+    }
+    return result;
 }
 
 }  // namespace kumoi::compute

@@ -26,6 +26,19 @@ struct BuildRequest {
     std::map<std::string, std::string> injected_files;  // path -> content (personality, < 2.57)
 };
 
+// What else a verb needs is in instance.task_arguments; only secrets travel beside the record.
+struct RebuildRequest {
+    RequestContext context;
+    std::string uuid;
+    std::string admin_password;
+};
+
+struct RescueRequest {
+    RequestContext context;
+    std::string uuid;
+    std::string admin_password;
+};
+
 enum class RebootType { Soft, Hard };
 
 class ComputeApi {
@@ -43,6 +56,34 @@ public:
                                          RebootType type) = 0;
     virtual Result<void> pause_instance(const RequestContext& context, const std::string& uuid) = 0;
     virtual Result<void> unpause_instance(const RequestContext& context,
+                                          const std::string& uuid) = 0;
+    virtual Result<void> suspend_instance(const RequestContext& context,
+                                          const std::string& uuid) = 0;
+    virtual Result<void> resume_instance(const RequestContext& context,
+                                         const std::string& uuid) = 0;
+    virtual Result<void> rescue_instance(RescueRequest request) = 0;
+    virtual Result<void> unrescue_instance(const RequestContext& context,
+                                           const std::string& uuid) = 0;
+    virtual Result<void> rebuild_instance(RebuildRequest request) = 0;
+    virtual Result<void> snapshot_instance(const RequestContext& context,
+                                           const std::string& uuid) = 0;
+    virtual Result<void> backup_instance(const RequestContext& context,
+                                         const std::string& uuid) = 0;
+    // The whole of Nova's prep_resize, resize_instance and finish_resize, on one host.
+    virtual Result<void> resize_instance(const RequestContext& context,
+                                         const std::string& uuid) = 0;
+    virtual Result<void> confirm_resize(const RequestContext& context, const std::string& uuid) = 0;
+    virtual Result<void> revert_resize(const RequestContext& context, const std::string& uuid) = 0;
+    virtual Result<void> shelve_instance(const RequestContext& context,
+                                         const std::string& uuid) = 0;
+    virtual Result<void> shelve_offload_instance(const RequestContext& context,
+                                                 const std::string& uuid) = 0;
+    // host and node are already set.
+    virtual Result<void> unshelve_instance(const RequestContext& context,
+                                           const std::string& uuid) = 0;
+    virtual Result<void> soft_delete_instance(const RequestContext& context,
+                                              const std::string& uuid) = 0;
+    virtual Result<void> restore_instance(const RequestContext& context,
                                           const std::string& uuid) = 0;
 
     // calls

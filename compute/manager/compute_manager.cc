@@ -20,6 +20,7 @@ constexpr size_t kQueueLengthMax = 100'000;
 constexpr size_t kHousekeepingThreads = 2;
 constexpr size_t kHousekeepingQueueMax = 1024;
 constexpr int64_t kImageCacheIntervalS = 2400;  // Nova's image_cache.manager_interval
+constexpr int64_t kPollIntervalS = 60;          // Nova's spacing of its _poll_* tasks
 constexpr int64_t kConsoleLinesAll = -1;
 
 ResourceOptions resource_options(const ManagerOptions& options, std::string compute_id) {
@@ -61,7 +62,7 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
     : options_(std::move(options)),
       journal_(std::move(journal)),
       tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
-      services_{borders.conductor, borders.network, borders.vifs,  borders.driver,
+      services_{borders.conductor, borders.network, borders.vifs,  borders.driver, borders.images,
                 tracker_,          *journal_,       borders.clock, options_},
       workers_("compute", static_cast<size_t>(options_.builds_max) + kWorkersBesideBuilds,
                kQueueLengthMax),
@@ -151,12 +152,11 @@ Result<void> ComputeManager::unpause_instance(const RequestContext& context,
 }
 
 Result<void> ComputeManager::submit(const VerbInfo& info, const RequestContext& context,
-                                    const std::string& uuid, Task task) {
-    return queue_.submit(
-        uuid, ServerQueue::Lane::Other, [this, &info, context, uuid, task = std::move(task)] {
-            run_verb(services_, info, context, uuid,
-                     [&](const Operation& operation) { return task(services_, operation); });
-        });
+                                    const std::string& uuid, Task task, ServerQueue::Lane lane) {
+    return queue_.submit(uuid, lane, [this, &info, context, uuid, task = std::move(task)] {
+        run_verb(services_, info, context, uuid,
+                 [&](const Operation& operation) { return task(services_, operation); });
+    });
 }
 
 void ComputeManager::submit_quietly(const std::string& uuid, std::function<void()> function) {
@@ -244,6 +244,11 @@ void ComputeManager::sync_power_states() {
     }
 }
 
+void ComputeManager::poll_servers() {
+    warn_unless_ok(services_.conductor.poll_servers(options_.host),
+                   "servers that wait for a deadline were not looked at");
+}
+
 void ComputeManager::start_periodic_tasks(EventLoop& loop) {
     repeat(loop, options_.report_interval_s, "heartbeat", [this] { heartbeat(); });
     repeat(loop, options_.update_resources_interval_s, "update_available_resource", [this] {
@@ -251,6 +256,7 @@ void ComputeManager::start_periodic_tasks(EventLoop& loop) {
     });
     repeat(loop, options_.sync_power_state_interval_s, "sync_power_states",
            [this] { sync_power_states(); });
+    repeat(loop, kPollIntervalS, "poll_servers", [this] { poll_servers(); });
     repeat(loop, kImageCacheIntervalS, "manage_image_cache",
            [this] { services_.driver.manage_image_cache(); });
 }

@@ -1,6 +1,6 @@
 // ComputeManager: the verbs of one node, with Nova's names and semantics. Each cast puts a task on
 // its server's queue; the tasks live in files of their own (spawn_task, terminate_task,
-// power_tasks, reboot_task), what every verb shares is in verb.h.
+// power_tasks, reboot_task, ...), what every verb shares is in verb.h.
 //
 // Threads: verbs may be called from any thread. Tasks run on a pool of workers, periodic work and
 // answers to the driver's events on it or on two housekeeping threads, so that a node full of slow
@@ -28,6 +28,7 @@ public:
         VifDriver& vifs;
         VirtDriver& driver;
         const Clock& clock;
+        ImageApi& images;
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.
@@ -57,6 +58,23 @@ public:
                                  RebootType type) override;
     Result<void> pause_instance(const RequestContext& context, const std::string& uuid) override;
     Result<void> unpause_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> suspend_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> resume_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> rescue_instance(RescueRequest request) override;
+    Result<void> unrescue_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> rebuild_instance(RebuildRequest request) override;
+    Result<void> snapshot_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> backup_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> resize_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> confirm_resize(const RequestContext& context, const std::string& uuid) override;
+    Result<void> revert_resize(const RequestContext& context, const std::string& uuid) override;
+    Result<void> shelve_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> shelve_offload_instance(const RequestContext& context,
+                                         const std::string& uuid) override;
+    Result<void> unshelve_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> soft_delete_instance(const RequestContext& context,
+                                      const std::string& uuid) override;
+    Result<void> restore_instance(const RequestContext& context, const std::string& uuid) override;
     Result<std::string> get_console_output(const RequestContext& context, const std::string& uuid,
                                            int64_t tail_lines) override;
     Result<Json> get_instance_diagnostics(const RequestContext& context,
@@ -68,13 +86,16 @@ public:
     void heartbeat();
     Result<void> update_available_resource();
     void sync_power_states();
+    void poll_servers();
 
 private:
     ComputeManager(const Borders& borders, ManagerOptions options, std::string compute_id,
                    std::unique_ptr<Journal> journal, ServerQueue::Executor executor);
     using Task = std::function<Result<void>(NodeServices&, const Operation&)>;
+    // Lane::Build for what reads or writes a whole disk: few of these run at a time.
     Result<void> submit(const VerbInfo& info, const RequestContext& context,
-                        const std::string& uuid, Task task);
+                        const std::string& uuid, Task task,
+                        ServerQueue::Lane lane = ServerQueue::Lane::Other);
     void submit_quietly(const std::string& uuid, std::function<void()> function);
     void on_lifecycle_event(const LifecycleEvent& event);
     void publish_compute_node();

@@ -22,7 +22,8 @@ struct RequestContext {
     bool is_admin = false;
 };
 
-// Only the fields that are set are changed; updated_at moves by itself.
+// Only the fields that are set are changed; updated_at moves by itself. Clearing task_state clears
+// the task's arguments too.
 struct InstanceUpdate {
     std::optional<std::string> vm_state;
     std::optional<std::optional<std::string>> task_state;  // inner nullopt: set to null
@@ -34,6 +35,9 @@ struct InstanceUpdate {
     std::optional<int> progress;
     std::optional<std::vector<VifInfo>> network_info;
     std::optional<Properties> system_metadata;
+    std::optional<Flavor> flavor;
+    std::optional<std::optional<Flavor>> old_flavor;  // inner nullopt: none
+    std::optional<std::optional<Flavor>> new_flavor;
     // When set and the stored task_state is none of these, nothing changes and the call is a
     // Conflict with fault "UnexpectedTaskStateError" ("UnexpectedDeletingTaskStateError" while
     // deleting). An inner nullopt stands for null.
@@ -66,6 +70,12 @@ public:
     // traces.
     virtual Result<void> reschedule_build(const RequestContext& context, const std::string& uuid,
                                           const Error& reason) = 0;
+
+    // Sets the status of the server's migration that is not at its end; none is fine.
+    virtual Result<void> migration_save(const std::string& uuid, const std::string& status) = 0;
+    // What the control plane does now and then for the servers of a host: confirms resizes,
+    // offloads shelved servers and deletes soft-deleted ones that have waited long enough.
+    virtual Result<void> poll_servers(const std::string& host) = 0;
 
     virtual Result<void> service_heartbeat(const std::string& host) = 0;  // binary nova-compute
     virtual Result<void> compute_node_update(const ComputeNode& node) = 0;

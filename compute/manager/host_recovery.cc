@@ -6,71 +6,20 @@
 #include "base/log.h"
 #include "compute/manager/power_sync.h"
 #include "compute/manager/power_tasks.h"
-#include "compute/manager/reboot_task.h"
 #include "compute/manager/spawn_task.h"
+#include "compute/manager/task_continuation.h"
 #include "compute/manager/terminate_task.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
 namespace {
 
-using Task = std::function<Result<void>(NodeServices&, const Operation&)>;
-
 bool is_building(const Instance& instance) {
     return instance.vm_state == vm_states::kBuilding ||
            instance.task_state == task_states::kNetworking ||
            instance.task_state == task_states::kBlockDeviceMapping ||
-           instance.task_state == task_states::kSpawning;
-}
-
-bool is_hard_reboot(const std::string& task_state) {
-    return task_state == task_states::kRebootingHard ||
-           task_state == task_states::kRebootPendingHard ||
-           task_state == task_states::kRebootStartedHard;
-}
-
-bool is_soft_reboot(const std::string& task_state) {
-    return task_state == task_states::kRebooting || task_state == task_states::kRebootPending ||
-           task_state == task_states::kRebootStarted;
-}
-
-Result<void> reboot_again(NodeServices& services, const Operation& operation, bool hard) {
-    return RebootTask(services, operation, hard ? RebootType::Hard : RebootType::Soft).execute();
-}
-
-struct Continuation {
-    VerbInfo info;
-    Task task;
-};
-
-// The verb that was on its way when this task_state was left behind; nothing for other states.
-std::optional<Continuation> continuation_of(const std::string& task_state) {
-    if (task_state == task_states::kDeleting) {
-        return Continuation{verbs::kTerminate, [](auto& services, const auto& operation) {
-                                return TerminateTask(services, operation).execute();
-                            }};
-    }
-    if (task_state == task_states::kPoweringOff) {
-        return Continuation{verbs::kStop, [](auto& services, const auto& operation) {
-                                return stop_task(services, operation, true);
-                            }};
-    }
-    if (task_state == task_states::kPoweringOn) {
-        return Continuation{verbs::kStart, start_task};
-    }
-    if (is_soft_reboot(task_state) || is_hard_reboot(task_state)) {
-        const bool hard = is_hard_reboot(task_state);
-        return Continuation{verbs::kReboot, [hard](auto& services, const auto& operation) {
-                                return reboot_again(services, operation, hard);
-                            }};
-    }
-    if (task_state == task_states::kPausing) {
-        return Continuation{verbs::kPause, pause_task};
-    }
-    if (task_state == task_states::kUnpausing) {
-        return Continuation{verbs::kUnpause, unpause_task};
-    }
-    return std::nullopt;
+           (instance.task_state == task_states::kSpawning &&
+            instance.vm_state != vm_states::kShelvedOffloaded);
 }
 
 Error cut_short() {
@@ -117,15 +66,6 @@ void continue_build(NodeServices& services, const Operation& operation,
     });
 }
 
-VerbInfo info_of(std::string_view verb) {
-    for (const VerbInfo& info : {verbs::kStart, verbs::kStop, verbs::kReboot, verbs::kPause}) {
-        if (info.verb == verb) {
-            return info;
-        }
-    }
-    return verbs::kUnpause;
-}
-
 void continue_operation(NodeServices& services, const OpenOperation& open) {
     const Operation operation{open.context, open.instance_uuid, open.id};
     if (open.verb == verbs::kBuild.verb) {
@@ -139,24 +79,26 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
         return;
     }
     const auto instance = services.conductor.instance_get(open.instance_uuid);
-    std::optional<Continuation> continuation;
-    if (instance.ok() && instance->task_state) {
-        continuation = continuation_of(*instance->task_state);
+    std::optional<TaskContinuation> continuation;
+    if (instance.ok()) {
+        continuation = continuation_of(*instance, open.verb);
     }
     // Another task_state than the verb's own: its outcome was recorded, only the end was not.
     const bool unfinished = continuation && continuation->info.verb == open.verb;
-    const VerbInfo info = info_of(open.verb);
+    const VerbInfo info = verb_info(open.verb);
     resume_verb(services, info, operation, [&](const Operation& resumed) -> Result<void> {
         return unfinished ? continuation->task(services, resumed) : Result<void>();
     });
 }
 
 void continue_task(NodeServices& services, const Instance& instance) {
-    const auto continuation = continuation_of(instance.task_state.value_or(""));
+    const auto continuation = continuation_of(instance, "");
     if (continuation) {
-        run_verb(services, continuation->info, {}, instance.uuid, [&](const Operation& operation) {
-            return continuation->task(services, operation);
-        });
+        // Nobody's request any more; images and ports are still those of the server's owner.
+        const RequestContext owner{"", instance.user_id, instance.project_id, false};
+        run_verb(
+            services, continuation->info, owner, instance.uuid,
+            [&](const Operation& operation) { return continuation->task(services, operation); });
     }
 }
 
@@ -237,6 +179,7 @@ void HostRecovery::take_over(const std::string& uuid) {
 
 void HostRecovery::continue_operations() {
     for (const OpenOperation& open : operations_) {
+        take_over(open.instance_uuid);
         submit_(open.instance_uuid,
                 [services = &services_, open] { continue_operation(*services, open); });
     }
@@ -249,6 +192,9 @@ void HostRecovery::continue_tasks() {
         if (busy_.contains(instance.uuid) || !instance.task_state || is_building(instance)) {
             continue;
         }
+        if (continuation_of(instance, "")) {
+            take_over(instance.uuid);
+        }
         submit_(instance.uuid,
                 [services = &services_, instance] { continue_task(*services, instance); });
     }
@@ -259,16 +205,19 @@ void HostRecovery::check_guests() {
         if (busy_.contains(instance.uuid) || instance.task_state || is_building(instance)) {
             continue;
         }
+        const bool ran = instance.vm_state == vm_states::kActive ||
+                         ((instance.vm_state == vm_states::kRescued ||
+                           instance.vm_state == vm_states::kResized) &&
+                          instance.power_state == power_states::kRunning);
         const bool resume = host_was_rebooted_ &&
-                            services_.options.resume_guests_state_on_host_boot &&
-                            instance.vm_state == vm_states::kActive &&
+                            services_.options.resume_guests_state_on_host_boot && ran &&
                             power_state_of(services_.driver, instance) != power_states::kRunning;
         submit_(instance.uuid, [services = &services_, uuid = instance.uuid, resume] {
             if (resume) {
                 log_info("compute", "starting a server that ran when the host went down",
                          {{"server", uuid}});
                 run_verb(*services, verbs::kStart, {}, uuid, [&](const Operation& operation) {
-                    return start_task(*services, operation);
+                    return resume_state_task(*services, operation);
                 });
                 return;
             }

@@ -44,6 +44,7 @@ ManagerOptions ManagerOptions::from_config(const Config& config) {
     options.disk_allocation_ratio = config.floating("DEFAULT", "disk_allocation_ratio");
     options.resume_guests_state_on_host_boot =
         config.boolean("DEFAULT", "resume_guests_state_on_host_boot");
+    options.shelved_offload_time_s = config.integer("DEFAULT", "shelved_offload_time");
     return options;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "compute/manager/shelve_task.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -32,8 +33,19 @@ Result<void> start_task(NodeServices& services, const Operation& operation) {
     instance.network_info = TRY(plug_all(services, instance));  // lost when the host was restarted
     services.journal.step(operation.journal_id, "power_on");
     TRY(services.driver.power_on(instance));
-    return save_state(services, instance, vm_states::kActive,
-                      {task_states::kPoweringOn, TaskState()}, instance.network_info);
+    InstanceUpdate update = to_task_state(TaskState(), {task_states::kPoweringOn, TaskState()});
+    update.vm_state = vm_states::kActive;
+    update.power_state = power_state_of(services.driver, instance);
+    update.network_info = instance.network_info;
+    const auto shelved = instance.system_metadata.find(kShelvedImageId);
+    if (shelved != instance.system_metadata.end()) {  // unshelved without ever leaving the host
+        update.system_metadata = without_shelved_keys(instance.system_metadata);
+    }
+    TRY(services.conductor.instance_save(instance.uuid, update));
+    if (update.system_metadata) {
+        forget_shelved_image(services, operation.context, shelved->second);
+    }
+    return {};
 }
 
 Result<void> stop_task(NodeServices& services, const Operation& operation, bool clean_shutdown) {
@@ -58,6 +70,37 @@ Result<void> unpause_task(NodeServices& services, const Operation& operation) {
     services.journal.step(operation.journal_id, "unpause");
     TRY(services.driver.unpause(instance));
     return save_state(services, instance, vm_states::kActive, {task_states::kUnpausing});
+}
+
+Result<void> soft_delete_task(NodeServices& services, const Operation& operation) {
+    const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
+    services.journal.step(operation.journal_id, "power_off");
+    const auto off =
+        services.driver.power_off(instance, shutdown_timeout_of(instance, services.options, true));
+    if (!off.ok() && !is_instance_gone(off.error())) {  // without a guest it is off
+        return off;
+    }
+    return save_state(services, instance, vm_states::kSoftDeleted, {task_states::kSoftDeleting});
+}
+
+Result<void> restore_task(NodeServices& services, const Operation& operation) {
+    Instance instance = TRY(services.conductor.instance_get(operation.uuid));
+    instance.network_info = TRY(plug_all(services, instance));
+    services.journal.step(operation.journal_id, "power_on");
+    TRY(services.driver.power_on(instance));
+    return save_state(services, instance, vm_states::kActive, {task_states::kRestoring},
+                      instance.network_info);
+}
+
+Result<void> resume_state_task(NodeServices& services, const Operation& operation) {
+    Instance instance = TRY(services.conductor.instance_get(operation.uuid));
+    instance.network_info = TRY(plug_all(services, instance));
+    services.journal.step(operation.journal_id, "power_on");
+    TRY(services.driver.power_on(instance));
+    InstanceUpdate update = to_task_state(TaskState(), {TaskState()});
+    update.power_state = power_state_of(services.driver, instance);
+    update.network_info = instance.network_info;
+    return services.conductor.instance_save(instance.uuid, update);
 }
 
 int64_t shutdown_timeout_of(const Instance& instance, const ManagerOptions& options, bool clean) {

@@ -35,13 +35,6 @@ constexpr std::array<std::string_view, 20> kAbortFaults = {
     "PortLimitExceeded",
 };
 
-InstanceUpdate to_task_state(TaskState to, std::vector<TaskState> expected) {
-    InstanceUpdate update;
-    update.task_state = std::move(to);
-    update.expected_task_state = std::move(expected);
-    return update;
-}
-
 // After the traces are gone: hand the server back, or leave it in ERROR with the reason.
 void give_up(NodeServices& services, const Operation& operation, const Error& reason) {
     auto recorded =

@@ -1,6 +1,5 @@
 #include "compute/manager/terminate_task.h"
 
-#include "base/log.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -19,12 +18,7 @@ Result<void> TerminateTask::execute() {
 }
 
 void TerminateTask::rollback() {
-    InstanceUpdate update;
-    update.vm_state = vm_states::kError;
-    const auto saved = services_.conductor.instance_save(operation_.uuid, update);
-    if (!saved.ok() && !is_instance_gone(saved.error())) {
-        log_error("compute", "state ERROR was not recorded", {{"why", saved.error().text()}});
-    }
+    set_error_state(services_, operation_.uuid);
 }
 
 Result<void> TerminateTask::load_instance() {

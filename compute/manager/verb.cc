@@ -92,6 +92,10 @@ bool is_instance_gone(const Error& error) {
     return error.fault == "InstanceNotFound";
 }
 
+bool is_taken_over(const Error& error) {
+    return is_unexpected_task_state(error) || is_instance_gone(error);
+}
+
 Fault fault_from(const Error& error, const Clock& clock) {
     Fault fault;
     fault.code = error.code == ErrorCode::NotFound ? 404 : 500;
@@ -99,6 +103,23 @@ Fault fault_from(const Error& error, const Clock& clock) {
     fault.details = error.text();
     fault.created_ns = clock.wall_ns();
     return fault;
+}
+
+InstanceUpdate to_task_state(std::optional<std::string> to,
+                             std::vector<std::optional<std::string>> expected) {
+    InstanceUpdate update;
+    update.task_state = std::move(to);
+    update.expected_task_state = std::move(expected);
+    return update;
+}
+
+void set_error_state(NodeServices& services, const std::string& uuid) {
+    InstanceUpdate update;
+    update.vm_state = vm_states::kError;
+    const auto saved = services.conductor.instance_save(uuid, update);
+    if (!saved.ok() && !is_instance_gone(saved.error())) {
+        log_error("compute", "state ERROR was not recorded", {{"why", saved.error().text()}});
+    }
 }
 
 int power_state_of(VirtDriver& driver, const Instance& instance) {

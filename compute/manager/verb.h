@@ -5,13 +5,16 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
 #include "compute/driver/virt_driver.h"
 #include "compute/manager/conductor_api.h"
+#include "compute/manager/image_api.h"
 #include "compute/manager/journal.h"
 #include "compute/manager/manager_options.h"
 #include "compute/manager/network_api.h"
@@ -25,6 +28,7 @@ struct NodeServices {
     NetworkApi& network;
     VifDriver& vifs;
     VirtDriver& driver;
+    ImageApi& images;
     ResourceTracker& tracker;
     Journal& journal;
     const Clock& clock;
@@ -52,6 +56,21 @@ constexpr VerbInfo kStop{"stop", "compute_stop_instance"};
 constexpr VerbInfo kReboot{"reboot", "compute_reboot_instance"};
 constexpr VerbInfo kPause{"pause", "compute_pause_instance"};
 constexpr VerbInfo kUnpause{"unpause", "compute_unpause_instance"};
+constexpr VerbInfo kSuspend{"suspend", "compute_suspend_instance"};
+constexpr VerbInfo kResume{"resume", "compute_resume_instance"};
+constexpr VerbInfo kRescue{"rescue", "compute_rescue_instance"};
+constexpr VerbInfo kUnrescue{"unrescue", "compute_unrescue_instance"};
+constexpr VerbInfo kRebuild{"rebuild", "compute_rebuild_instance"};
+constexpr VerbInfo kSnapshot{"snapshot", "compute_snapshot_instance"};
+constexpr VerbInfo kBackup{"backup", "compute_backup_instance"};
+constexpr VerbInfo kResize{"resize", "compute_resize_instance"};
+constexpr VerbInfo kConfirmResize{"confirm_resize", "compute_confirm_resize"};
+constexpr VerbInfo kRevertResize{"revert_resize", "compute_revert_resize"};
+constexpr VerbInfo kShelve{"shelve", "compute_shelve_instance"};
+constexpr VerbInfo kShelveOffload{"shelve_offload", "compute_shelve_offload_instance"};
+constexpr VerbInfo kUnshelve{"unshelve", "compute_unshelve_instance"};
+constexpr VerbInfo kSoftDelete{"soft_delete", "compute_soft_delete_instance"};
+constexpr VerbInfo kRestore{"restore", "compute_restore_instance"};
 }  // namespace verbs
 
 void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext& context,
@@ -64,7 +83,15 @@ void resume_verb(NodeServices& services, const VerbInfo& info, const Operation& 
 
 bool is_unexpected_task_state(const Error& error);
 bool is_instance_gone(const Error& error);
+// Either of the two: the server is another operation's now, usually a delete's.
+bool is_taken_over(const Error& error);
 Fault fault_from(const Error& error, const Clock& clock);
+
+// A change of task_state that holds only when it is one of `expected` until now.
+InstanceUpdate to_task_state(std::optional<std::string> to,
+                             std::vector<std::optional<std::string>> expected);
+// Leaves the server in ERROR after a failure that could not be undone.
+void set_error_state(NodeServices& services, const std::string& uuid);
 
 // Power state as the driver sees it; kNoState when it knows no such guest.
 int power_state_of(VirtDriver& driver, const Instance& instance);

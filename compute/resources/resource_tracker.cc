@@ -27,6 +27,13 @@ Usage difference(const Usage& left, const Usage& right) {
             left.disk_gb - right.disk_gb};
 }
 
+// Both flavors while a resize is not confirmed.
+Usage usage_of(const Instance& instance) {
+    const Flavor* other = other_flavor(instance);
+    const Usage now = usage_of(instance.flavor);
+    return other == nullptr ? now : sum(now, usage_of(*other));
+}
+
 int64_t times(int64_t total, double ratio) {
     return static_cast<int64_t>(static_cast<double>(total) * ratio);
 }
@@ -119,6 +126,42 @@ Result<void> ResourceTracker::check_limits(const Usage& asked, const Usage& used
                        times(inventory_.local_gb, options_.disk_allocation_ratio));
 }
 
+Result<void> ResourceTracker::resize_claim(const Instance& instance) {
+    if (!instance.new_flavor) {
+        return Error::internal("Server {} has no flavor to be resized to", instance.uuid);
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        Usage& share = shares_[instance.uuid].usage;
+        // An audit may have counted both flavors already: the record names them.
+        const Usage others = difference(used_, share);
+        const Usage now = usage_of(instance.flavor);
+        TRY(check_limits(usage_of(*instance.new_flavor), sum(others, now)));
+        share = usage_of(instance);
+        used_ = sum(others, share);
+    }
+    if (on_change_) {
+        on_change_();
+    }
+    return {};
+}
+
+void ResourceTracker::set_share(const Instance& instance) {
+    {
+        const std::lock_guard lock(mutex_);
+        const auto share = shares_.find(instance.uuid);
+        if (share == shares_.end()) {
+            return;
+        }
+        used_ = difference(used_, share->second.usage);
+        share->second.usage = usage_of(instance);
+        used_ = sum(used_, share->second.usage);
+    }
+    if (on_change_) {
+        on_change_();
+    }
+}
+
 void ResourceTracker::release(const std::string& uuid) {
     {
         const std::lock_guard lock(mutex_);
@@ -163,7 +206,7 @@ void ResourceTracker::update(const HostResources& inventory,
             continue;
         }
         known.insert(instance.uuid);
-        shares_[instance.uuid].usage = usage_of(instance.flavor);
+        shares_[instance.uuid].usage = usage_of(instance);
     }
     std::erase_if(shares_, [&](const auto& entry) {
         return !entry.second.building && !known.contains(entry.first);

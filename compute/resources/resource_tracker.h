@@ -65,6 +65,10 @@ public:
 
     // Refuses with fault ComputeResourcesUnavailable, Conflict when this server is counted already.
     Result<Claim> claim(const Instance& instance);
+    // Holds instance.new_flavor besides the flavor it has, until set_share(). Refuses as claim().
+    Result<void> resize_claim(const Instance& instance);
+    // Counts the server as the record says now: after a resize was confirmed, reverted or undone.
+    void set_share(const Instance& instance);
     void release(const std::string& uuid);  // unknown is fine
     bool is_tracked(const std::string& uuid) const;
 

@@ -56,9 +56,22 @@ public:
     }
     Result<void> download(const compute::RequestContext&, const std::string&,
                           const std::function<Result<void>(std::span<const std::byte>)>&) override {
-        return {};  // the simulated driver reads none
+        return {Result<compute::ImageMeta> create(const compute::RequestContext&,
+                                                  const compute::ImageMeta&)
+                    override{return Error::unsupported("not in this bench");
     }
-};
+    Result<void> upload(const compute::RequestContext&, const std::string&,
+                        const compute::ImageMeta&, const Source&) override {
+        return Error::unsupported("not in this bench");
+    }
+    Result<void> remove(const compute::RequestContext&, const std::string&) override { return {}; }
+    Result<std::vector<compute::ImageMeta>> list(const compute::RequestContext&,
+                                                 const compute::Properties&) override {
+        return std::vector<compute::ImageMeta>();
+    }
+};  // the simulated driver reads none
+}  // namespace
+};  // namespace kumoi::api
 
 class Bench {
 public:
@@ -87,7 +100,7 @@ private:
         options.host = "cn-1";
         options.state_path = folder;
         manager_ = TRY(compute::ComputeManager::create(
-            {*conductor_, *networks_, *vifs_, *driver_, clock_}, options));
+            {*conductor_, *networks_, *vifs_, *driver_, clock_, images_}, options));
         conductor_->register_host("cn-1", *manager_);
         TRY(manager_->init_host());
         manager_->heartbeat();

@@ -91,8 +91,15 @@ Result<void> FakeConductor::instance_save(const std::string& uuid, const Instanc
         instance.launched_ns = update.launched_ns.value_or(instance.launched_ns);
         instance.terminated_ns = update.terminated_ns.value_or(instance.terminated_ns);
         instance.network_info = update.network_info.value_or(instance.network_info);
+        instance.system_metadata = update.system_metadata.value_or(instance.system_metadata);
+        instance.flavor = update.flavor.value_or(instance.flavor);
+        instance.old_flavor = update.old_flavor.value_or(instance.old_flavor);
+        instance.new_flavor = update.new_flavor.value_or(instance.new_flavor);
         if (update.task_state) {
             instance.task_state = *update.task_state;
+            if (!instance.task_state) {
+                instance.task_arguments = {};
+            }
             history_[uuid].push_back(task_text(instance.task_state));
         }
     }
@@ -167,6 +174,26 @@ Result<void> FakeConductor::reschedule_build(const RequestContext&, const std::s
     }
     log_.leave();
     return {};
+}
+
+Result<void> FakeConductor::migration_save(const std::string& uuid, const std::string& status) {
+    TRY(log_.enter("conductor.migration"));
+    {
+        const std::lock_guard lock(mutex_);
+        migrations_[uuid] = status;
+    }
+    log_.leave();
+    return {};
+}
+
+Result<void> FakeConductor::poll_servers(const std::string&) {
+    return log_.enter("conductor.poll");
+}
+
+std::string FakeConductor::migration_status(const std::string& uuid) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = migrations_.find(uuid);
+    return found == migrations_.end() ? "" : found->second;
 }
 
 Result<void> FakeConductor::service_heartbeat(const std::string&) {
@@ -338,7 +365,120 @@ void FakeDriver::set_event_listener(std::function<void(const LifecycleEvent&)> l
 }
 
 Result<void> FakeDriver::spawn(const SpawnRequest& request) {
-    return change("driver.spawn", request.instance, power_states::kRunning);
+    return change_disk("driver.spawn", request.instance, power_states::kRunning,
+                       [&](FakeDisk& disk) {
+                           disk = FakeDisk();
+                           disk.image_id = request.instance.image_id;
+                           disk.flavor_id = request.instance.flavor.flavor_id;
+                       });
+}
+
+Result<void> FakeDriver::suspend(const Instance& instance) {
+    return change_disk("driver.suspend", instance, power_states::kShutdown,
+                       [](FakeDisk& disk) { disk.saved_state = true; });
+}
+
+Result<void> FakeDriver::resume(const Instance& instance) {
+    return change_disk("driver.resume", instance, power_states::kRunning,
+                       [](FakeDisk& disk) { disk.saved_state = false; });
+}
+
+Result<std::unique_ptr<DiskSnapshot>> FakeDriver::snapshot(const Instance& instance) {
+    class Memory final : public DiskSnapshot {
+    public:
+        explicit Memory(std::string data) : data_(std::move(data)) {}
+        std::string disk_format() const override { return "raw"; }
+        uint64_t virtual_size() const override { return uint64_t{1} << 30; }
+        Result<size_t> read(std::span<std::byte> buffer, uint64_t offset) override {
+            const auto bytes =
+                std::as_bytes(std::span(data_)).subspan(std::min<size_t>(offset, data_.size()));
+            const size_t count = std::min(buffer.size(), bytes.size());
+            std::copy_n(bytes.begin(), count, buffer.begin());
+            return count;
+        }
+
+    private:
+        const std::string data_;
+    };
+    TRY(log_.enter("driver.snapshot"));
+    auto memory = std::make_unique<Memory>("disk of " + instance.uuid + disk(instance.uuid).data);
+    log_.leave();
+    return std::unique_ptr<DiskSnapshot>(std::move(memory));
+}
+
+Result<void> FakeDriver::rescue(const RescueSpec& spec) {
+    return change_disk("driver.rescue", spec.instance, power_states::kRunning,
+                       [](FakeDisk& disk) { disk.rescued = true; });
+}
+
+Result<void> FakeDriver::unrescue(const Instance& instance, bool power_on) {
+    return change_disk("driver.unrescue", instance,
+                       power_on ? power_states::kRunning : power_states::kShutdown,
+                       [](FakeDisk& disk) { disk.rescued = false; });
+}
+
+Result<void> FakeDriver::rebuild(const SpawnRequest& request, bool) {
+    return change_disk("driver.rebuild", request.instance, power_states::kRunning,
+                       [&](FakeDisk& disk) {
+                           disk = FakeDisk();
+                           disk.image_id = request.instance.image_id;
+                           disk.flavor_id = request.instance.flavor.flavor_id;
+                       });
+}
+
+Result<void> FakeDriver::migrate_disk_and_power_off(const Instance& instance, const Flavor&,
+                                                    int64_t) {
+    return change_disk("driver.migrate_disk", instance, power_states::kShutdown,
+                       [](FakeDisk& disk) {
+                           if (disk.old == nullptr) {
+                               disk.old = std::make_shared<FakeDisk>(disk);
+                           }
+                       });
+}
+
+Result<void> FakeDriver::finish_migration(const Instance& instance, bool power_on) {
+    return change_disk("driver.finish_migration", instance,
+                       power_on ? power_states::kRunning : power_states::kShutdown,
+                       [&](FakeDisk& disk) { disk.flavor_id = instance.flavor.flavor_id; });
+}
+
+Result<void> FakeDriver::confirm_migration(const Instance& instance) {
+    return change_disk("driver.confirm_migration", instance, power(instance.uuid),
+                       [](FakeDisk& disk) { disk.old = nullptr; });
+}
+
+Result<void> FakeDriver::finish_revert_migration(const Instance& instance, bool power_on) {
+    return change_disk("driver.revert_migration", instance,
+                       power_on ? power_states::kRunning : power_states::kShutdown,
+                       [](FakeDisk& disk) {
+                           if (disk.old != nullptr) {
+                               disk = FakeDisk(*disk.old);
+                           }
+                       });
+}
+
+Result<void> FakeDriver::change_disk(const std::string& call, const Instance& instance,
+                                     int power_state,
+                                     const std::function<void(FakeDisk& disk)>& change) {
+    TRY(log_.enter(call));
+    {
+        const std::lock_guard lock(mutex_);
+        change(disks_[instance.uuid]);
+        guests_[instance.uuid] = power_state;
+    }
+    log_.leave();
+    return {};
+}
+
+FakeDisk FakeDriver::disk(const std::string& uuid) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = disks_.find(uuid);
+    return found == disks_.end() ? FakeDisk() : found->second;
+}
+
+void FakeDriver::write(const std::string& uuid, const std::string& data) {
+    const std::lock_guard lock(mutex_);
+    disks_[uuid].data += data;
 }
 
 Result<void> FakeDriver::destroy(const Instance& instance) {
@@ -346,6 +486,7 @@ Result<void> FakeDriver::destroy(const Instance& instance) {
     {
         const std::lock_guard lock(mutex_);
         guests_.erase(instance.uuid);
+        disks_.erase(instance.uuid);
     }
     log_.leave();
     return {};
@@ -481,6 +622,90 @@ Result<void> FakeImages::download(
         TRY(sink(std::as_bytes(std::span(bytes).subspan(at, std::min(kPiece, bytes.size() - at)))));
     }
     return {};
+}
+
+Result<ImageMeta> FakeImages::create(const RequestContext& context, const ImageMeta& meta) {
+    TRY(log_.enter("images.create"));
+    ImageMeta image = meta;
+    {
+        const std::lock_guard lock(mutex_);
+        image.id = fmt::format("{:08}-1111-4111-8111-111111111111", next_++);
+        image.status = "queued";
+        image.owner = context.project_id;
+        images_[image.id] = {image, ""};
+    }
+    log_.leave();
+    return image;
+}
+
+Result<void> FakeImages::upload(const RequestContext&, const std::string& image_id,
+                                const ImageMeta& meta, const Source& source) {
+    TRY(log_.enter("images.upload"));
+    std::string data;
+    std::byte buffer[64];
+    while (const size_t count = TRY(source(buffer, data.size()))) {
+        data.append(reinterpret_cast<const char*>(buffer), count);
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = images_.find(image_id);
+        if (found == images_.end()) {
+            return Error::not_found("Image {} could not be found.", image_id)
+                .with_fault("ImageNotFound");
+        }
+        ImageMeta& image = found->second.first;
+        if (image.status == "queued") {
+            image.status = "active";
+            image.disk_format = meta.disk_format;
+            image.properties.insert(meta.properties.begin(), meta.properties.end());
+            found->second.second = data;
+        }
+    }
+    log_.leave();
+    return {};
+}
+
+Result<void> FakeImages::remove(const RequestContext&, const std::string& image_id) {
+    TRY(log_.enter("images.remove"));
+    {
+        const std::lock_guard lock(mutex_);
+        images_.erase(image_id);
+    }
+    log_.leave();
+    return {};
+}
+
+Result<std::vector<ImageMeta>> FakeImages::list(const RequestContext&, const Properties& with) {
+    const std::lock_guard lock(mutex_);
+    std::vector<ImageMeta> result;
+    for (const auto& [id, entry] : images_) {
+        const Properties& has = entry.first.properties;
+        const bool all = std::all_of(with.begin(), with.end(), [&](const auto& wanted) {
+            const auto found = has.find(wanted.first);
+            return found != has.end() && found->second == wanted.second;
+        });
+        if (all) {
+            result.insert(result.begin(), entry.first);  // ids are made in order
+        }
+    }
+    return result;
+}
+
+std::string FakeImages::status(const std::string& image_id) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = images_.find(image_id);
+    return found == images_.end() ? "" : found->second.first.status;
+}
+
+std::string FakeImages::data(const std::string& image_id) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = images_.find(image_id);
+    return found == images_.end() ? "" : found->second.second;
+}
+
+size_t FakeImages::count() const {
+    const std::lock_guard lock(mutex_);
+    return images_.size();
 }
 
 ImageMeta FakeImages::add(ImageMeta meta, std::string bytes) {

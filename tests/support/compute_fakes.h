@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -51,6 +52,8 @@ public:
                                      const std::optional<Error>& failure) override;
     Result<void> reschedule_build(const RequestContext& context, const std::string& uuid,
                                   const Error& reason) override;
+    Result<void> migration_save(const std::string& uuid, const std::string& status) override;
+    Result<void> poll_servers(const std::string& host) override;
     Result<void> service_heartbeat(const std::string& host) override;
     Result<void> compute_node_update(const ComputeNode& node) override;
 
@@ -63,6 +66,7 @@ public:
     ComputeNode node() const;
     int heartbeats() const;
     size_t fault_count(const std::string& uuid) const;
+    std::string migration_status(const std::string& uuid) const;
 
 private:
     CallLog& log_;
@@ -70,6 +74,7 @@ private:
     std::map<std::string, Instance> instances_;
     std::map<std::string, std::vector<std::string>> history_;
     std::map<std::string, size_t> faults_;
+    std::map<std::string, std::string> migrations_;
     std::multiset<std::string> open_events_;
     std::vector<std::string> rescheduled_;
     ComputeNode node_;
@@ -109,6 +114,16 @@ private:
     std::map<std::string, std::string> taps_;  // tap -> server
 };
 
+// What a fake guest's disk came from and what happened to it since.
+struct FakeDisk {
+    std::string image_id;
+    std::string flavor_id;
+    std::string data;  // a test's mark, kept where the real thing keeps it
+    bool rescued = false;
+    bool saved_state = false;
+    std::shared_ptr<FakeDisk> old;  // kept aside during a resize; shared only because it is nested
+};
+
 // Guests that outlive a manager, as real ones do.
 class FakeDriver final : public VirtDriver {
 public:
@@ -122,23 +137,39 @@ public:
     Result<void> reboot(const Instance& instance, RebootType type) override;
     Result<void> pause(const Instance& instance) override;
     Result<void> unpause(const Instance& instance) override;
+    Result<void> suspend(const Instance& instance) override;
+    Result<void> resume(const Instance& instance) override;
+    Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) override;
+    Result<void> rescue(const RescueSpec& spec) override;
+    Result<void> unrescue(const Instance& instance, bool power_on) override;
+    Result<void> rebuild(const SpawnRequest& request, bool preserve_ephemeral) override;
+    Result<void> migrate_disk_and_power_off(const Instance& instance, const Flavor& new_flavor,
+                                            int64_t timeout_s) override;
+    Result<void> finish_migration(const Instance& instance, bool power_on) override;
+    Result<void> confirm_migration(const Instance& instance) override;
+    Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
     Result<Json> get_instance_diagnostics(const Instance& instance) override;
     Result<HostResources> get_available_resource() override;
 
-    void set_guest(const std::string& uuid, int power_state);  // made when absent
-    int power(const std::string& uuid) const;                  // 0 when absent
+    FakeDisk disk(const std::string& uuid) const;
+    void write(const std::string& uuid, const std::string& data);  // as the guest would
+    void set_guest(const std::string& uuid, int power_state);      // made when absent
+    int power(const std::string& uuid) const;                      // 0 when absent
     size_t guest_count() const;
     int64_t last_timeout_s() const;
     void send(const LifecycleEvent& event);
 
 private:
     Result<void> change(const std::string& call, const Instance& instance, int power_state);
+    Result<void> change_disk(const std::string& call, const Instance& instance, int power_state,
+                             const std::function<void(FakeDisk& disk)>& change);
     CallLog& log_;
     mutable std::mutex mutex_;
     std::map<std::string, int> guests_;
+    std::map<std::string, FakeDisk> disks_;
     std::function<void(const LifecycleEvent&)> listener_;
     int64_t last_timeout_s_ = -1;
 };
@@ -151,13 +182,23 @@ public:
     Result<void> download(
         const RequestContext& context, const std::string& image_id,
         const std::function<Result<void>(std::span<const std::byte>)>& sink) override;
+    Result<ImageMeta> create(const RequestContext& context, const ImageMeta& meta) override;
+    Result<void> upload(const RequestContext& context, const std::string& image_id,
+                        const ImageMeta& meta, const Source& source) override;
+    Result<void> remove(const RequestContext& context, const std::string& image_id) override;
+    Result<std::vector<ImageMeta>> list(const RequestContext& context,
+                                        const Properties& with) override;
     // Fills in size and hash.
     ImageMeta add(ImageMeta meta, std::string bytes);
+    std::string status(const std::string& image_id) const;  // "" when there is none
+    std::string data(const std::string& image_id) const;
+    size_t count() const;
 
 private:
     CallLog& log_;
     mutable std::mutex mutex_;
     std::map<std::string, std::pair<ImageMeta, std::string>> images_;
+    int next_ = 1;
 };
 
 }  // namespace kumoi::compute

@@ -38,6 +38,7 @@ protected:
             compute::Conductor::create({}, {*database_, clock_, random_, images_, networks_})
                 .value();
         cn1_.conductor = cn2_.conductor = conductor_.get();
+        cn1_.clock = cn2_.clock = &clock_;
         add_node(cn1_, "cn-1");
         compute::Flavor flavor;
         flavor.flavor_id = "42";
@@ -46,8 +47,8 @@ protected:
         flavor.memory_mb = 64;
         flavor.root_gb = 1;
         EXPECT_TRUE(conductor_->flavors().create(flavor).ok());
-        services_ = std::make_unique<ComputeServices>(
-            ComputeServices{*conductor_, clock_, random_, tokens_, "http://127.0.0.1:5000", 1000});
+        services_ = std::make_unique<ComputeServices>(ComputeServices{
+            *conductor_, clock_, random_, tokens_, "http://127.0.0.1:5000", 1000, "http://images"});
         router_ = std::make_unique<Router>(make_compute_router(*services_));
     }
 

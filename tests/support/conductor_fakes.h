@@ -42,6 +42,26 @@ public:
                           const std::function<Result<void>(std::span<const std::byte>)>&) override {
         return Error::unsupported("not in tests");
     }
+    Result<ImageMeta> create(const RequestContext& context, const ImageMeta& meta) override {
+        ImageMeta image = meta;
+        image.id = fmt::format("5a5a5a5a-0f31-4bb7-a985-{:012}", ++made);
+        image.status = "queued";
+        image.owner = context.project_id;
+        images[image.id] = image;
+        return image;
+    }
+    Result<void> upload(const RequestContext&, const std::string&, const ImageMeta&,
+                        const Source&) override {
+        return Error::unsupported("not in tests");
+    }
+    Result<void> remove(const RequestContext&, const std::string& id) override {
+        images.erase(id);
+        return {};
+    }
+    Result<std::vector<ImageMeta>> list(const RequestContext&, const Properties&) override {
+        return std::vector<ImageMeta>();
+    }
+    int made = 0;
 };
 
 class NetworkApiFake final : public NetworkApi {
@@ -81,6 +101,7 @@ public:
     explicit ComputeApiFake(std::string host) : host_(std::move(host)) {}
 
     ConductorApi* conductor = nullptr;
+    const Clock* clock = nullptr;  // tells when a resize or a rescue was done
     bool finish_at_once = true;
     std::optional<Error> refusal;        // of every cast
     std::optional<Error> build_failure;  // of every build, after the cast was taken
@@ -172,6 +193,81 @@ public:
     Result<void> unpause_instance(const RequestContext& context, const std::string& uuid) override {
         return verb(context, "unpause", uuid, vm_states::kActive, power_states::kRunning);
     }
+    Result<void> suspend_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "suspend", uuid, vm_states::kSuspended, power_states::kShutdown);
+    }
+    Result<void> resume_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "resume", uuid, vm_states::kActive, power_states::kRunning);
+    }
+    Result<void> rescue_instance(RescueRequest request) override {
+        return verb(request.context, "rescue", request.uuid, vm_states::kRescued,
+                    power_states::kRunning);
+    }
+    Result<void> unrescue_instance(const RequestContext& context,
+                                   const std::string& uuid) override {
+        return verb(context, "unrescue", uuid, vm_states::kActive, power_states::kRunning);
+    }
+    Result<void> rebuild_instance(RebuildRequest request) override {
+        rebuild_password = request.admin_password;
+        return verb(request.context, "rebuild", request.uuid, vm_states::kActive,
+                    power_states::kRunning);
+    }
+    Result<void> snapshot_instance(const RequestContext& context,
+                                   const std::string& uuid) override {
+        return verb(context, "snapshot", uuid, nullptr, power_states::kRunning);
+    }
+    Result<void> backup_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "backup", uuid, nullptr, power_states::kRunning);
+    }
+    Result<void> resize_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "resize", uuid, vm_states::kResized, power_states::kRunning,
+                    [](const Instance& instance, InstanceUpdate& update) {
+                        update.old_flavor = std::optional(instance.flavor);
+                        update.flavor = *instance.new_flavor;
+                    });
+    }
+    Result<void> confirm_resize(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "confirm", uuid, vm_states::kActive, power_states::kRunning,
+                    [](const Instance&, InstanceUpdate& update) {
+                        update.old_flavor = update.new_flavor = std::optional<Flavor>();
+                    });
+    }
+    Result<void> revert_resize(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "revert", uuid, vm_states::kActive, power_states::kRunning,
+                    [](const Instance& instance, InstanceUpdate& update) {
+                        update.flavor = *instance.old_flavor;
+                        update.old_flavor = update.new_flavor = std::optional<Flavor>();
+                    });
+    }
+    Result<void> shelve_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "shelve", uuid, vm_states::kShelved, power_states::kShutdown,
+                    [](const Instance& instance, InstanceUpdate& update) {
+                        update.system_metadata = instance.system_metadata;
+                        (*update.system_metadata)["shelved_image_id"] =
+                            instance.task_arguments.image_id;
+                    });
+    }
+    Result<void> shelve_offload_instance(const RequestContext& context,
+                                         const std::string& uuid) override {
+        return verb(context, "shelve_offload", uuid, vm_states::kShelvedOffloaded,
+                    power_states::kNoState, [](const Instance&, InstanceUpdate& update) {
+                        update.host = "";
+                        update.node = "";
+                    });
+    }
+    Result<void> unshelve_instance(const RequestContext& context,
+                                   const std::string& uuid) override {
+        return verb(context, "unshelve", uuid, vm_states::kActive, power_states::kRunning);
+    }
+    Result<void> soft_delete_instance(const RequestContext& context,
+                                      const std::string& uuid) override {
+        return verb(context, "soft_delete", uuid, vm_states::kSoftDeleted, power_states::kShutdown);
+    }
+    Result<void> restore_instance(const RequestContext& context, const std::string& uuid) override {
+        return verb(context, "restore", uuid, vm_states::kActive, power_states::kRunning);
+    }
+    std::string rebuild_password;
+
     Result<std::string> get_console_output(const RequestContext&, const std::string&,
                                            int64_t tail_lines) override {
         return tail_lines == 1 ? std::string("line 3\n") : console;
@@ -183,8 +279,10 @@ public:
     ComputeNode compute_node() override { return node(8, 8192, 100); }
 
 private:
+    // `vm_state` may be null: as it is.
     Result<void> verb(const RequestContext& context, const std::string& name,
-                      const std::string& uuid, const char* vm_state, int power_state) {
+                      const std::string& uuid, const char* vm_state, int power_state,
+                      const std::function<void(const Instance&, InstanceUpdate&)>& more = {}) {
         note(name + " " + uuid);
         if (refusal) {
             return *refusal;
@@ -195,9 +293,17 @@ private:
         const std::string event = "compute_" + name + "_instance";
         TRY(conductor->action_event_start(context, uuid, event, host_));
         InstanceUpdate update;
-        update.vm_state = vm_state;
+        if (vm_state != nullptr) {
+            update.vm_state = vm_state;
+        }
         update.power_state = power_state;
         update.task_state = std::optional<std::string>();
+        if (name == "resize" || name == "rescue") {
+            update.launched_ns = clock == nullptr ? 1 : clock->wall_ns();
+        }
+        if (more) {
+            more(TRY(conductor->instance_get(uuid)), update);
+        }
         TRY(conductor->instance_save(uuid, update));
         return conductor->action_event_finish(context, uuid, event, std::nullopt);
     }

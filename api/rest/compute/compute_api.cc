@@ -101,6 +101,7 @@ Router make_compute_router(const ComputeServices& services) {
     add_server_routes(routes);
     add_server_list_routes(routes);
     add_server_action_routes(routes);
+    add_migration_routes(routes);
     add_server_metadata_routes(routes);
     add_server_tag_routes(routes);
     add_server_address_routes(routes);

@@ -36,6 +36,7 @@ struct ComputeServices {
     TokenValidator& tokens;
     std::string identity_uri;       // told to clients without a token
     size_t osapi_max_limit = 1000;  // items on a page
+    std::string image_uri = {};     // of the Image API, for addresses of images
 };
 
 // One request of one caller.

@@ -69,6 +69,8 @@ const std::vector<Policy::Rule> kRules = {
     {"os_compute_api:os-migrate-server:migrate:host", Check::Admin},
     {"os_compute_api:os-migrate-server:migrate_live", Check::ProjectManagerOrAdmin},
     {"os_compute_api:os-migrate-server:migrate_live:host", Check::Admin},
+    {"os_compute_api:os-migrations:index", Check::Admin},
+    {"os_compute_api:servers:migrations:index", Check::ProjectManagerOrAdmin},
     {"os_compute_api:os-pause-server:pause", Check::ProjectMemberOrAdmin},
     {"os_compute_api:os-pause-server:unpause", Check::ProjectMemberOrAdmin},
     {"os_compute_api:os-quota-class-sets:show", Check::Admin},

@@ -10,6 +10,7 @@ void add_version_routes(Router& router);                   // versions.cc: need 
 void add_server_routes(ComputeRoutes& routes);             // servers.cc
 void add_server_list_routes(ComputeRoutes& routes);        // server_list.cc
 void add_server_action_routes(ComputeRoutes& routes);      // server_actions.cc
+void add_migration_routes(ComputeRoutes& routes);          // migrations.cc
 void add_server_metadata_routes(ComputeRoutes& routes);    // server_metadata.cc
 void add_server_tag_routes(ComputeRoutes& routes);         // server_tags.cc
 void add_server_address_routes(ComputeRoutes& routes);     // server_addresses.cc

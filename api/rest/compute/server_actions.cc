@@ -5,6 +5,7 @@
 #include <array>
 
 #include "api/rest/compute/resources.h"
+#include "api/rest/compute/server_action.h"
 #include "api/rest/compute/server_view.h"
 #include "api/rest/schema.h"
 #include "compute/vm_states.h"
@@ -13,20 +14,6 @@ namespace kumoi::api {
 namespace {
 
 using compute::InstancePtr;
-
-struct ActionCall {
-    Call& call;
-    const InstancePtr& server;
-    const Json& argument;  // the value behind the action's name
-
-    compute::Conductor& conductor() const { return call.conductor(); }
-    const std::string& uuid() const { return server->instance.uuid; }
-};
-
-Result<Reply> accepted(Result<void> outcome) {
-    TRY(std::move(outcome));
-    return Reply::accepted();
-}
 
 Result<Reply> os_start(const ActionCall& action) {
     return accepted(action.conductor().start_server(action.call.context(), action.uuid()));
@@ -58,6 +45,30 @@ Result<Reply> reboot(const ActionCall& action) {
     return accepted(action.conductor().reboot_server(
         action.call.context(), action.uuid(),
         soft ? compute::RebootType::Soft : compute::RebootType::Hard));
+}
+
+Result<Reply> suspend(const ActionCall& action) {
+    return accepted(action.conductor().suspend_server(action.context(), action.uuid()));
+}
+
+Result<Reply> resume(const ActionCall& action) {
+    return accepted(action.conductor().resume_server(action.context(), action.uuid()));
+}
+
+Result<Reply> unrescue(const ActionCall& action) {
+    return accepted(action.conductor().unrescue_server(action.context(), action.uuid()));
+}
+
+Result<Reply> shelve(const ActionCall& action) {
+    return accepted(action.conductor().shelve_server(action.context(), action.uuid()));
+}
+
+Result<Reply> shelve_offload(const ActionCall& action) {
+    return accepted(action.conductor().shelve_offload_server(action.context(), action.uuid()));
+}
+
+Result<Reply> restore(const ActionCall& action) {
+    return accepted(action.conductor().restore_server(action.context(), action.uuid()));
 }
 
 Result<Reply> lock(const ActionCall& action) {
@@ -129,28 +140,28 @@ constexpr std::array<ActionEntry, 36> kActions = {{
     {"addSecurityGroup", "os_compute_api:os-security-groups:add", not_offered},
     {"removeSecurityGroup", "os_compute_api:os-security-groups:remove", not_offered},
     {"changePassword", "os_compute_api:os-admin-password", not_offered},
-    {"confirmResize", "os_compute_api:servers:confirm_resize", not_offered},
-    {"createBackup", "os_compute_api:os-create-backup", not_offered},
-    {"createImage", "os_compute_api:servers:create_image", not_offered},
+    {"confirmResize", "os_compute_api:servers:confirm_resize", confirm_resize},
+    {"createBackup", "os_compute_api:os-create-backup", create_backup},
+    {"createImage", "os_compute_api:servers:create_image", create_image},
     {"evacuate", "os_compute_api:os-evacuate", not_offered},
     {"injectNetworkInfo", "os_compute_api:os-admin-actions:inject_network_info", not_offered},
-    {"migrate", "os_compute_api:os-migrate-server:migrate", not_offered},
+    {"migrate", "os_compute_api:os-migrate-server:migrate", migrate},
     {"os-getSerialConsole", "os_compute_api:os-remote-consoles", not_offered, {1, 5}},
     {"os-getSPICEConsole", "os_compute_api:os-remote-consoles", not_offered, {1, 5}},
     {"os-getVNCConsole", "os_compute_api:os-remote-consoles", not_offered, {1, 5}},
     {"os-migrateLive", "os_compute_api:os-migrate-server:migrate_live", not_offered},
-    {"rebuild", "os_compute_api:servers:rebuild", not_offered},
-    {"rescue", "os_compute_api:os-rescue", not_offered},
-    {"resize", "os_compute_api:servers:resize", not_offered},
-    {"restore", "os_compute_api:os-deferred-delete:restore", not_offered},
-    {"resume", "os_compute_api:os-suspend-server:resume", not_offered},
-    {"revertResize", "os_compute_api:servers:revert_resize", not_offered},
-    {"shelve", "os_compute_api:os-shelve:shelve", not_offered},
-    {"shelveOffload", "os_compute_api:os-shelve:shelve_offload", not_offered},
-    {"suspend", "os_compute_api:os-suspend-server:suspend", not_offered},
+    {"rebuild", "os_compute_api:servers:rebuild", rebuild},
+    {"rescue", "os_compute_api:os-rescue", rescue},
+    {"resize", "os_compute_api:servers:resize", resize},
+    {"restore", "os_compute_api:os-deferred-delete:restore", restore},
+    {"resume", "os_compute_api:os-suspend-server:resume", resume},
+    {"revertResize", "os_compute_api:servers:revert_resize", revert_resize},
+    {"shelve", "os_compute_api:os-shelve:shelve", shelve},
+    {"shelveOffload", "os_compute_api:os-shelve:shelve_offload", shelve_offload},
+    {"suspend", "os_compute_api:os-suspend-server:suspend", suspend},
     {"trigger_crash_dump", "os_compute_api:servers:trigger_crash_dump", not_offered, {17, 96}},
-    {"unrescue", "os_compute_api:os-unrescue", not_offered},
-    {"unshelve", "os_compute_api:os-shelve:unshelve", not_offered},
+    {"unrescue", "os_compute_api:os-unrescue", unrescue},
+    {"unshelve", "os_compute_api:os-shelve:unshelve", unshelve},
     {"resetNetwork", "os_compute_api:os-admin-actions:inject_network_info", not_offered},
 }};
 

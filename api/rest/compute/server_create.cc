@@ -28,17 +28,6 @@ bool is_address(const std::string& text, int version) {
     return version == 4 ? v4 : version == 6 ? v6 : v4 || v6;
 }
 
-std::string generated_password(Random& random) {
-    // Nova's alphabet: nothing that looks like something else.
-    constexpr std::string_view alphabet =
-        "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    std::string password;
-    for (int index = 0; index < 12; ++index) {
-        password += alphabet[random.below(alphabet.size())];
-    }
-    return password;
-}
-
 Result<RequestedNetwork> parse_network(const Call& call, const Json& item) {
     Fields fields = TRY(Fields::of(item, "networks"));
     RequestedNetwork network;
@@ -121,58 +110,6 @@ Result<void> parse_block_devices(Fields& fields) {
                     .with_fault("InvalidBDM");
             }
         }
-    }
-    return {};
-}
-
-Result<void> parse_user_data(Fields& fields, CreateServers& request) {
-    const auto text = TRY(fields.optional_text("user_data", {0, kUserDataMax}));
-    if (text && !base64_decode(*text)) {
-        return invalid_input("user_data", Json(text->substr(0, 40)),
-                             "It is not 'base64': user data is sent base64 encoded.");
-    }
-    request.user_data = text.value_or("");
-    return {};
-}
-
-Result<void> parse_personality(const Call& call, Fields& fields, CreateServers& request) {
-    if (call.at_least(57)) {
-        return {};  // not a property any more
-    }
-    const Json* files = fields.take("personality");
-    if (files == nullptr) {
-        return {};
-    }
-    if (!files->is_array()) {
-        return invalid_input("personality", *files, "It is not of type 'array'");
-    }
-    const auto limits = call.conductor().quotas().limits(call.who.project_id);
-    const auto over = [](std::string what) {
-        return Error::forbidden("Personality file limit exceeded: {}.", what)
-            .with_fault("OnsetFileLimitExceeded");
-    };
-    const auto above = [&](const char* resource, size_t count) {
-        const int64_t limit = limits.at(resource);
-        return limit >= 0 && static_cast<int64_t>(count) > limit;
-    };
-    if (above("injected_files", files->size())) {
-        return over(fmt::format("{} files", files->size()));
-    }
-    for (const Json& item : files->as_array()) {
-        Fields file = TRY(Fields::of(item, "personality"));
-        const std::string path = TRY(file.text("path", {1, 4096}));
-        const auto content = base64_decode(TRY(file.text("contents", {0, 1 << 20})));
-        TRY(file.finish());
-        if (!content) {
-            return Error::invalid("Personality content for {} cannot be decoded", path);
-        }
-        if (above("injected_file_path_bytes", path.size())) {
-            return over(fmt::format("path of {} bytes", path.size()));
-        }
-        if (above("injected_file_content_bytes", content->size())) {
-            return over(fmt::format("{} has {} bytes", path, content->size()));
-        }
-        request.injected_files[path] = *content;
     }
     return {};
 }
@@ -365,8 +302,8 @@ Result<ParsedCreate> parse_server_create(const Call& call, const Json& body) {
     TRY(parse_block_devices(fields));
     TRY(parse_networks(call, fields, request));
     TRY(parse_security_groups(fields, request));
-    TRY(parse_user_data(fields, request));
-    TRY(parse_personality(call, fields, request));
+    request.user_data = TRY(parse_user_data(fields)).value_or("");
+    request.injected_files = TRY(parse_personality(call, fields));
     TRY(parse_zone(call, fields, request));
     TRY(parse_destination(call, fields, request));
     TRY(parse_counts(fields, request));
@@ -374,6 +311,69 @@ Result<ParsedCreate> parse_server_create(const Call& call, const Json& body) {
         TRY(fields.optional_boolean("return_reservation_id")).value_or(false);
     TRY(fields.finish());
     return parsed;
+}
+
+std::string generated_password(Random& random) {
+    // Nova's alphabet: nothing that looks like something else.
+    constexpr std::string_view alphabet =
+        "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    std::string password;
+    for (int index = 0; index < 12; ++index) {
+        password += alphabet[random.below(alphabet.size())];
+    }
+    return password;
+}
+
+Result<std::optional<std::string>> parse_user_data(Fields& fields) {
+    auto text = TRY(fields.optional_text("user_data", {0, kUserDataMax}));
+    if (text && !base64_decode(*text)) {
+        return invalid_input("user_data", Json(text->substr(0, 40)),
+                             "It is not 'base64': user data is sent base64 encoded.");
+    }
+    return text;
+}
+
+Result<std::map<std::string, std::string>> parse_personality(const Call& call, Fields& fields) {
+    std::map<std::string, std::string> injected;
+    if (call.at_least(57)) {
+        return injected;  // not a property any more
+    }
+    const Json* files = fields.take("personality");
+    if (files == nullptr) {
+        return injected;
+    }
+    if (!files->is_array()) {
+        return invalid_input("personality", *files, "It is not of type 'array'");
+    }
+    const auto limits = call.conductor().quotas().limits(call.who.project_id);
+    const auto over = [](std::string what) {
+        return Error::forbidden("Personality file limit exceeded: {}.", what)
+            .with_fault("OnsetFileLimitExceeded");
+    };
+    const auto above = [&](const char* resource, size_t count) {
+        const int64_t limit = limits.at(resource);
+        return limit >= 0 && static_cast<int64_t>(count) > limit;
+    };
+    if (above("injected_files", files->size())) {
+        return over(fmt::format("{} files", files->size()));
+    }
+    for (const Json& item : files->as_array()) {
+        Fields file = TRY(Fields::of(item, "personality"));
+        const std::string path = TRY(file.text("path", {1, 4096}));
+        const auto content = base64_decode(TRY(file.text("contents", {0, 1 << 20})));
+        TRY(file.finish());
+        if (!content) {
+            return Error::invalid("Personality content for {} cannot be decoded", path);
+        }
+        if (above("injected_file_path_bytes", path.size())) {
+            return over(fmt::format("path of {} bytes", path.size()));
+        }
+        if (above("injected_file_content_bytes", content->size())) {
+            return over(fmt::format("{} has {} bytes", path, content->size()));
+        }
+        injected[path] = *content;
+    }
+    return injected;
 }
 
 Result<std::optional<bool>> parse_disk_config(Fields& fields) {

@@ -14,11 +14,16 @@ struct ParsedCreate {
 
 Result<ParsedCreate> parse_server_create(const Call& call, const Json& body);
 
-// Shared with PUT /servers: "AUTO"/"MANUAL", addresses, host names.
+// Shared with PUT /servers and rebuild: "AUTO"/"MANUAL", addresses, host names, files, user data.
 Result<std::optional<bool>> parse_disk_config(class Fields& fields);
 Result<std::optional<std::string>> parse_access_ip(class Fields& fields, std::string_view key,
                                                    int version);
 Result<std::optional<std::string>> parse_hostname(class Fields& fields, Microversion version);
 Result<std::vector<std::string>> parse_tags(const Json& value);
+// Empty from 2.57 on: then it is no member any more.
+Result<std::map<std::string, std::string>> parse_personality(const Call& call,
+                                                             class Fields& fields);
+Result<std::optional<std::string>> parse_user_data(class Fields& fields);
+std::string generated_password(Random& random);
 
 }  // namespace kumoi::api

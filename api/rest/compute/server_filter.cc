@@ -190,7 +190,9 @@ Result<void> parse_scope(const Call& call, bool detail, ServerFilter& filter) {
     if (const auto deleted = query.first("deleted"); deleted && truthy(*deleted)) {
         filter.deleted_only = call.who.is_admin;  // ignored for the others, as in Nova
     }
+    filter.soft_deleted_too = query.first("vm_state") == compute::vm_states::kSoftDeleted;
     for (const std::string& status : query.all("status")) {
+        filter.soft_deleted_too |= equal_ignoring_case(status, "soft_deleted");
         if (equal_ignoring_case(status, "deleted")) {
             if (!call.who.is_admin) {
                 return Error::forbidden("Only administrators may list deleted instances");
@@ -200,6 +202,7 @@ Result<void> parse_scope(const Call& call, bool detail, ServerFilter& filter) {
     }
     if (const auto since = query.first("changes-since")) {
         filter.deleted_too = true;
+        filter.soft_deleted_too = true;
         filter.deleted_since_ns = TRY(time_of("changes-since", *since));
     }
     return {};

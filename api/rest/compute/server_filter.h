@@ -34,6 +34,8 @@ struct ServerFilter {
     bool deleted_only = false;
     bool deleted_too = false;  // changes-since shows what was deleted meanwhile
     int64_t deleted_since_ns = 0;
+    bool soft_deleted_too =
+        false;  // else those that wait to be reclaimed are not shown, as in Nova
     std::vector<Test> tests;
     // Field and direction; empty: newest first, as they are stored.
     std::vector<std::pair<std::string, bool>> sort;  // true: ascending

@@ -4,6 +4,7 @@
 #include "api/rest/compute/resources.h"
 #include "api/rest/compute/server_filter.h"
 #include "api/rest/compute/server_view.h"
+#include "compute/vm_states.h"
 
 namespace kumoi::api {
 namespace {
@@ -20,6 +21,11 @@ Result<std::vector<InstancePtr>> candidates(const Call& call, const ServerFilter
         auto deleted = TRY(store.deleted(filter.all_projects ? "" : filter.project_id,
                                          filter.deleted_since_ns, call.services.osapi_max_limit));
         servers.insert(servers.end(), deleted.begin(), deleted.end());
+    }
+    if (!filter.soft_deleted_too) {
+        std::erase_if(servers, [](const InstancePtr& stored) {
+            return stored->instance.vm_state == compute::vm_states::kSoftDeleted;
+        });
     }
     if (!filter.tests.empty()) {
         std::erase_if(servers,

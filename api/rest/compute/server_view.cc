@@ -187,16 +187,36 @@ void add_newer(const Call& call, const Instance& instance, ServerForm form, Json
     }
 }
 
+// What a task makes of the status; Nova's table of vm_state and task_state.
+std::string status_of_task(const Instance& instance) {
+    const std::string& vm_state = instance.vm_state;
+    const std::string task = instance.task_state.value_or("");
+    const bool active = vm_state == vm_states::kActive;
+    const bool settled = active || vm_state == vm_states::kStopped;
+    if (active && is_soft_reboot(task)) {
+        return "REBOOT";
+    }
+    if (active && is_hard_reboot(task)) {
+        return "HARD_REBOOT";
+    }
+    if (task.starts_with("rebuild") && (settled || vm_state == vm_states::kError)) {
+        return "REBUILD";
+    }
+    if (settled && (task == task_states::kResizePrep || task == task_states::kResizeMigrating ||
+                    task == task_states::kResizeMigrated || task == task_states::kResizeFinish)) {
+        return "RESIZE";
+    }
+    if (vm_state == vm_states::kResized && task == task_states::kResizeReverting) {
+        return "REVERT_RESIZE";
+    }
+    return "";
+}
+
 }  // namespace
 
 std::string server_status(const Instance& instance) {
-    if (instance.vm_state == vm_states::kActive && instance.task_state) {
-        if (is_soft_reboot(*instance.task_state)) {
-            return "REBOOT";
-        }
-        if (is_hard_reboot(*instance.task_state)) {
-            return "HARD_REBOOT";
-        }
+    if (std::string status = status_of_task(instance); !status.empty()) {
+        return status;
     }
     const auto* const found =
         std::find_if(kStatuses.begin(), kStatuses.end(),

@@ -36,9 +36,6 @@ TEST(GuestConfig, RefusesWhatItCannotDoByName) {
     Instance from_volume = server();
     from_volume.image_id.clear();
     expect_refused(from_volume, "volume");
-    Instance swap = server();
-    swap.flavor.swap_mb = 64;
-    expect_refused(swap, "64 MiB of swap");
     for (const auto& [name, value] : Properties{{"hw_firmware_type", "uefi"},
                                                 {"hw_disk_bus", "scsi"},
                                                 {"hw_vif_model", "e1000"},
@@ -72,7 +69,10 @@ TEST(GuestConfig, DescribesTheMachine) {
     GuestOptions options;
     options.kernel_append = "noapic";
     options.cpu_features_masked = {"avx512f"};
-    const Json json = guest_config(server(), folder, true, true, options);
+    GuestFiles files;
+    files.ramdisk = true;
+    files.config_drive = true;
+    const Json json = guest_config(server(), folder, files, options);
     EXPECT_EQ(json.integer_or("memory_mib"), 512);
     EXPECT_EQ(json.integer_or("vcpus"), 2);
     EXPECT_EQ(json.find_path({"boot", "cmdline"})->as_string(),
@@ -83,7 +83,7 @@ TEST(GuestConfig, DescribesTheMachine) {
     EXPECT_EQ(json.find("nics")->as_array()[0].string_or("tap"), "tap1");
     EXPECT_EQ(json.find("nics")->as_array()[0].integer_or("mtu"), 1450);
     EXPECT_EQ(json.find_path({"cpu", "mask"})->as_array()[0].as_string(), "avx512f");
-    const Json bare = guest_config(server(), folder, false, false, {});
+    const Json bare = guest_config(server(), folder, {}, {});
     EXPECT_FALSE(bare.find("boot")->contains("initrd"));
     EXPECT_EQ(bare.find("disks")->as_array().size(), 1u);
 }
@@ -91,8 +91,46 @@ TEST(GuestConfig, DescribesTheMachine) {
 TEST(GuestConfig, TheImagesCommandLineReplacesOurs) {
     Instance instance = server();
     instance.image.properties["os_command_line"] = "init=/bin/sh";
-    const Json json = guest_config(instance, {"/i", instance.uuid}, false, false, {});
+    const Json json = guest_config(instance, {"/i", instance.uuid}, {}, {});
     EXPECT_EQ(json.find_path({"boot", "cmdline"})->as_string(), "init=/bin/sh");
+}
+
+std::vector<std::string> disk_ids(const Json& config) {
+    std::vector<std::string> ids;
+    for (const Json& disk : config.find("disks")->as_array()) {
+        ids.push_back(disk.string_or("id"));
+    }
+    return ids;
+}
+
+TEST(GuestConfig, EphemeralAndSwapComeBetweenRootAndConfig) {
+    GuestFiles files;
+    files.ephemeral = files.swap = files.config_drive = true;
+    const Json json = guest_config(server(), {"/i", server().uuid}, files, {});
+    EXPECT_EQ(disk_ids(json), (std::vector<std::string>{"root", "ephemeral0", "swap", "config"}));
+}
+
+TEST(GuestConfig, ARescuedServerBootsTheRescueDiskFirst) {
+    const InstanceFolder folder("/i", server().uuid);
+    GuestFiles files;
+    files.ephemeral = files.config_drive = true;
+    files.rescue.emplace();
+    const Json json = guest_config(server(), folder, files, {});
+    EXPECT_EQ(disk_ids(json), (std::vector<std::string>{"rescue", "root"}));
+    EXPECT_EQ(json.find_path({"boot", "kernel"})->as_string(), folder.rescue_kernel());
+    EXPECT_EQ(json.find_path({"boot", "cmdline"})->as_string(), "root=/dev/vda console=ttyS0");
+}
+
+TEST(GuestConfig, AStableRescueDeviceComesLastAndIsTheRoot) {
+    GuestFiles files;
+    files.ephemeral = true;
+    GuestFiles::Rescue& rescue = files.rescue.emplace();
+    rescue.stable_device = true;
+    rescue.config_drive = true;
+    rescue.image_properties["os_command_line"] = "quiet root=/dev/vda rw";
+    const Json json = guest_config(server(), {"/i", server().uuid}, files, {});
+    EXPECT_EQ(disk_ids(json), (std::vector<std::string>{"root", "ephemeral0", "rescue", "config"}));
+    EXPECT_EQ(json.find_path({"boot", "cmdline"})->as_string(), "quiet root=/dev/vdc rw");
 }
 
 TEST(InstanceFolder, KeepsTheRecordWithoutThePassword) {

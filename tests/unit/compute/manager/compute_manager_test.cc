@@ -18,8 +18,8 @@ protected:
         options.host = "cn-1";
         options.state_path = directory_.path();
         auto manager =
-            ComputeManager::create({conductor_, network_, vifs_, driver_, clock_}, options, {},
-                                   [](std::function<void()> function) -> Result<void> {
+            ComputeManager::create({conductor_, network_, vifs_, driver_, clock_, images_}, options,
+                                   {}, [](std::function<void()> function) -> Result<void> {
                                        function();
                                        return {};
                                    });
@@ -67,6 +67,7 @@ protected:
     FakeNetwork network_{log_};
     FakeVifs vifs_{log_};
     FakeDriver driver_{log_};
+    FakeImages images_{log_};
     RequestContext context_{"req-1", "user", "project", false};
     std::unique_ptr<ComputeManager> manager_;
 };

@@ -1,0 +1,229 @@
+// KumoiVmmDriver, part two: the verbs that change what a server is made of.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/subprocess.h"
+#include "compute/driver/disk_file.h"
+#include "compute/driver/file_snapshot.h"
+#include "compute/driver/kumoi_vmm_driver.h"
+#include "compute/driver/resize_folder.h"
+#include "compute/driver/resize_rules.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::compute {
+namespace {
+
+std::string property(const Properties& properties, const char* name) {
+    const auto found = properties.find(name);
+    return found == properties.end() ? "" : found->second;
+}
+
+// Nova's sign that the server's own disks keep their places.
+bool wants_stable_device(const ImageMeta& image) {
+    return image.properties.contains("hw_rescue_device") ||
+           image.properties.contains("hw_rescue_bus");
+}
+
+Result<void> rename_to(const std::string& from, const std::string& to) {
+    if (::rename(from.c_str(), to.c_str()) != 0) {
+        return Error::from_errno(errno, fmt::format("renaming {} to {}", from, to));
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<void> KumoiVmmDriver::set_power(const Instance& instance, const InstanceFolder& folder,
+                                       bool on) {
+    if (on) {
+        return power_on(instance);
+    }
+    TRY(stop_guest(instance, folder));
+    return write_configs(instance, folder);
+}
+
+Result<void> KumoiVmmDriver::suspend(const Instance& instance) {
+    TRY(existing_folder(instance));
+    return Error::unsupported("kumoi-vmm cannot keep the state of a guest yet")
+        .with_hint("Pause the server, or stop it.")
+        .with_fault("SuspendNotSupported");
+}
+
+Result<void> KumoiVmmDriver::resume(const Instance& instance) {
+    TRY(existing_folder(instance));
+    return Error::unsupported("kumoi-vmm cannot restore the state of a guest yet")
+        .with_hint("Reboot the server hard.");
+}
+
+Result<std::unique_ptr<DiskSnapshot>> KumoiVmmDriver::snapshot(const Instance& instance) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    TRY(make_directories(snapshots_path(), 0700));
+    const std::string copy = snapshots_path() + "/" + instance.uuid;
+    const std::string converted = copy + ".qcow2";
+    TRY(remove_file(copy));
+    TRY(remove_file(converted));
+    auto result = [&]() -> Result<std::unique_ptr<DiskSnapshot>> {
+        TRY(copy_disk(folder, copy));
+        const uint64_t size = TRY(file_size(copy));
+        if (options_.snapshot_image_format == "raw") {
+            return FileSnapshot::take(copy, "raw", size);
+        }
+        CommandOptions command;
+        command.timeout_ms = options_.convert_timeout_ms;
+        TRY_CONTEXT(
+            run_checked({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", copy, converted},
+                        command),
+            "making an image of the disk");
+        return FileSnapshot::take(converted, "qcow2", size);
+    }();
+    (void)remove_file(copy);
+    (void)remove_file(converted);
+    return result;
+}
+
+Result<void> KumoiVmmDriver::copy_disk(const InstanceFolder& folder, const std::string& to) const {
+    const GuestProcess process = process_of(folder);
+    bool paused_here = false;
+    if (TRY(process.is_alive())) {
+        const Json state = TRY(process.call("state"));
+        paused_here = state.string_or("state") == "running";
+        if (paused_here) {
+            TRY_CONTEXT(process.call("pause"), "pausing the guest while its disk is copied");
+        }
+    }
+    auto copied = copy_sparse(folder.disk(), to);
+    if (paused_here) {
+        const auto resumed = process.call("resume");
+        if (!resumed.ok()) {
+            return Error(resumed.error()).with_context("the guest did not go on after the copy");
+        }
+    }
+    return copied;
+}
+
+Result<void> KumoiVmmDriver::rescue(const RescueSpec& spec) {
+    const InstanceFolder folder = TRY(existing_folder(spec.instance));
+    TRY(stop_guest(spec.instance, folder));
+    TRY(remove_rescue(folder));
+    TRY(build_rescue(spec, folder));
+    return start_guest(spec.instance, folder);
+}
+
+Result<void> KumoiVmmDriver::build_rescue(const RescueSpec& spec, const InstanceFolder& folder) {
+    Instance rescued = spec.instance;
+    rescued.image_id = spec.image.id;
+    rescued.image = spec.image;
+    const bool own_kernel = property(spec.image.properties, "kernel_id").empty();
+    if (own_kernel) {  // an image without one boots with the server's
+        rescued.image.properties["kernel_id"] =
+            property(spec.instance.image.properties, "kernel_id");
+    }
+    TRY(check_guest_supported(rescued));
+    const CachedImage root = TRY(cache_.fetch(spec.context, spec.image));
+    TRY(make_root_disk(root.path, root.size, 0, folder.rescue_disk()));
+    const std::string ramdisk_id = property(spec.image.properties, "ramdisk_id");
+    if (own_kernel) {
+        TRY(copy_sparse(folder.kernel(), folder.rescue_kernel()));
+        if (path_exists(folder.ramdisk())) {
+            TRY(copy_sparse(folder.ramdisk(), folder.rescue_ramdisk()));
+        }
+    } else {
+        TRY(fetch_boot_file(spec.context, property(spec.image.properties, "kernel_id"),
+                            folder.rescue_kernel()));
+        if (!ramdisk_id.empty()) {
+            TRY(fetch_boot_file(spec.context, ramdisk_id, folder.rescue_ramdisk()));
+        }
+    }
+    if (spec.instance.config_drive || options_.force_config_drive) {
+        rescued.admin_password = spec.admin_password;
+        TRY(write_config_drive({spec.context, rescued, {}}, folder.rescue_config_drive()));
+    }
+    Json properties = Json::object();
+    for (const auto& [key, value] : rescued.image.properties) {
+        properties.set(key, value);
+    }
+    const Json record = Json::object({{"image_id", spec.image.id},
+                                      {"stable_device", wants_stable_device(spec.image)},
+                                      {"image_properties", std::move(properties)}});
+    return write_file_atomic(folder.rescue(), record.dump_pretty(), 0600);
+}
+
+Result<void> KumoiVmmDriver::remove_rescue(const InstanceFolder& folder) const {
+    for (const std::string& path : {folder.rescue(), folder.rescue_disk(), folder.rescue_kernel(),
+                                    folder.rescue_ramdisk(), folder.rescue_config_drive()}) {
+        TRY(remove_file(path));
+    }
+    return {};
+}
+
+Result<void> KumoiVmmDriver::unrescue(const Instance& instance, bool on) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    if (path_exists(folder.rescue())) {
+        TRY(stop_guest(instance, folder));
+    }
+    TRY(remove_rescue(folder));
+    return set_power(instance, folder, on);
+}
+
+Result<void> KumoiVmmDriver::rebuild(const SpawnRequest& request, bool preserve_ephemeral) {
+    const Instance& instance = request.instance;
+    TRY(check_guest_supported(instance));
+    const InstanceFolder folder = folder_of(instance);
+    const InstanceFolder work(options_.instances_path, instance.uuid + "_rebuild");
+    // Without the old folder the new one is whole: a crash came between the two.
+    if (folder.exists() || !work.exists()) {
+        TRY(remove_tree(work.path()));
+        auto built = build_folder(request, work);
+        if (!built.ok()) {
+            (void)remove_tree(work.path());
+            return built;
+        }
+        if (folder.exists()) {
+            TRY(stop_guest(instance, folder));
+            if (preserve_ephemeral && path_exists(folder.ephemeral())) {
+                TRY(rename_to(folder.ephemeral(), work.ephemeral()));
+            }
+            TRY(remove_tree(folder.path()));
+        }
+    }
+    TRY(rename_to(work.path(), folder.path()));
+    return start_guest(instance, folder);
+}
+
+Result<void> KumoiVmmDriver::migrate_disk_and_power_off(const Instance& instance,
+                                                        const Flavor& new_flavor,
+                                                        int64_t timeout_s) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    TRY(check_resize(instance.flavor, new_flavor));
+    TRY(power_off(instance, timeout_s));
+    return resize_folder::keep_aside(folder);
+}
+
+Result<void> KumoiVmmDriver::finish_migration(const Instance& instance, bool on) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    if (TRY(process_of(folder).is_alive())) {  // a crash came after the start
+        return set_power(instance, folder, on);
+    }
+    TRY(grow_disk(folder.disk(), static_cast<uint64_t>(instance.flavor.root_gb) << 30));
+    TRY(make_extra_disks(instance.flavor, folder));
+    return set_power(instance, folder, on);
+}
+
+Result<void> KumoiVmmDriver::confirm_migration(const Instance& instance) {
+    return resize_folder::discard(folder_of(instance));
+}
+
+Result<void> KumoiVmmDriver::finish_revert_migration(const Instance& instance, bool on) {
+    const InstanceFolder folder = folder_of(instance);
+    if (resize_folder::is_kept(folder) && folder.exists()) {
+        TRY(stop_guest(instance, folder));
+    }
+    TRY(resize_folder::restore(folder));
+    return set_power(instance, TRY(existing_folder(instance)), on);
+}
+
+}  // namespace kumoi::compute
