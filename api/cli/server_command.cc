@@ -3,6 +3,7 @@
 #include "api/cli/console.h"
 #include "api/cli/find.h"
 #include "api/cli/server_launch.h"
+#include "api/cli/server_lifecycle_command.h"
 #include "api/cli/server_waiting.h"
 #include "base/file.h"
 
@@ -40,10 +41,6 @@ Result<Json::Array> list_servers(Session& session, bool all_projects) {
     return TRY(session.cloud())
         ->list("compute", all_projects ? "/servers/detail?all_tenants=1" : "/servers/detail",
                "servers");
-}
-
-Result<Json> find_server(Session& session, const std::string& wanted) {
-    return find_one("server", TRY(list_servers(session, false)), wanted);
 }
 
 Json with_address(Json server) {
@@ -204,6 +201,7 @@ void add_server_commands(CLI::App& app, Session& session) {
     })->add_flag("--all-projects", *all, "Those of every project (administrators).");
     add_one_server_verbs(noun, session);
     add_power_verbs(noun, session);
+    add_server_lifecycle_verbs(noun, session);
     auto doomed = std::make_shared<std::vector<std::string>>();  // shared with the callback
     add_verb(noun, "delete", "Delete servers and their disks.", session,
              [&session, doomed] { return remove(session, *doomed); })

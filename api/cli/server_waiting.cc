@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "api/cli/find.h"
+
 namespace kumoi::cli {
 namespace {
 
@@ -62,6 +64,11 @@ Error fault_of(const Json& server) {
         error.hint = details;
     }
     return error;
+}
+
+Result<Json> find_server(Session& session, const std::string& wanted) {
+    return find_one(
+        "server", TRY(TRY(session.cloud())->list("compute", "/servers/detail", "servers")), wanted);
 }
 
 Result<Json> wait_for_server(Session& session, const std::string& id, const Arrived& arrived) {

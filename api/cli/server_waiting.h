@@ -1,4 +1,4 @@
-// Waiting for a server to get where it was sent, and saying meanwhile what happens. Polls: the
+// Finding a server, and waiting for it to get where it was sent while saying what happens. Polls: the
 // Compute API pushes nothing.
 #pragma once
 
@@ -10,6 +10,9 @@
 #include "base/result.h"
 
 namespace kumoi::cli {
+
+// The server of the caller's project with this name, id or unique beginning of either.
+Result<Json> find_server(Session& session, const std::string& wanted);
 
 // True when it has arrived; an Error gives up.
 using Arrived = std::function<Result<bool>(const Json& server)>;
