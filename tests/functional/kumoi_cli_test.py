@@ -59,6 +59,28 @@ class Kumoi(unittest.TestCase):
         self.kumoi("server", "delete", "web-1")
         self.assertEqual(json.loads(self.kumoi("server", "list", "-f", "json")), [])
 
+    def test_what_a_server_is_made_of(self):
+        self.launch("made-1", "--flavor", "m1.tiny")
+
+        def status():
+            return self.kumoi("server", "show", "made-1", "-f", "value", "-c", "STATUS").strip()
+        for argv, expected in ((("suspend",), "SUSPENDED"), (("resume",), "ACTIVE"), (("rescue",), "RESCUE"),
+                               (("unrescue",), "ACTIVE"), (("rebuild", "--image", "alpine"), "ACTIVE"),
+                               (("shelve",), "SHELVED_OFFLOADED"), (("unshelve",), "ACTIVE")):
+            self.kumoi("server", argv[0], "made-1", *argv[1:])
+            self.assertEqual(status(), expected, argv)
+        self.kumoi("server", "resize", "made-1", "m1.big")
+        self.assertIn("kumoi server revert made-1", self.err)
+        self.kumoi("server", "revert", "made-1")
+        self.kumoi("server", "resize", "made-1", "m1.big", "--confirm")
+        self.assertIn("m1.big", self.kumoi("server", "show", "made-1"))
+        image = self.kumoi("server", "image", "create", "made-1", "--name", "of-made-1").strip()
+        self.assertEqual(self.cloud.openstack("image", "show", image, "-f", "json")["status"], "active")
+        self.kumoi("server", "lock", "made-1", "--reason", "audit")
+        self.kumoi("server", "unlock", "made-1")
+        self.kumoi("server", "resume", "made-1", status=CONFLICT)
+        self.assertIn("Cannot 'resume' instance", self.err)
+
     def test_refusals_have_codes_and_reasons(self):
         self.kumoi("server", "show", "nothing", status=NOT_FOUND)
         self.kumoi("server", "launch", "nothing", "x", status=NOT_FOUND)

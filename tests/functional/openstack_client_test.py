@@ -92,6 +92,59 @@ class StockClient(unittest.TestCase):
         wait_until(lambda: self.os("server", "show", name, "-f", "json")["status"] == status, 20,
                    f"{name} is {status}")
 
+    def act(self, name, status, *command):
+        self.os("server", *command, name)
+        self.wait_for(name, status)
+
+    def test_suspend_rescue_and_shelve(self):
+        self.create("life-1")
+        address = self.os("server", "show", "life-1", "-f", "json")["addresses"]
+        self.act("life-1", "SUSPENDED", "suspend")
+        self.act("life-1", "ACTIVE", "resume")
+        self.act("life-1", "RESCUE", "rescue", "--image", "tiny")
+        self.act("life-1", "ACTIVE", "unrescue")
+        self.act("life-1", "SHELVED_OFFLOADED", "shelve")
+        self.assertIn("life-1-shelved", self.names("image", "list"))
+        self.act("life-1", "ACTIVE", "unshelve")
+        self.assertNotIn("life-1-shelved", self.names("image", "list"))
+        self.assertEqual(self.os("server", "show", "life-1", "-f", "json")["addresses"], address)
+        events = {row["Action"] for row in self.os("server", "event", "list", "life-1", "-f", "json")}
+        self.assertLessEqual({"suspend", "resume", "rescue", "unrescue", "shelve", "unshelve"}, events)
+
+    def test_resize(self):
+        self.os("flavor", "create", "m1.larger", "--vcpus", "2", "--ram", "256", "--disk", "2")
+        self.create("size-1")
+        self.os("server", "resize", "--wait", "--flavor", "m1.larger", "size-1")
+        self.wait_for("size-1", "VERIFY_RESIZE")
+        self.act("size-1", "ACTIVE", "resize", "revert")
+        self.assertIn("m1.tiny", str(self.os("server", "show", "size-1", "-f", "json")["flavor"]))
+        self.os("server", "resize", "--wait", "--flavor", "m1.larger", "size-1")
+        self.act("size-1", "ACTIVE", "resize", "confirm")
+        self.assertIn("m1.larger", str(self.os("server", "show", "size-1", "-f", "json")["flavor"]))
+        refusal = self.cloud.refused("server", "resize", "--flavor", "m1.tiny", "size-1")
+        self.assertIn("cannot shrink", refusal)
+        rows = self.os("server", "migration", "list", "-f", "json")
+        self.assertEqual({row["Status"] for row in rows}, {"reverted", "confirmed"})
+
+    def test_images_of_a_server_and_rebuild(self):
+        self.create("made-1")
+        self.os("server", "image", "create", "--wait", "--name", "of-made-1", "made-1")
+        image = self.os("image", "show", "of-made-1", "-f", "json")
+        server = self.os("server", "show", "made-1", "-f", "json")
+        self.assertEqual(image["status"], "active")
+        self.assertEqual(image["properties"]["image_type"], "snapshot")
+        self.assertEqual(image["properties"]["instance_uuid"], server["id"])
+        self.assertEqual(image["properties"]["base_image_ref"], self.image["id"])
+        self.assertEqual(image["properties"]["kernel_id"], self.kernel["id"])
+        for name in ("b-1", "b-2", "b-3"):
+            self.os("server", "backup", "create", "--wait", "--name", name, "--type", "daily", "--rotate", "2",
+                    "made-1")
+        self.assertEqual(self.names("image", "list") & {"b-1", "b-2", "b-3"}, {"b-2", "b-3"})
+        self.os("server", "rebuild", "--wait", "--image", "of-made-1", "made-1")
+        rebuilt = self.os("server", "show", "made-1", "-f", "json")
+        self.assertIn("of-made-1", rebuilt["image"])
+        self.assertEqual((rebuilt["status"], rebuilt["addresses"]), ("ACTIVE", server["addresses"]))
+
     def test_lock_rename_and_properties(self):
         self.create("locked-1")
         self.os("server", "lock", "locked-1")
