@@ -3,9 +3,9 @@
 //
 // A DiskImage is opened on the control thread and describes the disk; open_queue() is called on the
 // I/O thread that will use the queue. Requests are asynchronous: submit() takes one, completions
-// come back on the same thread, from the loop or from inside drain(). The I/O vectors point into
-// guest RAM and must stay valid until the completion. Offsets and sizes are bytes; the caller keeps
-// them inside the disk. Errors are negative errno values in completions.
+// come back on the same thread, from the loop or from inside kick() or drain(). The I/O vectors
+// point into guest RAM and must stay valid until the completion. Offsets and sizes are bytes; the
+// caller keeps them inside the disk. Errors are negative errno values in completions.
 #pragma once
 
 #include <cstddef>

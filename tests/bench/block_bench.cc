@@ -2,7 +2,7 @@
 // a driver in this process, without a guest; and the same driver on a real qemu-storage-daemon's
 // vhost-user-blk, in turns with it. Then the error of the rate limiter on a real clock.
 //
-//     block_bench [seconds a run] [MiB of the file] [folder]
+//     block_bench [seconds a run] [MiB of the file] [part of a workload's name]
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -238,11 +238,14 @@ double load() {
 }
 
 void throughput(const std::string& folder, const std::string& path, uint64_t sectors,
-                int64_t duration_ns) {
+                int64_t duration_ns, std::string_view only) {
     auto memory = GuestMemory::create(kMemorySize).value();
     Driver driver(memory);
     const std::array<std::string, 2> engines{"io_uring", "threads"};
     for (const Workload& work : kWorkloads) {
+        if (std::string_view(work.name).find(only) == std::string_view::npos) {
+            continue;
+        }
         std::vector<uint64_t> ours;
         std::map<std::string, std::vector<uint64_t>> peers;
         for (int run = 0; run < kRuns; ++run) {
@@ -301,8 +304,8 @@ void limiter(const std::string& path, uint64_t sectors) {
 int bench(int argc, char** argv) {
     const double seconds = argc > 1 ? std::atof(argv[1]) : 1.0;
     const uint64_t mib = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 256;
-    std::string folder = argc > 3 ? argv[3] : "/var/tmp/kumoi-block-bench-XXXXXX";
-    if (::mkdtemp(folder.data()) == nullptr && argc <= 3) {
+    std::string folder = "/var/tmp/kumoi-block-bench-XXXXXX";
+    if (::mkdtemp(folder.data()) == nullptr) {
         return 1;
     }
     const std::string path = folder + "/disk.raw";
@@ -313,7 +316,8 @@ int bench(int argc, char** argv) {
             pwrite_all(file.get(), block, i << 20).value();
         }
     }
-    throughput(folder, path, mib << 11, static_cast<int64_t>(seconds * kNanosPerSecond));
+    throughput(folder, path, mib << 11, static_cast<int64_t>(seconds * kNanosPerSecond),
+               argc > 3 ? argv[3] : "");
     limiter(path, mib << 11);
     std::error_code ignored;
     std::filesystem::remove_all(folder, ignored);
