@@ -4,6 +4,8 @@
 #include <array>
 #include <span>
 
+#include "compute/driver/quota_specs.h"
+
 namespace kumoi::compute {
 namespace {
 
@@ -120,6 +122,15 @@ Json own_disks(const Instance& instance, const InstanceFolder& folder, const Gue
     return disks;
 }
 
+void limit_disks(Json& disks, const Json& limits) {
+    if (limits.size() == 0) {
+        return;
+    }
+    for (Json& one : disks.as_array()) {
+        one.set("limits", limits);
+    }
+}
+
 struct Boot {
     std::string kernel;
     std::string ramdisk;  // empty: none
@@ -188,6 +199,7 @@ Result<void> check_guest_supported(const Instance& instance) {
     }
     TRY(check_properties("Image property", instance.image.properties, kImageProperties));
     TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
+    TRY(check_quota_specs(instance.flavor.extra_specs));
     for (const auto& [name, value] : instance.flavor.extra_specs) {
         for (const std::string_view prefix : kRefusedPrefixes) {
             if (name.starts_with(prefix)) {
@@ -202,6 +214,7 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
                   const GuestOptions& options) {
     Boot from = files.rescue ? rescue_boot(instance, folder, files, options)
                              : usual_boot(instance, folder, files, options);
+    limit_disks(from.disks, disk_limits(instance.flavor.extra_specs));
     Json boot = Json::object({{"kernel", from.kernel}, {"cmdline", from.command_line}});
     if (!from.ramdisk.empty()) {
         boot.set("initrd", from.ramdisk);

@@ -34,6 +34,7 @@ private:
 
     io_uring ring_{};
     bool ready_ = false;
+    bool reaping_ = false;
     UniqueFd completions_;
     EventLoop::Watch watch_;
 };
@@ -85,12 +86,24 @@ void UringQueue::start(uint32_t slot) {
     entry->user_data = slot;
 }
 
-// An error (EAGAIN, EBUSY) leaves the entries in the ring: the next completion submits them.
+// An error (EAGAIN, EBUSY) leaves the entries in the ring: the next completion submits them. What
+// the page cache answers at once is handed back at once, without a way through the eventfd.
 void UringQueue::kick() {
+    if (reaping_) {
+        io_uring_submit(&ring_);
+        return;
+    }
+    (void)io_uring_cq_eventfd_toggle(&ring_, false);
     io_uring_submit(&ring_);
+    (void)io_uring_cq_eventfd_toggle(&ring_, true);
+    // After the toggle: a completion is either seen here or signals.
+    if (io_uring_cq_ready(&ring_) > 0) {
+        reap();
+    }
 }
 
 void UringQueue::reap() {
+    reaping_ = true;
     io_uring_cqe* entry = nullptr;
     while (io_uring_peek_cqe(&ring_, &entry) == 0) {
         const auto slot = static_cast<uint32_t>(entry->user_data);
@@ -104,6 +117,7 @@ void UringQueue::reap() {
     }
     io_uring_submit(&ring_);
     batch_done();
+    reaping_ = false;
 }
 
 void UringQueue::drain() {

@@ -211,7 +211,8 @@ void VirtioPciDevice::bar_moved(unsigned index, uint64_t base) {
         if (base == 0) {
             continue;
         }
-        if (auto added = platform_.add_doorbell(base + at, doorbell); !added.ok()) {
+        if (auto added = platform_.add_doorbell(base + at, doorbell);
+            !added.ok() && doorbell_reports_.allow(SystemClock().monotonic_ns())) {
             // Slower, not wrong: the write reaches notify() instead.
             log_warn("virtio", "no doorbell",
                      {{"device", name()}, {"reason", added.error().text()}});

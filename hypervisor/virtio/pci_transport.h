@@ -115,6 +115,7 @@ private:
     std::unique_ptr<IrqLine> line_;
     Counter breaks_;
     ReportLimit break_reports_;
+    ReportLimit doorbell_reports_;
     Counter resets_;
     Counter interrupts_;
 };

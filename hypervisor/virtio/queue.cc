@@ -21,6 +21,10 @@ constexpr uint64_t kUsedElementSize = 8;
 constexpr uint16_t kNoInterrupt = 1;  // §2.7.6: VIRTQ_AVAIL_F_NO_INTERRUPT
 constexpr uint16_t kNoNotify = 1;     // §2.7.8: VIRTQ_USED_F_NO_NOTIFY
 
+// A driver decides how long chains are; storage of long ones is not kept, or it would decide how
+// much memory we have.
+constexpr size_t kStorageKept = 256;
+
 // Both rings begin with flags and index; the entries follow at byte 4.
 constexpr uint64_t kFlagsAt = 0;
 constexpr uint64_t kIndexAt = 2;
@@ -372,7 +376,9 @@ std::vector<Descriptor> Queue::take_storage() {
 
 void Queue::keep_storage(std::vector<Descriptor> storage) {
     storage.clear();
-    spare_.push_back(std::move(storage));
+    if (storage.capacity() <= kStorageKept) {
+        spare_.push_back(std::move(storage));
+    }
 }
 
 }  // namespace kumoi::hypervisor
