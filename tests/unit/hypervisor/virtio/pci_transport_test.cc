@@ -360,5 +360,56 @@ TEST_F(TransportTest, ConcurrentAccessesAreSafe) {
     EXPECT_FALSE(device_->is_broken());
 }
 
+TEST_F(TransportTest, StateMovesToAFreshDeviceThatGoesOnWhereTheOldOneStood) {
+    bring_up();
+    enable_msix();
+    add_request();
+    notify();
+    ASSERT_TRUE(eventually([this] { return used_index() == 1; }));
+    device_->pause();
+    add_request();  // the driver is ahead of the device
+    SectionWriter saved("rng0", 1);
+    device_->save(saved);
+    TearDown();
+    SetUp();
+    device_->pause();
+    SectionReader reader = SectionReader::parse(saved).value();
+    const auto loaded = device_->load(reader);
+    ASSERT_TRUE(loaded.ok()) << loaded.error().text();
+    ASSERT_TRUE(reader.finish().ok());
+    EXPECT_EQ(read<uint8_t>(20), 15);
+    EXPECT_EQ(used_index(), 1);  // nothing moves before resume()
+    const uint64_t before = platform_.interrupt_count(kMessageAddress, 0x41);
+    device_->resume();
+    EXPECT_TRUE(eventually([this] { return used_index() == 2; }));
+    add_request();
+    notify();
+    EXPECT_TRUE(eventually([this] { return used_index() == 3; }));
+    EXPECT_TRUE(
+        eventually([&] { return platform_.interrupt_count(kMessageAddress, 0x41) > before; }));
+}
+
+TEST_F(TransportTest, HostileStateIsRefused) {
+    bring_up();
+    device_->pause();
+    SectionWriter saved("rng0", 1);
+    device_->save(saved);
+    const std::vector<std::byte> body(saved.body().begin(), saved.body().end());
+    size_t refused = 0;
+    for (size_t at = 0; at < body.size(); ++at) {  // every byte turned over, one at a time
+        TearDown();
+        SetUp();
+        device_->pause();
+        std::vector<std::byte> hostile = body;
+        hostile[at] ^= std::byte{0xff};
+        auto reader = SectionReader::parse("rng0", 1, hostile);
+        if (!reader || !device_->load(*reader) || !reader->finish()) {
+            ++refused;
+        }
+        device_->resume();
+    }
+    EXPECT_GT(refused, body.size() / 2);
+}
+
 }  // namespace
 }  // namespace kumoi::hypervisor
