@@ -26,7 +26,8 @@ public:
     virtual void
     reset() = 0;  // back to power-on state; queues stopped, BARs kept by the board's assignment
 
-    // State of the function, its configuration space included, while the machine stands still.
+    // State of the function beyond what config_space() has, while the machine stands still. load()
+    // comes after the configuration space, and before BARs are mapped.
     virtual void save(SectionWriter& /*out*/) const {}
     virtual Result<void> load(SectionReader& /*in*/) { return {}; }
 

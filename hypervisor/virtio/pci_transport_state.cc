@@ -9,15 +9,14 @@ namespace {
 // Fields of the section; never reused.
 enum Field : uint16_t {
     kFieldType = 1,  // virtio 1.2 §5
-    kFieldConfigSpace = 2,
-    kFieldMsix = 3,
-    kFieldCommon = 4,
-    kFieldIsr = 5,
-    kFieldGeneration = 6,
-    kFieldNeedsReset = 7,
-    kFieldRunning = 8,
-    kFieldPositions = 9,
-    kFieldDevice = 10,
+    kFieldMsix = 2,
+    kFieldCommon = 3,
+    kFieldIsr = 4,
+    kFieldGeneration = 5,
+    kFieldNeedsReset = 6,
+    kFieldRunning = 7,
+    kFieldPositions = 8,
+    kFieldDevice = 9,
 };
 enum PositionField : uint16_t { kFieldIndex = 1, kFieldNextAvailable = 2, kFieldNextUsed = 3 };
 
@@ -26,7 +25,6 @@ enum PositionField : uint16_t { kFieldIndex = 1, kFieldNextAvailable = 2, kField
 void VirtioPciDevice::save(SectionWriter& out) const {
     const std::lock_guard lock(mutex_);
     out.u64(kFieldType, device_->type());
-    out.bytes(kFieldConfigSpace, config_.bytes());
     SectionWriter msix("msix", 1);
     msix_.save(msix);
     out.group(kFieldMsix, msix);
@@ -66,7 +64,6 @@ Result<void> VirtioPciDevice::load_parts(SectionReader& in) {
     auto common = TRY(in.group(kFieldCommon));
     TRY(common_.load(common));
     TRY(common.finish());
-    TRY(config_.load(TRY(in.bytes(kFieldConfigSpace))));
     publish_vectors();
     auto msix = TRY(in.group(kFieldMsix));
     TRY(msix_.load(msix, config_));
