@@ -64,6 +64,7 @@ public:
     // The address register and every function: its configuration space and its own state.
     std::string section_name() const override { return "pci"; }
     void save(SectionWriter& out) const override;
+    std::vector<std::string> function_names() const;  // "0b.0 disk0", by place
     // Every reason why load() would refuse: functions that are missing here, or there.
     Result<std::vector<std::string>> check(SectionReader& in) const;
     // With all functions paused. BARs and ECAM end up where the guest had put them.

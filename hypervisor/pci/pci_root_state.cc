@@ -38,6 +38,18 @@ void PciRoot::save(SectionWriter& out) const {
     }
 }
 
+std::vector<std::string> PciRoot::function_names() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> names;
+    for (size_t index = 0; index < functions_.size(); ++index) {
+        if (const PciDevice* device = functions_[index].device) {
+            names.push_back(fmt::format("{:02x}.{} {}", index / kFunctionCount,
+                                        index % kFunctionCount, device->name()));
+        }
+    }
+    return names;
+}
+
 Result<std::vector<std::string>> PciRoot::check(SectionReader& in) const {
     const std::lock_guard lock(mutex_);
     std::vector<std::string> reasons;
@@ -48,19 +60,19 @@ Result<std::vector<std::string>> PciRoot::check(SectionReader& in) const {
         const size_t index = slot * kFunctionCount + function;
         const PciDevice* device = functions_[index].device;
         if (device == nullptr || device->name() != one.name()) {
-            reasons.push_back(fmt::format("the guest has device {} at PCI {:02x}.{}, this machine "
-                                          "has {} there",
-                                          one.name(), slot, function,
-                                          device != nullptr ? device->name() : "nothing"));
+            reasons.push_back(fmt::format(
+                "the guest has device {} at PCI {:02x}.{}, this machine "
+                "has {} there",
+                one.name(), slot, function, device != nullptr ? device->name() : "nothing"));
         }
         saved[index] = true;
     }
     for (size_t index = 0; index < functions_.size(); ++index) {
         if (functions_[index].device != nullptr && !saved[index]) {
-            reasons.push_back(fmt::format("this machine has device {} at PCI {:02x}.{}, the guest "
-                                          "has nothing there",
-                                          functions_[index].device->name(), index / kFunctionCount,
-                                          index % kFunctionCount));
+            reasons.push_back(fmt::format(
+                "this machine has device {} at PCI {:02x}.{}, the guest "
+                "has nothing there",
+                functions_[index].device->name(), index / kFunctionCount, index % kFunctionCount));
         }
     }
     return reasons;
