@@ -3,7 +3,7 @@
 // "pci" with every function, and "vcpu0" and on.
 //
 // save() and load() act on a machine whose vCPUs are parked and whose devices are paused. load() is
-// for a freshly made one that has not run; check() finds all reasons against it and changes nothing.
+// for a freshly made one that has not run; check() finds all reasons against it, changes nothing.
 // Loop thread.
 #pragma once
 

@@ -279,6 +279,7 @@ Result<void> Vmm::resume() {
         }
         paused_clock_ns_.reset();
     }
+    snapshots_.memory_missing = false;
     if (snapshots_.pages) {
         snapshots_.pages->retry();
     }
@@ -310,6 +311,9 @@ Result<void> Vmm::reset() {
 // Everything back to what create() made: chips and vCPUs from the states taken then, RAM empty, the
 // kernel loaded again from its file. vCPUs stay parked.
 Result<void> Vmm::reset_machine() {
+    if (std::exchange(snapshots_.memory_missing, false)) {
+        drop_snapshots();  // lets go of vCPUs that wait for it, so that they can park
+    }
     TRY(pause_vcpus());
     if (state_ == VmState::Paused) {
         devices_->resume();  // a paused device could not let go of its queues

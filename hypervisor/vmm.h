@@ -105,6 +105,8 @@ private:
     Result<void> load_snapshot(std::unique_ptr<SnapshotReader> reader,
                                const RestoreRequest& request);
     Result<void> serve_pages(std::unique_ptr<SnapshotReader> reader, const std::string& path);
+    bool memory_on_demand_works() const;
+    void post_alive(std::function<void()> function);
     void memory_loaded();
     void memory_failed(const Error& error);
     void set_state(VmState state, std::string_view event, Json data);
@@ -135,6 +137,7 @@ private:
     std::vector<VcpuResetState> fresh_vcpus_;
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
     VmmSnapshots snapshots_;
+    std::shared_ptr<int> life_ = std::make_shared<int>();  // shared: weakly, with posted functions
 };
 
 }  // namespace kumoi::hypervisor

@@ -1,5 +1,7 @@
 #include "hypervisor/vmm_snapshot.h"
 
+#include <algorithm>
+
 #include <fcntl.h>
 
 #include "base/log.h"
@@ -48,6 +50,13 @@ Result<SnapshotOutput> open_output(FileSource& files, const std::string& path) {
     }
     output.fd = std::move(passed).value();
     return output;
+}
+
+// A back end in another process maps guest memory too: what it reads or writes there is not seen by
+// our userfaultfd.
+bool shares_memory(const VmConfig& config) {
+    return std::ranges::any_of(config.disks,
+                               [](const DiskConfig& disk) { return !disk.vhost_user.empty(); });
 }
 
 }  // namespace
@@ -137,6 +146,12 @@ Result<Json> Vmm::save(const SaveRequest& request) {
         return Error::conflict("the machine's own memory is still being loaded")
             .with_hint("wait for the event memory_loaded");
     }
+    if (request.mode == SaveJob::Mode::Live && shares_memory(config_)) {
+        return Error::unsupported(
+                   "a disk's vhost-user back end writes to guest memory unseen, so "
+                   "the guest cannot be saved while it runs")
+            .with_hint("save it with mode \"stop\"");
+    }
     snapshots_.job.reset();
     auto writer = TRY(SnapshotWriter::create(TRY(open_output(seams_.files, request.path)),
                                              memory_->size(), request.compression));
@@ -197,7 +212,7 @@ Result<void> Vmm::take_state(SaveJob& job, const SaveRequest& request) {
     log_info("snapshot", "saving",
              {{"path", request.path}, {"sections", static_cast<uint64_t>(sections.size())}});
     return job.start(std::move(info), std::move(sections), [this](Result<void> result) {
-        seams_.loop.post([this, result = std::move(result)] { save_finished(result); });
+        post_alive([this, result = std::move(result)] { save_finished(result); });
     });
 }
 
@@ -282,7 +297,7 @@ Result<void> Vmm::load_snapshot(std::unique_ptr<SnapshotReader> reader,
     const SectionSource sections = [&file](const std::string& name) { return file.section(name); };
     TRY(state.check(sections));
     devices_->pause();
-    if (request.on_demand) {
+    if (request.on_demand && memory_on_demand_works()) {
         TRY(serve_pages(std::move(reader), request.path));
     } else {
         TRY(load_all_blocks(file, *memory_, request.threads));
@@ -292,19 +307,41 @@ Result<void> Vmm::load_snapshot(std::unique_ptr<SnapshotReader> reader,
     return {};
 }
 
-// Events come from the server's threads, and after it only what the loop still holds.
+bool Vmm::memory_on_demand_works() const {
+    if (shares_memory(config_)) {
+        log_info("snapshot", "a vhost-user back end needs all memory at once");
+        return false;
+    }
+    if (auto faults = Userfault::open(seams_.files, Userfault::Mode::Missing); !faults) {
+        log_warn("snapshot", "no memory on demand: all of it is read first",
+                 {{"reason", faults.error().text()}});
+        return false;
+    }
+    return true;
+}
+
+// From the threads of a save or restore, which end before the machine does; what they have posted
+// may still be waiting then.
+void Vmm::post_alive(std::function<void()> function) {
+    seams_.loop.post([life = std::weak_ptr<int>(life_), function = std::move(function)] {
+        if (!life.expired()) {
+            function();
+        }
+    });
+}
+
 Result<void> Vmm::serve_pages(std::unique_ptr<SnapshotReader> reader, const std::string& path) {
     PageServer::Options options;
     const uint32_t fingerprint = reader->fingerprint();
     options.working_set = read_working_set(seams_.files, path, fingerprint);
     PageServer::Events events;
     events.failed = [this](const Error& error) {
-        seams_.loop.post([this, error] { memory_failed(error); });
+        post_alive([this, error] { memory_failed(error); });
     };
-    events.finished = [this] { seams_.loop.post([this] { memory_loaded(); }); };
+    events.finished = [this] { post_alive([this] { memory_loaded(); }); };
     if (options.working_set.empty()) {
         events.recorded = [this, path, fingerprint](std::vector<uint32_t> blocks) {
-            seams_.loop.post([this, path, fingerprint, blocks = std::move(blocks)] {
+            post_alive([this, path, fingerprint, blocks = std::move(blocks)] {
                 write_working_set(seams_.files, path, fingerprint, blocks);
             });
         };
@@ -320,16 +357,19 @@ void Vmm::memory_loaded() {
     }
 }
 
-// A page cannot be had: whoever touched it waits for it. The guest stands still and the operator is
-// told; resume() asks again.
+// A page cannot be had: whoever touched it waits for it, deep in the kernel, where a vCPU hears no
+// kick. So nobody is waited for: those that run park, the others stand still as they are, and
+// resume() asks for the page again.
 void Vmm::memory_failed(const Error& error) {
     hooks_.event({"memory_error", Json::object({{"error", error_json(error)}})});
-    if (state_ == VmState::Running) {
-        if (auto paused = pause(); !paused) {
-            log_error("snapshot", "the guest waits for its memory",
-                      {{"error", paused.error().text()}});
-        }
+    if (state_ != VmState::Running) {
+        return;
     }
+    for (const auto& vcpu : vcpus_) {
+        vcpu->request_pause();
+    }
+    snapshots_.memory_missing = true;
+    set_state(VmState::Paused, "paused", Json::object({{"reason", "memory cannot be read"}}));
 }
 
 }  // namespace kumoi::hypervisor

@@ -53,6 +53,7 @@ public:
     SaveJob::Statistics saved;  // of the job that has ended
     std::unique_ptr<SaveJob> job;
     std::unique_ptr<PageServer> pages;  // while memory is not all there
+    bool memory_missing = false;        // paused because of it: a vCPU may not be able to park
     std::string restored_from;
 };
 

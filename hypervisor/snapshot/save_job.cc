@@ -56,7 +56,11 @@ Result<void> SaveJob::prepare() {
     return faults_->protect({base_, size_});
 }
 
+// All threads are started here: in a sandbox, a worker may not start others.
 Result<void> SaveJob::start(SnapshotInfo info, std::vector<SectionWriter> sections, Done done) {
+    for (unsigned i = 1; i < options_.threads; ++i) {
+        helpers_.push_back(start_job_thread("save", [this] { work(); }));
+    }
     main_thread_ =
         start_job_thread("save", [this, info = std::move(info), sections = std::move(sections),
                                   done = std::move(done)] { run(info, sections, done); });
@@ -84,12 +88,8 @@ void SaveJob::run(const SnapshotInfo& info, const std::vector<SectionWriter>& se
 }
 
 Result<void> SaveJob::save_memory() {
-    std::vector<std::thread> helpers;
-    for (unsigned i = 1; i < options_.threads; ++i) {
-        helpers.push_back(start_job_thread("save", [this] { work(); }));
-    }
     work();
-    for (std::thread& helper : helpers) {
+    for (std::thread& helper : helpers_) {
         helper.join();
     }
     while (!failed_ && write_copy()) {

@@ -108,6 +108,7 @@ private:
     std::deque<Copy> copies_;
     std::optional<Error> error_;
     std::thread fault_thread_;
+    std::vector<std::thread> helpers_;  // joined by the main one
     std::thread main_thread_;
 };
 

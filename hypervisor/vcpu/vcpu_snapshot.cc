@@ -234,6 +234,9 @@ Result<void> load_vcpu(VcpuFd& vcpu, const VcpuHost& host, uint64_t host_tsc, Se
     }
     TRY(load_msrs(vcpu, in, !tsc_done));
     TRY(vcpu.set_events(TRY(in.object<kvm_vcpu_events>(kFieldEvents))));
+    if (!vcpu.kvmclock_paused()) {
+        log_debug("vcpu", "this guest does not use kvmclock, or not yet");
+    }
     return in.finish();
 }
 

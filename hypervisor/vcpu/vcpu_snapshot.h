@@ -2,8 +2,8 @@
 // one before it first runs.
 //
 // Order of saving: the MP state first (reading it can run pending APIC events), events last; of
-// loading: CPUID, MP state, registers, the LAPIC behind SREGS2 (which has its base), MSRs behind the
-// LAPIC (the TSC deadline), events last (registers clear them).
+// loading: CPUID, MP state, registers, the LAPIC behind SREGS2 (which has its base), MSRs behind
+// the LAPIC (the TSC deadline), events last (registers clear them).
 // Refused with reasons, before anything is changed, by check_vcpu(): CPU features, TSC frequency,
 // XSAVE areas the host does not have. A guest that runs guests of its own is not saved.
 #pragma once

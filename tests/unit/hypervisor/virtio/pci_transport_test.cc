@@ -396,6 +396,7 @@ TEST_F(TransportTest, StateMovesToAFreshDeviceThatGoesOnWhereTheOldOneStood) {
 }
 
 TEST_F(TransportTest, StateOfOtherFunctionsIsRefusedWithAllReasons) {
+    device_->pause();
     SectionWriter saved("pci", 1);
     root_->save(saved);
     PlatformFake other;
