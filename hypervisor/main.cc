@@ -19,10 +19,15 @@ constexpr char kHelp[] =
 
 usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
                  [--log-level LEVEL] [--grace-ms N]
+       kumoi-vmm --restore FILE [--restore-memory demand|all] [--config FILE] ...
        kumoi-vmm --control SOCKET      wait for the machine to be created over the socket
        kumoi-vmm --help | --version
 
   --config FILE       the machine, as JSON (docs/reference/guest-config.md)
+  --restore FILE      go on from a snapshot (docs/reference/snapshot-format.md); with --config,
+                      disks, interfaces and sockets are those of that file
+  --restore-memory M  demand: run at once, memory comes when it is touched (the default);
+                      all: read it before the first instruction
   --control SOCKET    listen for control requests (docs/reference/vmm-control.md)
   --serial stdio      put the serial console on this terminal; control-A x ends
   --log FILE          write the log there instead of standard error
@@ -61,6 +66,13 @@ Result<void> take_option(CommandLine& line, std::string_view name, std::string_v
         line.options.config_path = value;
     } else if (name == "--control") {
         line.options.control_socket = value;
+    } else if (name == "--restore") {
+        line.options.restore_path = value;
+    } else if (name == "--restore-memory") {
+        if (value != "demand" && value != "all") {
+            return Error::invalid("--restore-memory: \"{}\" is not demand or all", value);
+        }
+        line.options.restore_at_once = value == "all";
     } else if (name == "--log") {
         line.log.file = value;
     } else if (name == "--serial") {
@@ -110,8 +122,9 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
         }
         TRY(take_option(line, name, argv[++i]));
     }
-    if (line.options.config_path.empty() && line.options.control_socket.empty()) {
-        return Error::invalid("neither --config nor --control is given")
+    if (line.options.config_path.empty() && line.options.control_socket.empty() &&
+        line.options.restore_path.empty()) {
+        return Error::invalid("neither --config nor --control nor --restore is given")
             .with_hint("see kumoi-vmm --help");
     }
     if (line.options.serial_stdio && !line.level_given) {

@@ -269,6 +269,8 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
                    "serial", "rng", "console", "control_socket", "pid_file", "on_reboot",
                    "on_shutdown", "on_crash"}));
     VmConfig config;
+    config.source = json;
+    config.base_directory = base_directory;
     TRY(parse_machine(view, config));
     TRY(parse_boot_and_serial(view, base_directory, config));
     TRY(parse_devices(view, base_directory, config));

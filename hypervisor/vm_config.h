@@ -73,6 +73,8 @@ struct VmConfig {
     OnReboot on_reboot = OnReboot::Reset;
     OnShutdown on_shutdown = OnShutdown::Exit;
     OnCrash on_crash = OnCrash::Stay;
+    Json source;                 // what it was parsed from, for snapshots
+    std::string base_directory;  // of its relative paths
 
     uint64_t memory_bytes() const { return memory_mib << 20; }
 };

@@ -42,6 +42,8 @@ Vmm::~Vmm() {
     for (const auto& vcpu : vcpus_) {  // all at once, then wait: the last one has long been told
         vcpu->request_stop();
     }
+    snapshots_.job.reset();  // whoever waits for guest memory must be let go before he is joined
+    snapshots_.pages.reset();
     vcpus_.clear();
     if (serial_) {
         serial_->flush();
@@ -50,16 +52,21 @@ Vmm::~Vmm() {
 
 Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hooks) {
     std::unique_ptr<Vmm> vmm(new Vmm(std::move(config), seams, std::move(hooks)));
-    TRY(vmm->create_machine());
-    TRY(vmm->create_consoles());
-    vmm->devices_ = TRY(MachineDevices::create(vmm->config_, *vmm->platform_, *vmm->serial_,
-                                               seams.files, seams.clock, vmm->device_events()));
-    vmm->serial_->set_input([devices = vmm->devices_.get()](std::string_view bytes) {
-        return devices->receive_serial(bytes);
-    });
-    TRY(vmm->create_vcpus());
+    TRY(vmm->create_parts());
     TRY(vmm->load_guest());
     return vmm;
+}
+
+// Everything but the guest in its memory.
+Result<void> Vmm::create_parts() {
+    TRY(create_machine());
+    TRY(create_consoles());
+    devices_ = TRY(MachineDevices::create(config_, *platform_, *serial_, seams_.files, seams_.clock,
+                                          device_events()));
+    serial_->set_input([devices = devices_.get()](std::string_view bytes) {
+        return devices->receive_serial(bytes);
+    });
+    return create_vcpus();
 }
 
 MachineDevices::Events Vmm::device_events() {
@@ -207,6 +214,10 @@ Result<void> Vmm::start() {
         TRY(vcpu->start());
     }
     started_ns_ = seams_.clock.monotonic_ns();
+    if (!snapshots_.restored_from.empty()) {  // goes on where it stood, like after a pause
+        state_ = VmState::Paused;
+        return resume();
+    }
     set_state(VmState::Running, "started", Json::object());
     resume_vcpus();
     return {};
@@ -268,6 +279,10 @@ Result<void> Vmm::resume() {
         }
         paused_clock_ns_.reset();
     }
+    snapshots_.memory_missing = false;
+    if (snapshots_.pages) {
+        snapshots_.pages->retry();
+    }
     devices_->resume();
     set_state(VmState::Running, "resumed", Json::object());
     resume_vcpus();
@@ -296,6 +311,9 @@ Result<void> Vmm::reset() {
 // Everything back to what create() made: chips and vCPUs from the states taken then, RAM empty, the
 // kernel loaded again from its file. vCPUs stay parked.
 Result<void> Vmm::reset_machine() {
+    if (std::exchange(snapshots_.memory_missing, false)) {
+        drop_snapshots();  // lets go of vCPUs that wait for it, so that they can park
+    }
     TRY(pause_vcpus());
     if (state_ == VmState::Paused) {
         devices_->resume();  // a paused device could not let go of its queues
@@ -308,6 +326,7 @@ Result<void> Vmm::reset_machine() {
     deferred_ = nullptr;
     panic_told_ = false;
     crash_loaded_told_ = false;
+    drop_snapshots();
     TRY(vm_->set_chip_state(*fresh_chips_));
     TRY(memory_->clear());
     return load_guest();
@@ -467,13 +486,13 @@ Json Vmm::statistics_json() const {
     }
     const int64_t uptime =
         state_ == VmState::Created ? 0 : seams_.clock.monotonic_ns() - started_ns_;
-    return Json::object(
-        {{"uptime_ns", uptime},
-         {"vcpus", std::move(vcpus)},
-         {"devices", devices_->statistics()},
-         {"console", Json::object({{"dropped_bytes", serial_->dropped_bytes()}})},
-         {"memory", Json::object({{"size_bytes", memory_->size()},
-                                  {"resident_bytes", memory_->resident_bytes()}})}});
+    return Json::object({{"uptime_ns", uptime},
+                         {"vcpus", std::move(vcpus)},
+                         {"devices", devices_->statistics()},
+                         {"console", Json::object({{"dropped_bytes", serial_->dropped_bytes()}})},
+                         {"memory", Json::object({{"size_bytes", memory_->size()},
+                                                  {"resident_bytes", memory_->resident_bytes()},
+                                                  {"source", snapshots_.memory_json()}})}});
 }
 
 Result<Json> Vmm::dump_json() {

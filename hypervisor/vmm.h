@@ -28,6 +28,7 @@
 #include "hypervisor/vcpu/vcpu_state.h"
 #include "hypervisor/vm_config.h"
 #include "hypervisor/vmm_devices.h"
+#include "hypervisor/vmm_snapshot.h"
 
 namespace kumoi::hypervisor {
 
@@ -52,6 +53,8 @@ public:
 
     // Refuses before anything of the guest has run; nothing is left behind then.
     static Result<std::unique_ptr<Vmm>> create(VmConfig config, Seams seams, Hooks hooks);
+    // A machine as it was when the snapshot was taken, not started: start() lets it go on.
+    static Result<std::unique_ptr<Vmm>> restore(RestoreRequest request, Seams seams, Hooks hooks);
     ~Vmm();
     Vmm(const Vmm&) = delete;
     Vmm& operator=(const Vmm&) = delete;
@@ -62,6 +65,10 @@ public:
     Result<void> reset();
     Result<void> power_button();
     Result<void> nmi();
+    // Returns when the save has begun; the event save_done or save_failed tells its end.
+    Result<Json> save(const SaveRequest& request);
+    Result<void> save_cancel();
+    Json save_json() const { return snapshots_.save_json(); }
 
     VmState state() const { return state_; }
     const VmConfig& config() const { return config_; }
@@ -74,6 +81,7 @@ public:
 
 private:
     Vmm(VmConfig config, Seams seams, Hooks hooks);
+    Result<void> create_parts();
     Result<void> create_machine();
     Result<void> create_vcpus();
     void warn_of_unmasked_features(const CpuidTable& asked);
@@ -90,6 +98,18 @@ private:
     void guest_crash_loaded();
     MachineDevices::Events device_events();
     void post_once(std::atomic<bool>& flag, std::function<void()> function);
+    Result<void> stop_for_a_moment();
+    void go_on();
+    Result<void> take_state(SaveJob& job, const SaveRequest& request);
+    void save_finished(const Result<void>& result);
+    void drop_snapshots();
+    Result<void> load_snapshot(std::unique_ptr<SnapshotReader> reader,
+                               const RestoreRequest& request);
+    Result<void> serve_pages(std::unique_ptr<SnapshotReader> reader, const std::string& path);
+    bool memory_on_demand_works() const;
+    void post_alive(std::function<void()> function);
+    void memory_loaded();
+    void memory_failed(const Error& error);
     void set_state(VmState state, std::string_view event, Json data);
 
     VmConfig config_;
@@ -117,6 +137,8 @@ private:
     std::unique_ptr<MachineDevices> devices_;
     std::vector<VcpuResetState> fresh_vcpus_;
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
+    VmmSnapshots snapshots_;
+    std::shared_ptr<int> life_ = std::make_shared<int>();  // shared: weakly, with posted functions
 };
 
 }  // namespace kumoi::hypervisor

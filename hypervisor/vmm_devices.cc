@@ -182,6 +182,11 @@ Result<void> MachineDevices::reset() {
     return pci_->reset();
 }
 
+std::vector<Snapshottable*> MachineDevices::chips() const {
+    return {serial_.get(),  rtc_.get(),  keyboard_.get(), port92_.get(), debugcon_.get(),
+            port_e9_.get(), post_.get(), pm_.get(),       fw_cfg_.get()};
+}
+
 Json MachineDevices::statistics() const {
     Json all = Json::object();
     const auto& serial = serial_->counters();

@@ -51,6 +51,8 @@ public:
     Result<VirtioBlock*> disk(const std::string& id);
     FwCfg& fw_cfg() { return *fw_cfg_; }
     PciRoot& pci() { return *pci_; }
+    // The chips of the board outside of PCI that have state of their own.
+    std::vector<Snapshottable*> chips() const;
 
 private:
     MachineDevices() = default;

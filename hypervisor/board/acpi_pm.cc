@@ -25,6 +25,14 @@ constexpr uint16_t kSleepEnable = 1u << 13;
 constexpr uint16_t kSleepTypeShift = 10;
 constexpr uint16_t kSleepTypeMask = 7u << kSleepTypeShift;
 
+// Fields of the section; never reused.
+enum Field : uint16_t {
+    kFieldStatus = 1,
+    kFieldEnable = 2,
+    kFieldControl = 3,
+    kFieldTimerNs = 4,
+};
+
 uint16_t with_byte(uint16_t word, uint64_t index, uint8_t value) {
     const auto shift = static_cast<unsigned>(index * 8);
     return static_cast<uint16_t>((word & ~(0xffu << shift)) | (unsigned{value} << shift));
@@ -40,7 +48,7 @@ AcpiPm::AcpiPm(const Clock& clock, std::unique_ptr<IrqLine> sci, Requests reques
     : clock_(clock), sci_(std::move(sci)), requests_(std::move(requests)) {}
 
 uint32_t AcpiPm::timer() const {
-    const int64_t now = clock_.monotonic_ns();
+    const int64_t now = clock_.monotonic_ns() + timer_offset_ns_;
     const int64_t seconds = now / kNanosPerSecond;
     const int64_t rest = now % kNanosPerSecond;
     return static_cast<uint32_t>(seconds * kTimerHz + rest * kTimerHz / kNanosPerSecond);
@@ -131,6 +139,25 @@ void AcpiPm::reset() {
     enable_ = 0;
     control_ = 0;
     update_sci();
+}
+
+// The timer goes on from where it stood: a guest that measures time with it sees no jump.
+void AcpiPm::save(SectionWriter& out) const {
+    const std::lock_guard lock(mutex_);
+    out.u64(kFieldStatus, status_).u64(kFieldEnable, enable_).u64(kFieldControl, control_);
+    out.u64(kFieldTimerNs, static_cast<uint64_t>(clock_.monotonic_ns() + timer_offset_ns_));
+}
+
+Result<void> AcpiPm::load(SectionReader& in) {
+    const std::lock_guard lock(mutex_);
+    constexpr uint64_t kTimerNsMax = uint64_t{1} << 62;
+    status_ = TRY(in.u16(kFieldStatus));
+    enable_ = TRY(in.u16(kFieldEnable)) & kEnableBits;
+    control_ = TRY(in.u16(kFieldControl)) & kSleepTypeMask;
+    timer_offset_ns_ =
+        static_cast<int64_t>(TRY(in.u64_max(kFieldTimerNs, kTimerNsMax))) - clock_.monotonic_ns();
+    update_sci();
+    return {};
 }
 
 }  // namespace kumoi::hypervisor

@@ -15,10 +15,11 @@
 #include "base/clock.h"
 #include "hypervisor/board/io_bus.h"
 #include "hypervisor/board/platform.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
-class AcpiPm final : public IoDevice {
+class AcpiPm final : public IoDevice, public Snapshottable {
 public:
     static constexpr int64_t kTimerHz = 3'579'545;
 
@@ -34,6 +35,9 @@ public:
     // False when the guest has not enabled the button: nobody will answer it.
     bool press_power_button();
     void reset();
+    std::string section_name() const override { return "acpi-pm"; }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     uint8_t read_byte(uint64_t offset) const;
@@ -44,11 +48,12 @@ private:
     const Clock& clock_;
     std::unique_ptr<IrqLine> sci_;
     Requests requests_;
-    std::mutex mutex_;  // guards all below
+    mutable std::mutex mutex_;  // guards all below
     uint16_t status_ = 0;
     uint16_t enable_ = 0;
     uint16_t control_ = 0;
     bool sci_asserted_ = false;
+    int64_t timer_offset_ns_ = 0;  // guest's timer minus the host's clock: after a restore
 };
 
 }  // namespace kumoi::hypervisor

@@ -1,6 +1,7 @@
 #include "hypervisor/board/cmos_rtc.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "hypervisor/memory/guest_memory.h"
 
@@ -34,6 +35,10 @@ constexpr uint8_t kStatusBBinary = 0x04;
 constexpr uint8_t kStatusDValid = 0x80;
 constexpr uint8_t kPm = 0x80;
 constexpr uint8_t kEquipmentFpu = 0x02;
+
+// Fields of the section; never reused.
+enum Field : uint16_t { kFieldRam = 1, kFieldIndex = 2, kFieldOffsetSeconds = 3 };
+
 constexpr int64_t kUpdateNs = 244'000;  // UIP is up for 244 us before each second, data sheet
 
 bool is_time(uint8_t index) {
@@ -190,6 +195,27 @@ void CmosRtc::reset() {
     const std::lock_guard lock(mutex_);
     index_ = 0;  // battery RAM and time survive a reset
     ram_[kStatusB] = kStatusBDefault;
+}
+
+// The clock of a restored guest shows the time of day, as a PC's does that was off meanwhile.
+void CmosRtc::save(SectionWriter& out) const {
+    const std::lock_guard lock(mutex_);
+    out.bytes(kFieldRam, std::span<const uint8_t>(ram_)).u64(kFieldIndex, index_);
+    out.u64(kFieldOffsetSeconds, static_cast<uint64_t>(offset_seconds_));
+}
+
+Result<void> CmosRtc::load(SectionReader& in) {
+    const std::lock_guard lock(mutex_);
+    const auto ram = TRY(in.bytes(kFieldRam, ram_.size()));
+    const auto offset = static_cast<int64_t>(TRY(in.u64(kFieldOffsetSeconds)));
+    constexpr int64_t kOffsetMax = int64_t{1} << 40;  // any date a guest can set is nearer
+    if (offset > kOffsetMax || offset < -kOffsetMax) {
+        return in.refuse(kFieldOffsetSeconds, fmt::format("is {} seconds", offset));
+    }
+    index_ = static_cast<uint8_t>(TRY(in.u64_max(kFieldIndex, 0x7f)));
+    std::memcpy(ram_.data(), ram.data(), ram.size());
+    offset_seconds_ = offset;
+    return {};
 }
 
 }  // namespace kumoi::hypervisor

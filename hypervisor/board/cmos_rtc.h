@@ -12,10 +12,11 @@
 
 #include "base/clock.h"
 #include "hypervisor/board/io_bus.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
-class CmosRtc final : public IoDevice {
+class CmosRtc final : public IoDevice, public Snapshottable {
 public:
     static constexpr uint64_t kPortCount = 2;
 
@@ -25,6 +26,9 @@ public:
     void io_read(uint64_t offset, std::span<uint8_t> data) override;
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
     void reset();
+    std::string section_name() const override { return "rtc"; }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     void store_memory_size(uint64_t bytes);
@@ -39,7 +43,7 @@ private:
     void set_time_field(uint8_t index, uint8_t value);
 
     const Clock& clock_;
-    std::mutex mutex_;  // guards all below
+    mutable std::mutex mutex_;  // guards all below
     std::array<uint8_t, 128> ram_{};
     uint8_t index_ = 0;
     int64_t offset_seconds_ = 0;  // guest's clock minus the host's

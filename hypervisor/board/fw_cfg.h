@@ -23,10 +23,11 @@
 #include "base/result.h"
 #include "hypervisor/board/io_bus.h"
 #include "hypervisor/memory/guest_memory.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
-class FwCfg final : public IoDevice {
+class FwCfg final : public IoDevice, public Snapshottable {
 public:
     static constexpr uint16_t kSignature = 0x00;
     static constexpr uint16_t kId = 0x01;
@@ -60,6 +61,10 @@ public:
     void io_read(uint64_t offset, std::span<uint8_t> data) override;
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
     void reset();
+    // The selector and what the guest has written. Other files follow from the configuration.
+    std::string section_name() const override { return "fw_cfg"; }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
     // What the guest left in a writable file, or what the machine put into any other.
     Result<std::string> file(const std::string& name) const;
 

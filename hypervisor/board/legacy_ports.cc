@@ -28,6 +28,15 @@ constexpr uint8_t kInterfaceClockStuck = 0x01;  // nothing is plugged in
 constexpr uint8_t kOutputPortDefault = 0x03;    // not in reset, A20 open
 constexpr uint8_t kOutputPortReset = 0x01;      // active low
 
+// Fields of the sections; never reused.
+enum KeyboardField : uint16_t {
+    kFieldCommandByte = 1,
+    kFieldOutput = 2,
+    kFieldOutputFull = 3,
+    kFieldPendingCommand = 4,
+};
+enum PortField : uint16_t { kFieldValue = 1, kFieldLine = 2 };
+
 }  // namespace
 
 void I8042::io_read(uint64_t offset, std::span<uint8_t> data) {
@@ -99,6 +108,30 @@ void I8042::reset() {
     pending_command_ = 0;
 }
 
+void I8042::save(SectionWriter& out) const {
+    const std::lock_guard lock(mutex_);
+    out.u64(kFieldCommandByte, command_byte_).u64(kFieldOutput, output_);
+    out.flag(kFieldOutputFull, output_full_).u64(kFieldPendingCommand, pending_command_);
+}
+
+Result<void> I8042::load(SectionReader& in) {
+    const std::lock_guard lock(mutex_);
+    command_byte_ = TRY(in.u8(kFieldCommandByte));
+    output_ = TRY(in.u8(kFieldOutput));
+    output_full_ = TRY(in.flag(kFieldOutputFull));
+    pending_command_ = TRY(in.u8(kFieldPendingCommand));
+    return {};
+}
+
+void Port92::save(SectionWriter& out) const {
+    out.u64(kFieldValue, value_);
+}
+
+Result<void> Port92::load(SectionReader& in) {
+    value_ = TRY(in.u8(kFieldValue));
+    return {};
+}
+
 void Port92::io_read(uint64_t, std::span<uint8_t> data) {
     std::ranges::fill(data, uint8_t{0xff});
     data[0] = value_;
@@ -129,12 +162,32 @@ void DebugPort::io_write(uint64_t, std::span<const uint8_t> data) {
     }
 }
 
+void DebugPort::save(SectionWriter& out) const {
+    const std::lock_guard lock(mutex_);
+    out.text(kFieldLine, line_);
+}
+
+Result<void> DebugPort::load(SectionReader& in) {
+    const std::lock_guard lock(mutex_);
+    line_ = TRY(in.text(kFieldLine, kLineMax));
+    return {};
+}
+
 void PostPort::io_read(uint64_t, std::span<uint8_t> data) {
     std::ranges::fill(data, uint8_t{0xff});
 }
 
 void PostPort::io_write(uint64_t, std::span<const uint8_t> data) {
     code_ = data[0];
+}
+
+void PostPort::save(SectionWriter& out) const {
+    out.u64(kFieldValue, code_);
+}
+
+Result<void> PostPort::load(SectionReader& in) {
+    code_ = TRY(in.u8(kFieldValue));
+    return {};
 }
 
 }  // namespace kumoi::hypervisor

@@ -12,12 +12,13 @@
 #include <string_view>
 
 #include "hypervisor/board/io_bus.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
 // Intel 8042 at ports 0x60 and 0x64 with no keyboard or mouse behind it: self-test, command byte,
 // output port, and the pulse of bit 0 that resets the machine. A20 is always open.
-class I8042 final : public IoDevice {
+class I8042 final : public IoDevice, public Snapshottable {
 public:
     static constexpr uint64_t kPortSpan = 5;  // 0x60 to 0x64; 0x61 belongs to the in-kernel PIT
 
@@ -27,6 +28,9 @@ public:
     void io_read(uint64_t offset, std::span<uint8_t> data) override;
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
     void reset();
+    std::string section_name() const override { return name(); }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     void command(uint8_t value);
@@ -34,7 +38,7 @@ private:
     void answer(uint8_t value);
 
     std::function<void()> request_reset_;
-    std::mutex mutex_;             // guards all below
+    mutable std::mutex mutex_;     // guards all below
     uint8_t command_byte_ = 0x30;  // both devices disabled
     uint8_t output_ = 0;
     bool output_full_ = false;
@@ -42,7 +46,7 @@ private:
 };
 
 // Port 0x92: bit 0 resets, bit 1 is A20 (stored; the gate is always open).
-class Port92 final : public IoDevice {
+class Port92 final : public IoDevice, public Snapshottable {
 public:
     explicit Port92(std::function<void()> request_reset)
         : request_reset_(std::move(request_reset)) {}
@@ -50,6 +54,9 @@ public:
     void io_read(uint64_t offset, std::span<uint8_t> data) override;
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
     void reset() { value_ = 0x02; }
+    std::string section_name() const override { return name(); }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     std::function<void()> request_reset_;
@@ -58,7 +65,7 @@ private:
 
 // Collects bytes into lines and hands each to `sink`; reads answer `signature`. SeaBIOS and OVMF
 // print here (port 0x402, signature 0xe9), small kernels at 0xe9. Lines are bounded at 256 bytes.
-class DebugPort final : public IoDevice {
+class DebugPort final : public IoDevice, public Snapshottable {
 public:
     static constexpr size_t kLineMax = 256;
 
@@ -67,22 +74,28 @@ public:
     std::string name() const override { return name_; }
     void io_read(uint64_t offset, std::span<uint8_t> data) override;
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
+    std::string section_name() const override { return name(); }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     std::string name_;
     uint8_t signature_;
     std::function<void(std::string_view)> sink_;
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     std::string line_;
 };
 
 // POST codes and the I/O delay port: remembers the last code, for the dump.
-class PostPort final : public IoDevice {
+class PostPort final : public IoDevice, public Snapshottable {
 public:
     std::string name() const override { return "post"; }
     void io_read(uint64_t offset, std::span<uint8_t> data) override;
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
     uint8_t last_code() const { return code_; }
+    std::string section_name() const override { return name(); }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     std::atomic<uint8_t> code_{0};

@@ -30,6 +30,8 @@ constexpr uint32_t kIsaIrqsAllowed = 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u 
                                      1u << 10 | 1u << 11 | 1u << 12 | 1u << 14 | 1u << 15;
 constexpr uint32_t kApmcEnable = 1u << 5;  // SMI_EN
 
+enum Field : uint16_t { kFieldConfigSpace = 1 };  // of the section; never reused
+
 }  // namespace
 
 LpcBridge::LpcBridge(Route route) : config_(kIds), route_(std::move(route)) {
@@ -72,6 +74,16 @@ void LpcBridge::follow_routes() {
         const bool usable = (value & kPirqDisabled) == 0 && (kIsaIrqsAllowed >> irq & 1) != 0;
         route_(line, usable ? irq : 0);
     }
+}
+
+void LpcBridge::save(SectionWriter& out) const {
+    out.bytes(kFieldConfigSpace, config_.bytes());
+}
+
+Result<void> LpcBridge::load(SectionReader& in) {
+    TRY(config_.load(TRY(in.bytes(kFieldConfigSpace))));
+    follow_routes();
+    return {};
 }
 
 void SmiRegisters::io_read(uint64_t offset, std::span<uint8_t> data) {

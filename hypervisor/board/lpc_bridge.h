@@ -29,6 +29,8 @@ public:
     }
     void config_write(uint32_t offset, uint32_t width, uint32_t value) override;
     void reset() override;
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     void follow_routes();

@@ -33,6 +33,19 @@ constexpr uint8_t kMsrConnected = 0xb0;     // CTS, DSR, DCD: somebody listens
 constexpr size_t kFifoSize = 16;
 constexpr uint8_t kTriggerLevels[4] = {1, 4, 8, 14};
 
+// Fields of the section; never reused.
+enum Field : uint16_t {
+    kFieldReceived = 1,
+    kFieldDivisor = 2,
+    kFieldInterruptEnable = 3,
+    kFieldFifoControl = 4,
+    kFieldLineControl = 5,
+    kFieldModemControl = 6,
+    kFieldScratch = 7,
+    kFieldOverrun = 8,
+    kFieldTransmitEmptyPending = 9,
+};
+
 }  // namespace
 
 Serial16550::Serial16550(std::unique_ptr<IrqLine> irq, std::function<void(std::string_view)> output)
@@ -213,6 +226,39 @@ void Serial16550::reset() {
     overrun_ = false;
     transmit_empty_pending_ = false;
     update_interrupt();
+}
+
+void Serial16550::save(SectionWriter& out) const {
+    const std::lock_guard lock(mutex_);
+    const std::vector<uint8_t> received(received_.begin(), received_.end());
+    out.bytes(kFieldReceived, std::span<const uint8_t>(received));
+    out.u64(kFieldDivisor, divisor_).u64(kFieldInterruptEnable, interrupt_enable_);
+    out.u64(kFieldFifoControl, fifo_control_).u64(kFieldLineControl, line_control_);
+    out.u64(kFieldModemControl, modem_control_).u64(kFieldScratch, scratch_);
+    out.flag(kFieldOverrun, overrun_).flag(kFieldTransmitEmptyPending, transmit_empty_pending_);
+}
+
+Result<void> Serial16550::load(SectionReader& in) {
+    const std::lock_guard lock(mutex_);
+    const auto received = TRY(in.bytes(kFieldReceived));
+    if (received.size() > kBacklogMax) {
+        return in.refuse(kFieldReceived, fmt::format("has more than {} bytes", kBacklogMax));
+    }
+    received_.clear();
+    for (const std::byte byte : received) {
+        received_.push_back(static_cast<uint8_t>(byte));
+    }
+    divisor_ = TRY(in.u16(kFieldDivisor));
+    interrupt_enable_ = TRY(in.u8(kFieldInterruptEnable)) & kIerMask;
+    fifo_control_ =
+        TRY(in.u8(kFieldFifoControl)) & static_cast<uint8_t>(kFcrEnable | (3u << kFcrTriggerShift));
+    line_control_ = TRY(in.u8(kFieldLineControl));
+    modem_control_ = TRY(in.u8(kFieldModemControl)) & kMcrMask;
+    scratch_ = TRY(in.u8(kFieldScratch));
+    overrun_ = TRY(in.flag(kFieldOverrun));
+    transmit_empty_pending_ = TRY(in.flag(kFieldTransmitEmptyPending));
+    update_interrupt();
+    return {};
 }
 
 }  // namespace kumoi::hypervisor

@@ -16,10 +16,11 @@
 #include "base/metrics.h"
 #include "hypervisor/board/io_bus.h"
 #include "hypervisor/board/platform.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
-class Serial16550 final : public IoDevice {
+class Serial16550 final : public IoDevice, public Snapshottable {
 public:
     static constexpr size_t kBacklogMax = 4096;  // bytes waiting for the guest
     static constexpr uint64_t kPortCount = 8;
@@ -38,6 +39,9 @@ public:
     // Bytes from the outside; returns how many fitted.
     size_t receive(std::string_view bytes);
     void reset();
+    std::string section_name() const override { return "serial"; }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
     const Counters& counters() const { return counters_; }
 
 private:
@@ -55,7 +59,7 @@ private:
     std::unique_ptr<IrqLine> irq_;
     std::function<void(std::string_view)> output_;
     Counters counters_;
-    std::mutex mutex_;  // guards all below
+    mutable std::mutex mutex_;  // guards all below
     std::deque<uint8_t> received_;
     uint16_t divisor_ = 12;  // 9600 baud; nothing depends on it
     uint8_t interrupt_enable_ = 0;

@@ -44,6 +44,9 @@ Result<void> VmmProcess::prepare_signals() {
 }
 
 Result<void> VmmProcess::start() {
+    if (!options_.restore_path.empty()) {
+        return start_restored();
+    }
     if (options_.config_path.empty()) {
         return listen(options_.control_socket);
     }
@@ -65,10 +68,18 @@ Result<void> VmmProcess::listen(const std::string& path) {
 }
 
 Result<void> VmmProcess::create_machine(VmConfig config) {
-    const std::string pid_file = config.pid_file;
-    vmm_ = TRY(Vmm::create(std::move(config), {loop_, clock_, random_, files_},
-                           {.event = [this](const ControlEvent& event) { publish(event); },
-                            .finished = [this](VmExit code) { finish(code); }}));
+    return adopt_machine(
+        TRY(Vmm::create(std::move(config), {loop_, clock_, random_, files_}, hooks())));
+}
+
+Vmm::Hooks VmmProcess::hooks() {
+    return {.event = [this](const ControlEvent& event) { publish(event); },
+            .finished = [this](VmExit code) { finish(code); }};
+}
+
+Result<void> VmmProcess::adopt_machine(std::unique_ptr<Vmm> vmm) {
+    vmm_ = std::move(vmm);
+    const std::string pid_file = vmm_->config().pid_file;
     if (!pid_file.empty()) {
         if (auto written = write_pid_file(pid_file); !written) {
             vmm_.reset();
@@ -164,6 +175,9 @@ Result<Json> VmmProcess::handle(const ControlRequest& request) {
     if (request.method == "create") {
         return handle_create(request.params);
     }
+    if (request.method == "restore") {
+        return handle_restore(request.params);
+    }
     if (request.method == "quit") {
         return handle_quit();
     }
@@ -185,6 +199,18 @@ Result<Json> VmmProcess::handle_create(const Json& params) {
     }
     TRY(create_machine(TRY(parse_vm_config(TRY(view.object("config")).json(), base))));
     return vmm_->state_json();
+}
+
+Error unknown_method(const std::string& method) {
+    static const std::vector<std::string> kMethods = {
+        "hello",     "create", "start",   "pause",       "resume",      "power_button",
+        "reset",     "nmi",    "quit",    "state",       "dump",        "statistics",
+        "subscribe", "save",   "restore", "save_status", "save_cancel", "set_disk_limits",
+        "resize_disk"};
+    const auto near = nearest_name(method, kMethods);
+    return Error::unsupported("there is no method \"{}\"", method)
+        .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
+                        : std::string("see docs/reference/vmm-control.md"));
 }
 
 Result<Json> VmmProcess::handle_quit() {
@@ -212,6 +238,9 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     if (request.method == "state") {
         return TRY(machine())->state_json();
     }
+    if (request.method.starts_with("save")) {
+        return handle_save(request);
+    }
     if (request.method == "statistics") {
         return TRY(machine())->statistics_json();
     }
@@ -224,15 +253,7 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     if (request.method == "dump") {
         return TRY(machine())->dump_json();
     }
-    static const std::vector<std::string> kMethods = {
-        "hello",  "create",          "start",      "pause",
-        "resume", "power_button",    "reset",      "nmi",
-        "quit",   "statistics",      "subscribe",  "state",
-        "dump",   "set_disk_limits", "resize_disk"};
-    const auto near = nearest_name(request.method, kMethods);
-    return Error::unsupported("there is no method \"{}\"", request.method)
-        .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
-                        : std::string("see docs/reference/vmm-control.md"));
+    return unknown_method(request.method);
 }
 
 }  // namespace kumoi::hypervisor

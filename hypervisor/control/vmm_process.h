@@ -20,8 +20,10 @@
 namespace kumoi::hypervisor {
 
 struct VmmOptions {
-    std::string config_path;     // empty: wait for "create"
-    std::string control_socket;  // overrides the configuration's
+    std::string config_path;       // empty: wait for "create"
+    std::string control_socket;    // overrides the configuration's
+    std::string restore_path;      // a snapshot to go on from, with its own configuration or ours
+    bool restore_at_once = false;  // all memory before the first instruction
     bool serial_stdio = false;
     int64_t grace_ms = 30'000;  // from SIGTERM to the end
 };
@@ -40,10 +42,16 @@ public:
 
 private:
     Result<void> create_machine(VmConfig config);
+    Result<void> adopt_machine(std::unique_ptr<Vmm> vmm);
+    Result<void> start_restored();
+    Result<void> restore_machine(RestoreRequest request);
+    Vmm::Hooks hooks();
     Result<void> listen(const std::string& path);
     Result<Json> handle(const ControlRequest& request);
     Result<Json> handle_machine(const ControlRequest& request);
     Result<Json> handle_create(const Json& params);
+    Result<Json> handle_restore(const Json& params);
+    Result<Json> handle_save(const ControlRequest& request);
     Result<Json> handle_quit();
     Result<Vmm*> machine();
     void publish(const ControlEvent& event);
@@ -67,5 +75,8 @@ private:
     std::unique_ptr<Vmm> vmm_;
     std::unique_ptr<StdioConsole> stdio_;  // before the machine goes
 };
+
+// The answer to a method that does not exist; names the nearest one.
+Error unknown_method(const std::string& method);
 
 }  // namespace kumoi::hypervisor

@@ -1,5 +1,6 @@
 #include "hypervisor/kvm/kvm.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -104,6 +105,22 @@ Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
         return Error::internal("KVM_GET_SUPPORTED_CPUID returned {} entries", uint32_t{list->nent});
     }
     return std::vector<kvm_cpuid_entry2>(list->entries, list->entries + list->nent);
+}
+
+Result<std::vector<uint32_t>> Kvm::msr_indices() const {
+    constexpr uint32_t kIndicesMax = 4096;
+    // struct kvm_msr_list ends in a flexible array of indices.
+    std::vector<uint32_t> list(1 + kIndicesMax);
+    list[0] = kIndicesMax;
+    TRY(kvm_ioctl(fd(), KVM_GET_MSR_INDEX_LIST, reinterpret_cast<uintptr_t>(list.data()),
+                  "KVM_GET_MSR_INDEX_LIST"));
+    const uint32_t count = std::min(list[0], kIndicesMax);
+    return std::vector<uint32_t>(list.begin() + 1, list.begin() + 1 + count);
+}
+
+size_t Kvm::xsave_size() const {
+    const int size = capability(KVM_CAP_XSAVE2);
+    return std::max(sizeof(kvm_xsave), static_cast<size_t>(std::max(size, 0)));
 }
 
 bool Kvm::hypercalls_work() {

@@ -36,6 +36,9 @@ public:
     // False on a KVM that works without VT-x or AMD-V (page-table virtualization): there, vmcall
     // and vmmcall do not reach KVM, so paravirtual features that need hypercalls must stay hidden.
     static bool hypercalls_work();
+    // MSRs that this KVM can save and restore (KVM_GET_MSR_INDEX_LIST).
+    Result<std::vector<uint32_t>> msr_indices() const;
+    size_t xsave_size() const;  // bytes of VcpuFd::xsave()
     int fd() const { return fd_.get(); }
     size_t vcpu_mapping_size() const { return vcpu_mapping_size_; }
 

@@ -1,5 +1,6 @@
 #include "hypervisor/kvm/vcpu_fd.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -156,6 +157,80 @@ Result<size_t> VcpuFd::get_msrs(std::span<kvm_msr_entry> msrs) const {
         TRY(kvm_ioctl(fd_.get(), KVM_GET_MSRS, reinterpret_cast<uintptr_t>(list), "KVM_GET_MSRS"));
     std::memcpy(msrs.data(), list->entries, static_cast<size_t>(read) * sizeof(kvm_msr_entry));
     return static_cast<size_t>(read);
+}
+
+Result<kvm_sregs2> VcpuFd::sregs2() const {
+    return get<kvm_sregs2>(fd_.get(), KVM_GET_SREGS2, "KVM_GET_SREGS2");
+}
+Result<void> VcpuFd::set_sregs2(const kvm_sregs2& sregs) {
+    return set(fd_.get(), KVM_SET_SREGS2, sregs, "KVM_SET_SREGS2");
+}
+Result<kvm_xcrs> VcpuFd::xcrs() const {
+    return get<kvm_xcrs>(fd_.get(), KVM_GET_XCRS, "KVM_GET_XCRS");
+}
+Result<void> VcpuFd::set_xcrs(const kvm_xcrs& xcrs) {
+    return set(fd_.get(), KVM_SET_XCRS, xcrs, "KVM_SET_XCRS");
+}
+
+// The kernel writes as many bytes as KVM_CAP_XSAVE2 says; the caller asked it.
+Result<std::vector<std::byte>> VcpuFd::xsave(size_t size) const {
+    std::vector<std::byte> area(std::max(size, sizeof(kvm_xsave)));
+    const bool extended = size > sizeof(kvm_xsave);
+    TRY(kvm_ioctl(fd_.get(), extended ? KVM_GET_XSAVE2 : KVM_GET_XSAVE,
+                  reinterpret_cast<uintptr_t>(area.data()), "KVM_GET_XSAVE2"));
+    return area;
+}
+
+Result<void> VcpuFd::set_xsave(std::span<const std::byte> area) {
+    std::vector<std::byte> copy(area.begin(), area.end());
+    copy.resize(std::max(copy.size(), sizeof(kvm_xsave)));
+    TRY(kvm_ioctl(fd_.get(), KVM_SET_XSAVE, reinterpret_cast<uintptr_t>(copy.data()),
+                  "KVM_SET_XSAVE"));
+    return {};
+}
+
+Result<uint32_t> VcpuFd::tsc_khz() const {
+    return static_cast<uint32_t>(TRY(kvm_ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0, "KVM_GET_TSC_KHZ")));
+}
+
+Result<void> VcpuFd::set_tsc_khz(uint32_t khz) {
+    TRY(kvm_ioctl(fd_.get(), KVM_SET_TSC_KHZ, khz, "KVM_SET_TSC_KHZ"));
+    return {};
+}
+
+namespace {
+
+kvm_device_attr tsc_offset_attribute(uint64_t& value) {
+    kvm_device_attr attribute{};
+    attribute.group = KVM_VCPU_TSC_CTRL;
+    attribute.attr = KVM_VCPU_TSC_OFFSET;
+    attribute.addr = address_of(value);
+    return attribute;
+}
+
+}  // namespace
+
+Result<uint64_t> VcpuFd::tsc_offset() const {
+    uint64_t offset = 0;
+    kvm_device_attr attribute = tsc_offset_attribute(offset);
+    if (ioctl(fd_.get(), KVM_HAS_DEVICE_ATTR, &attribute) != 0) {
+        return Error::unsupported("this KVM does not show a vCPU's TSC offset");
+    }
+    TRY(kvm_ioctl(fd_.get(), KVM_GET_DEVICE_ATTR, address_of(attribute),
+                  "KVM_GET_DEVICE_ATTR(TSC_OFFSET)"));
+    return offset;
+}
+
+Result<void> VcpuFd::set_tsc_offset(uint64_t offset) {
+    kvm_device_attr attribute = tsc_offset_attribute(offset);
+    TRY(kvm_ioctl(fd_.get(), KVM_SET_DEVICE_ATTR, address_of(attribute),
+                  "KVM_SET_DEVICE_ATTR(TSC_OFFSET)"));
+    return {};
+}
+
+Result<void> VcpuFd::kvmclock_paused() {
+    TRY(kvm_ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0, "KVM_KVMCLOCK_CTRL"));
+    return {};
 }
 
 Result<void> VcpuFd::inject_nmi() {

@@ -48,6 +48,21 @@ public:
     Result<size_t> set_msrs(std::span<const kvm_msr_entry> msrs);
     // Fills in `data`; the answer is how many could be read before the first unknown one.
     Result<size_t> get_msrs(std::span<kvm_msr_entry> msrs) const;
+    // What a snapshot needs beyond a reset. xsave: as many bytes as Kvm::xsave_size().
+    Result<kvm_sregs2> sregs2() const;
+    Result<void> set_sregs2(const kvm_sregs2& sregs);
+    Result<std::vector<std::byte>> xsave(size_t size) const;
+    Result<void> set_xsave(std::span<const std::byte> area);
+    Result<kvm_xcrs> xcrs() const;
+    Result<void> set_xcrs(const kvm_xcrs& xcrs);
+    Result<uint32_t> tsc_khz() const;
+    Result<void> set_tsc_khz(uint32_t khz);
+    // Guest TSC minus the host's. Linux 5.16 and newer; Unsupported before.
+    Result<uint64_t> tsc_offset() const;
+    Result<void> set_tsc_offset(uint64_t offset);
+    // Tells a kvmclock guest that it stood still, so that its watchdogs keep calm.
+    Result<void> kvmclock_paused();
+
     Result<void> inject_nmi();
     // Guest physical address behind a guest virtual one, by the guest's own page tables.
     Result<uint64_t> translate(uint64_t virtual_address) const;

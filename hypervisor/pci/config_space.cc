@@ -129,4 +129,23 @@ void PciConfigSpace::set_writable(uint32_t offset, uint32_t width, uint32_t mask
     }
 }
 
+Result<void> PciConfigSpace::load(std::span<const std::byte> bytes) {
+    if (bytes.size() != bytes_.size()) {
+        return Error::make(ErrorCode::Corrupt, "configuration space of {} bytes, not {}",
+                           bytes.size(), bytes_.size());
+    }
+    for (size_t at = 0; at < bytes_.size(); ++at) {
+        const auto saved = static_cast<uint8_t>(bytes[at]);
+        if (((saved ^ bytes_[at]) & ~writable_[at]) != 0) {
+            return Error::make(ErrorCode::Unsupported,
+                               "configuration byte {:#x} was {:#x} and is {:#x} in this machine",
+                               at, saved, bytes_[at]);
+        }
+    }
+    for (size_t at = 0; at < bytes_.size(); ++at) {
+        bytes_[at] = static_cast<uint8_t>(bytes[at]);
+    }
+    return {};
+}
+
 }  // namespace kumoi::hypervisor

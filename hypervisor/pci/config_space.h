@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/result.h"
+
 namespace kumoi::hypervisor {
 
 namespace pci {
@@ -66,6 +68,10 @@ public:
     // For the owner of the function: plain stores that ignore the guest's write mask.
     void set(uint32_t offset, uint32_t width, uint32_t value);
     void set_writable(uint32_t offset, uint32_t width, uint32_t mask);
+
+    std::span<const uint8_t> bytes() const { return bytes_; }
+    // Takes the bits a guest may change; what is fixed must be what this function has.
+    Result<void> load(std::span<const std::byte> bytes);
 
 private:
     std::array<uint8_t, 256> bytes_{};

@@ -26,6 +26,8 @@ constexpr uint32_t kLengthMask = 3u << 1;  // 0: 256 MiB
 constexpr uint32_t kLowWritable = 0xf000'0007;
 constexpr uint32_t kHighWritable = 0xf;  // 36 address bits
 
+enum Field : uint16_t { kFieldConfigSpace = 1 };  // of the section; never reused
+
 }  // namespace
 
 HostBridge::HostBridge(uint64_t ecam_base) : config_(kIds), ecam_base_(ecam_base) {
@@ -57,6 +59,14 @@ uint64_t HostBridge::ecam_base() const {
         return 0;
     }
     return (low & ~uint64_t{0x0fff'ffff}) | uint64_t{config_.read(kPciexbar + 4, 4)} << 32;
+}
+
+void HostBridge::save(SectionWriter& out) const {
+    out.bytes(kFieldConfigSpace, config_.bytes());
+}
+
+Result<void> HostBridge::load(SectionReader& in) {
+    return config_.load(TRY(in.bytes(kFieldConfigSpace)));
 }
 
 }  // namespace kumoi::hypervisor

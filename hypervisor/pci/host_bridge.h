@@ -27,6 +27,8 @@ public:
         config_.write(offset, width, value);
     }
     void reset() override;
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
     // Where PCIEXBAR puts ECAM; 0 while it is off, or on for fewer than 256 buses.
     uint64_t ecam_base() const;

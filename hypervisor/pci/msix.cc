@@ -14,6 +14,9 @@ constexpr uint32_t kControlOffset = 2;  // in the capability
 constexpr uint16_t kControlEnable = 1u << 15;
 constexpr uint16_t kControlFunctionMask = 1u << 14;
 
+// Fields of the section; never reused. The table is the one of §6.8.2, 16 bytes a vector.
+enum Field : uint16_t { kFieldTable = 1, kFieldPending = 2 };
+
 }  // namespace
 
 Msix::Msix(Platform& platform, uint16_t vector_count)
@@ -173,6 +176,30 @@ void Msix::fire(Entry& entry) {
         return;
     }
     entry.vector->trigger();
+}
+
+void Msix::save(SectionWriter& out) const {
+    std::vector<uint8_t> table(entries_.size() * kEntrySize);
+    table_read(0, table);
+    std::vector<uint8_t> pending((entries_.size() + 7) / 8);
+    pending_read(0, pending);
+    out.bytes(kFieldTable, std::span<const uint8_t>(table));
+    out.bytes(kFieldPending, std::span<const uint8_t>(pending));
+}
+
+Result<void> Msix::load(SectionReader& in, const PciConfigSpace& config) {
+    const auto table = TRY(in.bytes(kFieldTable, entries_.size() * kEntrySize));
+    const auto pending = TRY(in.bytes(kFieldPending, (entries_.size() + 7) / 8));
+    {
+        const std::lock_guard lock(mutex_);
+        enabled_ = false;  // so that nothing fires before all is in place
+        for (size_t i = 0; i < entries_.size(); ++i) {
+            entries_[i].pending = (static_cast<uint8_t>(pending[i / 8]) >> (i % 8) & 1) != 0;
+        }
+    }
+    table_write(0, {reinterpret_cast<const uint8_t*>(table.data()), table.size()});
+    follow_control(config);
+    return {};
 }
 
 }  // namespace kumoi::hypervisor

@@ -16,6 +16,7 @@
 #include "base/metrics.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/pci/config_space.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
@@ -40,6 +41,9 @@ public:
     // False when MSI-X is off. A vector out of range is ignored.
     bool trigger(uint16_t vector);
     void reset(PciConfigSpace& config);
+    void save(SectionWriter& out) const;
+    // The control word is in `config`, which has been loaded before.
+    Result<void> load(SectionReader& in, const PciConfigSpace& config);
     uint64_t lost_count() const { return lost_.value(); }  // interrupts without a route
 
 private:

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "hypervisor/board/io_bus.h"
 #include "hypervisor/pci/config_space.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
@@ -24,6 +25,11 @@ public:
     virtual void config_write(uint32_t offset, uint32_t width, uint32_t value) = 0;
     virtual void
     reset() = 0;  // back to power-on state; queues stopped, BARs kept by the board's assignment
+
+    // State of the function beyond what config_space() has, while the machine stands still. load()
+    // comes after the configuration space, and before BARs are mapped.
+    virtual void save(SectionWriter& /*out*/) const {}
+    virtual Result<void> load(SectionReader& /*in*/) { return {}; }
 
     // A function with BARs returns its configuration space and what lies behind each BAR: the root
     // then places, maps and moves them.

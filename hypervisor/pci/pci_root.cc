@@ -71,6 +71,9 @@ public:
         }
     }
 
+    uint32_t address() const { return address_; }
+    void set_address(uint32_t address) { address_ = address & 0x80ff'fffc; }
+
 private:
     static bool selects(uint64_t offset, size_t width, uint32_t address) {
         const bool bus0 = (address >> 16 & 0xff) == 0;
@@ -370,6 +373,14 @@ void PciRoot::unmap_bar(Function& function, unsigned index) {
     platform_.mmio_bus().remove(function.mapped[index]);
     function.mapped[index] = 0;
     function.device->bar_moved(index, 0);
+}
+
+uint32_t PciRoot::config_address() const {
+    return ports_->address();
+}
+
+void PciRoot::set_config_address(uint32_t address) {
+    ports_->set_address(address);
 }
 
 }  // namespace kumoi::hypervisor

@@ -22,12 +22,14 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/pci/host_bridge.h"
 #include "hypervisor/pci/pci_device.h"
+#include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
@@ -40,14 +42,14 @@ struct PciRootConfig {
     bool bars_above_4gib = false;      // where assign_bars() puts 64-bit BARs
 };
 
-class PciRoot {
+class PciRoot final : public Snapshottable {
 public:
     static constexpr uint64_t kEcamSize = 1u << 20;  // one bus: 32 devices x 8 functions x 4 KiB
     static constexpr unsigned kSlotCount = board::kPciSlotCount;
     static constexpr unsigned kFunctionCount = board::kPciFunctionCount;
 
     PciRoot(Platform& platform, const PciRootConfig& config);
-    ~PciRoot();
+    ~PciRoot() override;
     PciRoot(const PciRoot&) = delete;
     PciRoot& operator=(const PciRoot&) = delete;
 
@@ -58,6 +60,15 @@ public:
     Result<void> attach();
     // Machine reset: every function to its power-on state; BARs assigned again if they were before.
     Result<void> reset();
+
+    // The address register and every function: its configuration space and its own state.
+    std::string section_name() const override { return "pci"; }
+    void save(SectionWriter& out) const override;
+    std::vector<std::string> function_names() const;  // "0b.0 disk0", by place
+    // Every reason why load() would refuse: functions that are missing here, or there.
+    Result<std::vector<std::string>> check(SectionReader& in) const;
+    // With all functions paused. BARs and ECAM end up where the guest had put them.
+    Result<void> load(SectionReader& in) override;
 
     uint32_t config_read(unsigned slot, unsigned function, uint32_t offset, uint32_t width);
     void config_write(unsigned slot, unsigned function, uint32_t offset, uint32_t width,
@@ -76,6 +87,9 @@ private:
     class PortAccess;
     class EcamAccess;
     void follow_ecam();
+    Result<void> load_function(SectionReader& in);
+    uint32_t config_address() const;
+    void set_config_address(uint32_t address);
     static bool exists(unsigned slot, unsigned function);
     Function& at(unsigned slot, unsigned function);
     uint32_t with_multi_function_bit(unsigned slot, uint32_t offset, uint32_t width,
@@ -91,7 +105,7 @@ private:
 
     Platform& platform_;
     const PciRootConfig config_;
-    std::mutex mutex_;  // guards everything below
+    mutable std::mutex mutex_;  // guards everything below
     std::unique_ptr<HostBridge> bridge_;
     std::array<Function, kSlotCount * kFunctionCount> functions_;  // by slot * 8 + function
     std::array<uint8_t, kSlotCount> present_{};                    // a bit for each function

@@ -3,7 +3,9 @@
 //
 // A device declares its field ids as constants that are never reused, and writes and reads them:
 //
-//     void AcpiPm::save(SectionWriter& out) const { out.u64(kEnable, enable_).u64(kStatus, status_); }
+//     void AcpiPm::save(SectionWriter& out) const {
+//         out.u64(kEnable, enable_).u64(kStatus, status_);
+//     }
 //     Result<void> AcpiPm::load(SectionReader& in) {
 //         enable_ = TRY(in.u16(kEnable));
 //         status_ = TRY(in.u16(kStatus));

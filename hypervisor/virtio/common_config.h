@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "hypervisor/snapshot/section.h"
 #include "hypervisor/virtio/queue.h"
 #include "hypervisor/virtio/spec.h"
 
@@ -42,6 +43,9 @@ public:
     uint16_t config_vector() const { return config_vector_; }
     uint16_t queue_vector(uint16_t index) const { return queues_[index].vector; }
     std::vector<QueueConfig> enabled_queues() const;
+    void save(SectionWriter& out) const;
+    // Only what a driver could have led to by writing registers.
+    Result<void> load(SectionReader& in);
 
 private:
     struct QueueRegisters {
@@ -60,6 +64,7 @@ private:
     void write_address(uint64_t offset, size_t width, uint64_t value);
     uint16_t checked_vector(uint64_t value) const;
     bool queues_open() const;
+    Result<QueueRegisters> load_queue(SectionReader& in, uint16_t size_max) const;
 
     const uint64_t device_features_;
     const uint16_t vector_count_;

@@ -29,11 +29,17 @@ Result<std::unique_ptr<DeviceRunner>> DeviceRunner::create(VirtioDevice& device,
     return runner;
 }
 
-Result<void> DeviceRunner::start(const std::vector<QueueConfig>& queues, uint64_t features) {
+Result<void> DeviceRunner::start(const std::vector<QueueConfig>& queues, uint64_t features,
+                                 const Positions& positions) {
     KUMOI_ASSERT(!running());
     features_ = features;
     broken_ = false;
     TRY(make_queues(queues));
+    for (const auto& [index, position] : positions) {
+        if (Queue* restored = queue(index)) {
+            restored->set_position(position);
+        }
+    }
     start_threads();
     Result<void> begun;
     threads_.front()->call([&] { begun = begin(); });
@@ -46,6 +52,17 @@ Result<void> DeviceRunner::start(const std::vector<QueueConfig>& queues, uint64_
         stop();
     }
     return begun;
+}
+
+DeviceRunner::Positions DeviceRunner::positions() const {
+    KUMOI_ASSERT(paused_);
+    Positions all;
+    for (const auto& queue : queues_) {
+        if (queue) {
+            all[queue->index()] = queue->position();
+        }
+    }
+    return all;
 }
 
 void DeviceRunner::start_threads() {

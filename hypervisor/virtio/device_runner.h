@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -40,8 +41,14 @@ public:
                                                         RunnerEvents& events);
     ~DeviceRunner() override;
 
-    // Checks the rings of every given queue, then starts the device on its thread.
-    Result<void> start(const std::vector<QueueConfig>& queues, uint64_t features);
+    using Positions = std::map<uint16_t, Queue::Position>;  // by queue index
+
+    // Checks the rings of every given queue, then starts the device on its thread. `positions`:
+    // where a restored device goes on in its rings; a fresh one starts at zero.
+    Result<void> start(const std::vector<QueueConfig>& queues, uint64_t features,
+                       const Positions& positions = {});
+    // Of the queues that are enabled. Only while paused.
+    Positions positions() const;
     void stop();
     void pause();
     void resume();

@@ -70,6 +70,9 @@ public:
     PciConfigSpace* config_space() override { return &config_; }
     IoDevice* bar(unsigned index) override { return index == kBarIndex ? this : nullptr; }
     void bar_moved(unsigned index, uint64_t base) override;
+    // Both while paused. A loaded device whose driver was ready is started, and stays paused.
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
 
 private:
     VirtioPciDevice(Platform& platform, std::unique_ptr<VirtioDevice> device,
@@ -85,6 +88,8 @@ private:
     void write_common(uint64_t offset, std::span<const uint8_t> data);
     void driver_ok();
     void reset_locked();
+    Result<void> load_parts(SectionReader& in);
+    Result<void> start_loaded(SectionReader& in);
     void publish_vectors();
     void notify(uint64_t offset);
 
@@ -109,7 +114,7 @@ private:
     std::vector<std::atomic<uint16_t>> queue_vectors_;
     std::atomic<bool> needs_reset_{false};
     std::atomic<uint8_t> generation_{0};
-    std::mutex line_mutex_;  // guards isr_ and the level of line_
+    mutable std::mutex line_mutex_;  // guards isr_ and the level of line_
     uint8_t isr_ = 0;
     bool intx_disabled_ = false;
     std::unique_ptr<IrqLine> line_;

@@ -307,6 +307,12 @@ bool Queue::refuse(std::string_view reason) {
     return false;
 }
 
+void Queue::set_position(Position position) {
+    KUMOI_ASSERT(in_flight_ == 0);
+    next_available_ = seen_available_ = position.next_available;
+    next_used_ = published_used_ = position.next_used;
+}
+
 void Queue::mark_broken(std::string_view reason) {
     if (!broken_) {
         broken_ = true;

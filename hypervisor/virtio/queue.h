@@ -129,6 +129,14 @@ public:
     void interrupt_driver() { events_.queue_used(index_); }  // unconditionally: after a resume
     void mark_broken(std::string_view reason);
 
+    // Where the device stands in the rings while nothing is in flight: the state of a snapshot.
+    struct Position {
+        uint16_t next_available = 0;
+        uint16_t next_used = 0;
+    };
+    Position position() const { return {next_available_, published_used_}; }
+    void set_position(Position position);  // before the first batch
+
     uint16_t index() const { return index_; }
     uint16_t size() const { return size_; }
     bool broken() const { return broken_; }

@@ -360,5 +360,79 @@ TEST_F(TransportTest, ConcurrentAccessesAreSafe) {
     EXPECT_FALSE(device_->is_broken());
 }
 
+TEST_F(TransportTest, StateMovesToAFreshDeviceThatGoesOnWhereTheOldOneStood) {
+    bring_up();
+    enable_msix();
+    add_request();
+    notify();
+    ASSERT_TRUE(eventually([this] { return used_index() == 1; }));
+    device_->pause();
+    add_request();                                          // the driver is ahead of the device
+    root_->config_write(1, 0, pci::kBar0, 4, 0xd800'0000);  // and has moved its BAR
+    SectionWriter saved("pci", 1);
+    root_->save(saved);
+    TearDown();
+    SetUp();
+    device_->pause();
+    SectionReader reader = SectionReader::parse(saved).value();
+    const auto reasons = root_->check(reader);
+    ASSERT_TRUE(reasons.ok());
+    EXPECT_TRUE(reasons->empty());
+    const auto loaded = root_->load(reader);
+    bar_ = root_->bar_address({1, 0}, 0);
+    EXPECT_EQ(bar_, 0xd800'0000u);
+    ASSERT_TRUE(loaded.ok()) << loaded.error().text();
+    ASSERT_TRUE(reader.finish().ok());
+    EXPECT_EQ(read<uint8_t>(20), 15);
+    EXPECT_EQ(used_index(), 1);  // nothing moves before resume()
+    const uint64_t before = platform_.interrupt_count(kMessageAddress, 0x41);
+    device_->resume();
+    EXPECT_TRUE(eventually([this] { return used_index() == 2; }));
+    add_request();
+    notify();
+    EXPECT_TRUE(eventually([this] { return used_index() == 3; }));
+    EXPECT_TRUE(
+        eventually([&] { return platform_.interrupt_count(kMessageAddress, 0x41) > before; }));
+}
+
+TEST_F(TransportTest, StateOfOtherFunctionsIsRefusedWithAllReasons) {
+    device_->pause();
+    SectionWriter saved("pci", 1);
+    root_->save(saved);
+    PlatformFake other;
+    auto device = VirtioPciDevice::create(other, std::make_unique<VirtioRng>("rng1", random_));
+    PciRoot root(other, PciRootConfig{});
+    ASSERT_TRUE(root.add({2, 0}, **device).ok());
+    SectionReader reader = SectionReader::parse(saved).value();
+    const auto reasons = root.check(reader);
+    ASSERT_TRUE(reasons.ok());
+    ASSERT_EQ(reasons->size(), 2u);
+    EXPECT_EQ((*reasons)[0],
+              "the guest has device rng0 at PCI 01.0, this machine has nothing there");
+    EXPECT_FALSE(root.load(reader).ok());
+}
+
+TEST_F(TransportTest, HostileStateIsRefused) {
+    bring_up();
+    device_->pause();
+    SectionWriter saved("rng0", 1);
+    root_->save(saved);
+    const std::vector<std::byte> body(saved.body().begin(), saved.body().end());
+    size_t refused = 0;
+    for (size_t at = 0; at < body.size(); ++at) {  // every byte turned over, one at a time
+        TearDown();
+        SetUp();
+        device_->pause();
+        std::vector<std::byte> hostile = body;
+        hostile[at] ^= std::byte{0xff};
+        auto reader = SectionReader::parse("rng0", 1, hostile);
+        if (!reader || !root_->load(*reader) || !reader->finish()) {
+            ++refused;
+        }
+        device_->resume();
+    }
+    EXPECT_GT(refused, body.size() / 2);
+}
+
 }  // namespace
 }  // namespace kumoi::hypervisor

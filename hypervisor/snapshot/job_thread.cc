@@ -1,0 +1,22 @@
+#include "hypervisor/snapshot/job_thread.h"
+
+#include <csignal>
+
+#include <pthread.h>
+
+namespace kumoi::hypervisor {
+
+std::thread start_job_thread(const char* name, std::function<void()> body) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::thread thread([name, body = std::move(body)] {
+        pthread_setname_np(pthread_self(), name);
+        body();
+    });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return thread;
+}
+
+}  // namespace kumoi::hypervisor

@@ -1,0 +1,11 @@
+// Threads of saves and restores: named, and deaf to signals, which belong to the process's own.
+#pragma once
+
+#include <functional>
+#include <thread>
+
+namespace kumoi::hypervisor {
+
+std::thread start_job_thread(const char* name, std::function<void()> body);
+
+}  // namespace kumoi::hypervisor
