@@ -27,6 +27,7 @@ constexpr int64_t kMtuMax = 65535;
 constexpr size_t kTapNameMax = 15;  // IFNAMSIZ - 1
 constexpr int64_t kDiskQueuesMax = 16;
 constexpr int64_t kDiskQueuesUsual = 4;
+constexpr int64_t kQueuePairsMax = 16;
 constexpr size_t kDiskSerialMax = 20;  // virtio 1.2 §5.2.6: get-id
 
 std::string absolute(const std::string& path, const std::string& base) {
@@ -142,7 +143,7 @@ Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uin
 }
 
 Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
-    TRY(view.only({"id", "tap", "mac", "mtu"}));
+    TRY(view.only({"id", "tap", "mac", "mtu", "queue_pairs"}));
     NicConfig nic;
     nic.id = TRY(parse_id(view, ids));
     nic.tap = TRY(view.string("tap"));
@@ -154,6 +155,8 @@ Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
     }
     nic.mac = TRY(parse_mac(TRY(view.at("mac"))));
     nic.mtu = static_cast<uint16_t>(TRY(view.integer_or("mtu", 1500, {kMtuMin, kMtuMax})));
+    nic.queue_pairs =
+        static_cast<uint16_t>(TRY(view.integer_or("queue_pairs", 1, {1, kQueuePairsMax})));
     return nic;
 }
 
@@ -184,6 +187,15 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
         TRY(console.only({"socket"}));
         config.console.enabled = true;
         config.console.socket = TRY(path_or(console, "socket", base));
+    }
+    if (view.has("balloon")) {
+        config.balloon = TRY(parse_balloon(TRY(view.object("balloon")), config.memory_mib));
+    }
+    if (view.has("vsock")) {
+        config.vsock = TRY(parse_vsock(TRY(view.object("vsock")), base));
+    }
+    if (view.has("watchdog")) {
+        config.watchdog = TRY(parse_watchdog(TRY(view.object("watchdog"))));
     }
     return {};
 }
@@ -246,8 +258,9 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     if (!json.is_object()) {
         return view.wrong_type("an object");
     }
-    TRY(view.only({"name", "uuid", "board", "memory_mib", "vcpus", "cpu", "boot", "disks", "nics",
-                   "serial", "rng", "console", "control_socket", "pid_file", "on_reboot",
+    TRY(view.only({"name",        "uuid",    "board",    "memory_mib",     "vcpus",    "cpu",
+                   "boot",        "disks",   "nics",     "serial",         "rng",      "console",
+                   "balloon",     "vsock",   "watchdog", "control_socket", "pid_file", "on_reboot",
                    "on_shutdown", "on_crash"}));
     VmConfig config;
     TRY(parse_machine(view, config));

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "hypervisor/device_config.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
 #include "hypervisor/vcpu/cpu_model.h"
@@ -37,6 +38,7 @@ struct NicConfig {
     std::string tap;
     std::array<uint8_t, 6> mac{};
     uint16_t mtu = 1500;
+    uint16_t queue_pairs = 1;
 };
 
 struct VmConfig {
@@ -64,6 +66,9 @@ struct VmConfig {
         bool enabled = false;  // the member "console" is there
         std::string socket;
     } console;
+    BalloonConfig balloon;
+    VsockConfig vsock;
+    WatchdogConfig watchdog;
     std::string control_socket;
     std::string pid_file;
     OnReboot on_reboot = OnReboot::Reset;

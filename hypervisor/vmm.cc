@@ -52,8 +52,9 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
     std::unique_ptr<Vmm> vmm(new Vmm(std::move(config), seams, std::move(hooks)));
     TRY(vmm->create_machine());
     TRY(vmm->create_consoles());
-    vmm->devices_ = TRY(MachineDevices::create(vmm->config_, *vmm->platform_, *vmm->serial_,
-                                               seams.files, seams.clock, vmm->device_events()));
+    vmm->devices_ =
+        TRY(MachineDevices::create(vmm->config_, *vmm->platform_, *vmm->serial_, seams.files,
+                                   seams.loop, seams.clock, vmm->device_events()));
     vmm->serial_->set_input([devices = vmm->devices_.get()](std::string_view bytes) {
         return devices->receive_serial(bytes);
     });
@@ -74,6 +75,7 @@ MachineDevices::Events Vmm::device_events() {
     events.guest_crash_loaded = [this] {
         post_once(crash_loaded_posted_, [this] { guest_crash_loaded(); });
     };
+    events.watchdog_expired = [this] { watchdog_expired(); };
     return events;
 }
 
@@ -338,9 +340,9 @@ void Vmm::guest_reset(std::string reason) {
     resume_vcpus();
 }
 
-void Vmm::guest_shutdown() {
+void Vmm::guest_shutdown(std::string reason) {
     if (state_ == VmState::Paused) {
-        deferred_ = [this] { guest_shutdown(); };
+        deferred_ = [this, reason] { guest_shutdown(reason); };
         return;
     }
     if (state_ != VmState::Running) {
@@ -352,7 +354,7 @@ void Vmm::guest_shutdown() {
     devices_->pause();
     devices_->resume();  // drained: what the guest wrote has reached the files
     serial_->flush();
-    set_state(VmState::Shutdown, "shutdown", Json::object({{"reason", "the guest powered off"}}));
+    set_state(VmState::Shutdown, "shutdown", Json::object({{"reason", reason}}));
     if (config_.on_shutdown == OnShutdown::Exit) {
         hooks_.finished(VmExit::Clean);
     }

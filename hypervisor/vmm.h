@@ -62,6 +62,10 @@ public:
     Result<void> reset();
     Result<void> power_button();
     Result<void> nmi();
+    // What the balloon shall take from the guest; refused without a balloon.
+    Result<void> set_balloon(uint64_t mib);
+    Result<Json> balloon_json();  // and asks the guest for new statistics
+    Result<void> announce();      // the guest's network drivers tell where they are
 
     VmState state() const { return state_; }
     const VmConfig& config() const { return config_; }
@@ -83,10 +87,12 @@ private:
     void resume_vcpus();
     Result<void> reset_machine();
     void guest_reset(std::string reason);
-    void guest_shutdown();
+    void guest_shutdown(std::string reason = "the guest powered off");
     void guest_crashed(const CrashReport& report);
     void guest_panicked();
     void guest_crash_loaded();
+    void watchdog_expired();
+    void watchdog_acts();
     MachineDevices::Events device_events();
     void post_once(std::atomic<bool>& flag, std::function<void()> function);
     void set_state(VmState state, std::string_view event, Json data);

@@ -187,6 +187,18 @@ Result<Json> VmmProcess::handle_create(const Json& params) {
     return vmm_->state_json();
 }
 
+// Without parameters only the answer: what is wanted, what is so, and what the guest says.
+Result<Json> VmmProcess::handle_balloon(const Json& params) {
+    constexpr int64_t kMibMax = 16 << 20;
+    Vmm* vmm = TRY(machine());
+    const JsonView view(params, "params");
+    TRY(view.only({"target_mib"}));
+    if (view.has("target_mib")) {
+        TRY(vmm->set_balloon(static_cast<uint64_t>(TRY(view.integer("target_mib", {0, kMibMax})))));
+    }
+    return vmm->balloon_json();
+}
+
 Result<Json> VmmProcess::handle_quit() {
     finish(VmExit::Clean);
     return Json::object();
@@ -198,9 +210,10 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
         Result<void> (Vmm::*function)();
     };
     static constexpr Verb kVerbs[] = {
-        {"start", &Vmm::start},   {"pause", &Vmm::pause},
-        {"resume", &Vmm::resume}, {"power_button", &Vmm::power_button},
-        {"reset", &Vmm::reset},   {"nmi", &Vmm::nmi},
+        {"start", &Vmm::start},       {"pause", &Vmm::pause},
+        {"resume", &Vmm::resume},     {"power_button", &Vmm::power_button},
+        {"reset", &Vmm::reset},       {"nmi", &Vmm::nmi},
+        {"announce", &Vmm::announce},
     };
     for (const Verb& verb : kVerbs) {
         if (request.method == verb.name) {
@@ -218,12 +231,17 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     if (request.method == "set_disk_limits") {
         return TRY(machine())->set_disk_limits(request.params);
     }
+    if (request.method == "balloon") {
+        return handle_balloon(request.params);
+    }
     if (request.method == "dump") {
         return TRY(machine())->dump_json();
     }
     static const std::vector<std::string> kMethods = {
-        "hello", "create", "start",      "pause",     "resume", "power_button", "reset",
-        "nmi",   "quit",   "statistics", "subscribe", "state",  "dump",         "set_disk_limits"};
+        "hello",  "create",          "start",     "pause",
+        "resume", "power_button",    "reset",     "nmi",
+        "quit",   "statistics",      "subscribe", "state",
+        "dump",   "set_disk_limits", "balloon",   "announce"};
     const auto near = nearest_name(request.method, kMethods);
     return Error::unsupported("there is no method \"{}\"", request.method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)

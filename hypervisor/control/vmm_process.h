@@ -44,6 +44,7 @@ private:
     Result<Json> handle(const ControlRequest& request);
     Result<Json> handle_machine(const ControlRequest& request);
     Result<Json> handle_create(const Json& params);
+    Result<Json> handle_balloon(const Json& params);
     Result<Json> handle_quit();
     Result<Vmm*> machine();
     void publish(const ControlEvent& event);

@@ -5,6 +5,7 @@
 #include "hypervisor/net/tap.h"
 #include "hypervisor/virtio/console_socket.h"
 #include "hypervisor/virtio/rng.h"
+#include "hypervisor/virtio/vsock.h"
 
 namespace kumoi::hypervisor {
 
@@ -61,11 +62,12 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, Fil
     if ((config.mac[0] & 1) != 0 || config.mac == MacAddress{}) {
         return Error::invalid("the MAC address of {} is not a unicast address", config.name);
     }
-    auto tap = TRY(Tap::open(files, config.tap));
+    auto queues = TRY(Tap::open_queues(files, config.tap, config.queue_pairs));
     return VirtioPciDevice::create(
         platform,
-        std::make_unique<VirtioNet>(config.name, std::move(tap), config.mac, config.mtu,
-                                    config.queue_size),
+        std::make_unique<VirtioNet>(
+            VirtioNet::Options{config.name, config.mac, config.mtu, config.queue_size},
+            std::move(queues)),
         pci);
 }
 
@@ -80,6 +82,14 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform,
                                    std::make_unique<VirtioConsole>(config.name, std::move(backend),
                                                                    config.columns, config.rows),
                                    pci);
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_vsock(Platform& platform, FileSource& files,
+                                                           const VirtioVsockConfig& config,
+                                                           const VirtioPciConfig& pci) {
+    auto sockets = TRY(VsockUnixSockets::open(files, config.socket_path));
+    return VirtioPciDevice::create(
+        platform, std::make_unique<VirtioVsock>(config.name, config.cid, std::move(sockets)), pci);
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_rng(Platform& platform, std::string name,
