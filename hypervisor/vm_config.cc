@@ -142,12 +142,17 @@ Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uin
     return disk;
 }
 
-Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
-    TRY(view.only({"id", "tap", "mac", "mtu", "queue_pairs"}));
+Result<NicConfig> parse_nic(const JsonView& view, const std::string& base,
+                            std::set<std::string>& ids) {
+    TRY(view.only({"id", "tap", "mac", "mtu", "queue_pairs", "vhost_user"}));
     NicConfig nic;
     nic.id = TRY(parse_id(view, ids));
-    nic.tap = TRY(view.string("tap"));
-    if (nic.tap.empty() || nic.tap.size() > kTapNameMax ||
+    nic.tap = TRY(view.string_or("tap", ""));
+    nic.vhost_user = TRY(path_or(view, "vhost_user", base));
+    if (nic.tap.empty() == nic.vhost_user.empty()) {
+        return view.error("a nic needs either a tap or a vhost_user socket");
+    }
+    if (nic.tap.size() > kTapNameMax ||
         nic.tap.find_first_of(std::string_view("/\0 ", 3)) != std::string::npos) {
         return TRY(view.at("tap"))
             .error(fmt::format("\"{}\" is no interface name of 1 to {} characters", nic.tap,
@@ -169,7 +174,7 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
     }
     if (view.has("nics")) {
         for (const JsonView& item : TRY(view.array("nics"))) {
-            config.nics.push_back(TRY(parse_nic(item, ids)));
+            config.nics.push_back(TRY(parse_nic(item, base, ids)));
         }
     }
     if (config.disks.size() > kDisksMax || config.nics.size() > kNicsMax) {

@@ -35,7 +35,8 @@ struct DiskConfig {
 
 struct NicConfig {
     std::string id;
-    std::string tap;
+    std::string tap;         // either this
+    std::string vhost_user;  // or the socket of a back end
     std::array<uint8_t, 6> mac{};
     uint16_t mtu = 1500;
     uint16_t queue_pairs = 1;

@@ -129,6 +129,7 @@ Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Pl
         VirtioNetConfig net;
         net.name = nic.id;
         net.tap = nic.tap;
+        net.vhost_user = nic.vhost_user;
         net.mac = nic.mac;
         net.mtu = nic.mtu;
         net.queue_pairs = nic.queue_pairs;

@@ -3,6 +3,7 @@
 #include "hypervisor/block/raw_image.h"
 #include "hypervisor/block/vhost_user_disk.h"
 #include "hypervisor/net/tap.h"
+#include "hypervisor/net/vhost_user_net.h"
 #include "hypervisor/virtio/console_socket.h"
 #include "hypervisor/virtio/rng.h"
 #include "hypervisor/virtio/vsock.h"
@@ -31,6 +32,11 @@ Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& fi
     options.socket = config.vhost_user;
     auto first = TRY(files.connect(config.vhost_user));
     return VhostUserDisk::open(std::move(options), std::move(first), platform.memory());
+}
+
+const SystemClock& system_clock() {
+    static const SystemClock clock;  // no state
+    return clock;
 }
 
 SystemRandom& system_random() {
@@ -62,7 +68,14 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, Fil
     if ((config.mac[0] & 1) != 0 || config.mac == MacAddress{}) {
         return Error::invalid("the MAC address of {} is not a unicast address", config.name);
     }
-    auto queues = TRY(Tap::open_queues(files, config.tap, config.queue_pairs));
+    auto queues = config.vhost_user.empty()
+                      ? TRY(Tap::open_queues(files, config.tap, config.queue_pairs))
+                      : TRY(VhostUserNet::open({.socket = config.vhost_user,
+                                                .pairs = config.queue_pairs,
+                                                .mtu = config.mtu,
+                                                .connect = {},
+                                                .clock = &system_clock()},
+                                               TRY(files.connect(config.vhost_user))));
     return VirtioPciDevice::create(
         platform,
         std::make_unique<VirtioNet>(

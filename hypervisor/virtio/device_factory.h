@@ -44,7 +44,8 @@ struct VirtioBlockConfig {
 
 struct VirtioNetConfig {
     std::string name = "net0";
-    std::string tap;  // name of an existing TAP device
+    std::string tap;         // name of an existing TAP device, or
+    std::string vhost_user;  // socket of a vhost-user-net back end
     MacAddress mac{};
     uint16_t mtu = 1500;
     uint16_t queue_size = 256;
