@@ -151,7 +151,7 @@ class MicroNetwork(Devices):
 class Linux(Devices):
     def test_balloon_vsock_watchdog_and_panic(self):
         guest = harness.Guest(
-            self, harness.linux("vmlinux"), ROOT + " kumoi.test=vsock:5000", memory_mib=96,
+            self, harness.linux("vmlinux", "full"), ROOT + " kumoi.test=vsock:5000", memory_mib=96,
             disks=[{"id": "root", "path": self.root_disk()}], start=False, on_crash="exit",
             balloon={"statistics_interval_ms": 500}, watchdog={"action": "reset"})
         guest.config["vsock"] = {"cid": 3, "socket": guest.path("vsock.sock")}
@@ -184,7 +184,7 @@ class Linux(Devices):
         harness.wait_until(lambda: control.call("balloon")["actual_mib"] == 0, 60, "an empty balloon")
 
     def test_a_kernel_panic_is_a_crash(self):
-        guest = harness.Guest(self, harness.linux("vmlinux"), ROOT + " init=/bin/false",
+        guest = harness.Guest(self, harness.linux("vmlinux", "full"), ROOT + " init=/bin/false",
                               disks=[{"id": "root", "path": self.root_disk()}], on_crash="exit")
         self.assertEqual(guest.wait_exit(BOOT_SECONDS), 3, guest.story())
         with open(guest.path("vmm.log"), encoding="utf-8") as log:
