@@ -113,8 +113,8 @@ class Link {
 public:
     Link(VhostUserNet::Options options, UniqueFd first)
         : options_(std::move(options)),
-          first_(std::move(first)),
-          slot_size_(align_up(kFrameOverhead + options_.mtu, kSlotAlignment)) {}
+          slot_size_(align_up(kFrameOverhead + options_.mtu, kSlotAlignment)),
+          first_(std::move(first)) {}
 
     Result<void> initialise();
     Result<void> connect();

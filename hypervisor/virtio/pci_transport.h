@@ -62,7 +62,6 @@ public:
     bool is_broken() const { return needs_reset_.load(); }
     VirtioDevice& device() { return *device_; }
     DeviceStatistics statistics() const;
-    VirtioDevice& device() { return *device_; }  // for its own thread-safe verbs
 
     std::string name() const override { return device_->name(); }
     uint32_t config_read(uint32_t offset, uint32_t width) override;
