@@ -93,6 +93,7 @@ static void done(void) {
 
 static void greet_host(void) {
     static const char kHello[] = "hello from the guest";
+    forwarded = 0;
     send(kRequest, kMyPort, kHostPort, NULL, 0, 0);
     const Header* packet = receive();
     if (packet->operation != kResponse || packet->source_port != kHostPort) {
@@ -100,7 +101,6 @@ static void greet_host(void) {
                      (uint64_t)packet->operation);
     }
     done();
-    forwarded = 0;
     send(kData, kMyPort, kHostPort, kHello, sizeof kHello - 1, 0);
     packet = receive();
     if (packet->operation != kData || packet->length != sizeof kHello - 1 ||
@@ -119,13 +119,13 @@ static void greet_host(void) {
 // Serves one connection of the host. Returns the bytes that went through.
 static uint64_t echo(void) {
     uint64_t total = 0;
-    forwarded = 0;
     print("\nmicro: vsock listens on %u\n", (uint64_t)kEchoPort);
     for (;;) {
         const Header* packet = receive();
         const uint32_t port = packet->source_port;
         const uint16_t operation = packet->operation;
         if (operation == kRequest && packet->destination_port == kEchoPort) {
+            forwarded = 0;
             send(kResponse, kEchoPort, port, NULL, 0, 0);
         } else if (operation == kData) {
             total += packet->length;
