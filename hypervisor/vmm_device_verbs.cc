@@ -1,4 +1,5 @@
-// Vmm's verbs over single devices: balloon, network announcements, and what an expired watchdog does.
+// Vmm's verbs over single devices: balloon, network announcements, and what an expired watchdog
+// does.
 #include "base/log.h"
 #include "hypervisor/vmm.h"
 

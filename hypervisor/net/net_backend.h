@@ -1,7 +1,7 @@
-// NetBackend: where the frames of one pair of a network device's queues go and come from. A TAP in a machine (net/tap),
-// memory in tests. Every frame starts with the 12-byte virtio network header (virtio 1.2 §5.1.6),
-// checked by the device before it is sent here. Used by the device's I/O thread only; nothing here
-// may block.
+// NetBackend: where the frames of one pair of a network device's queues go and come from. A TAP in
+// a machine (net/tap), memory in tests. Every frame starts with the 12-byte virtio network header
+// (virtio 1.2 §5.1.6), checked by the device before it is sent here. Used by the device's I/O
+// thread only; nothing here may block.
 #pragma once
 
 #include <array>

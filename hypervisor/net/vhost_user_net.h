@@ -3,10 +3,10 @@
 //
 // The guest never sees the back end's rings and the back end never the guest's memory: frames are
 // copied between the guest's buffers and a memory file of our own that only the back end shares. So
-// neither can harm the other, and pause, filters and snapshots work as with a TAP. A copy a frame is
-// the price. No offloads are asked for: frames are at most the MTU and an Ethernet header.
-// When the back end goes, frames are dropped until it is back; a new connection is tried at most
-// once a second, when the guest sends. Used on the device's I/O thread; open() on the loop's.
+// neither can harm the other, and pause, filters and snapshots work as with a TAP. A copy a frame
+// is the price. No offloads are asked for: frames are at most the MTU and an Ethernet header. When
+// the back end goes, frames are dropped until it is back; a new connection is tried at most once a
+// second, when the guest sends. Used on the device's I/O thread; open() on the loop's.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
-// VirtioNet: the network device (virtio 1.2 §5.1): one to kPairsMax pairs of queues (NetPair), each on
-// a queue of its backend, and a control queue (NetControl).
+// VirtioNet: the network device (virtio 1.2 §5.1): one to kPairsMax pairs of queues (NetPair), each
+// on a queue of its backend, and a control queue (NetControl).
 //
 // Pairs beyond the first wait until the driver asks for them. The announce bit makes a guest that
 // has moved to another host tell its network where it is now. One I/O thread serves all pairs.

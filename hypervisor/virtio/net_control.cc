@@ -190,7 +190,9 @@ bool NetControl::set_offloads(uint8_t command, Bytes data) {
 void NetControl::save(SectionWriter& out) const {
     SectionWriter filter("filter", 1);
     filter_.save(filter);
-    out.u64(kFieldPairs, pairs_).flag(kFieldAnnouncing, announcing_).group(kFieldFilter, filter)
+    out.u64(kFieldPairs, pairs_)
+        .flag(kFieldAnnouncing, announcing_)
+        .group(kFieldFilter, filter)
         .u64(kFieldOffloads, offloads_);
 }
 

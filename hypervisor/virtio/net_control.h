@@ -1,5 +1,5 @@
-// NetControl: the network device's control queue (virtio 1.2 §5.1.6.5): one command a chain, answered
-// by one byte. Parses hostile bytes, changes the filter, and asks its owner for the rest.
+// NetControl: the network device's control queue (virtio 1.2 §5.1.6.5): one command a chain,
+// answered by one byte. Parses hostile bytes, changes the filter, and asks its owner for the rest.
 //
 // Everything runs on the I/O thread but mac() and announcing(), which vCPU threads read from the
 // configuration space.

@@ -1,7 +1,7 @@
-// VsockSockets: the host's side of virtio-vsock: where connections of the host come in and where the
-// guest's go. Unix sockets in a machine, as Firecracker and Cloud Hypervisor name them; anything in
-// tests. Descriptors are non-blocking stream sockets. Made and destroyed on the loop's thread, used
-// on the I/O thread.
+// VsockSockets: the host's side of virtio-vsock: where connections of the host come in and where
+// the guest's go. Unix sockets in a machine, as Firecracker and Cloud Hypervisor name them;
+// anything in tests. Descriptors are non-blocking stream sockets. Made and destroyed on the loop's
+// thread, used on the I/O thread.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ public:
     virtual Result<UniqueFd> connect(uint32_t port) = 0;  // the guest connects to the host's port
 };
 
-// Listens on PATH, where a client says "CONNECT port\n" first; the host's port p is PATH_p, looked up
-// when the guest connects: in a process without a file system it is refused.
+// Listens on PATH, where a client says "CONNECT port\n" first; the host's port p is PATH_p, looked
+// up when the guest connects: in a process without a file system it is refused.
 class VsockUnixSockets final : public VsockSockets {
 public:
     static Result<std::unique_ptr<VsockSockets>> open(FileSource& files, const std::string& path);

@@ -1,9 +1,10 @@
-// What the network device itself can do, without a guest: a driver of the bench's own fills the rings,
-// the device works on the same thread. One line a figure, `name key=value ...`.
+// What the network device itself can do, without a guest: a driver of the bench's own fills the
+// rings, the device works on the same thread. One line a figure, `name key=value ...`.
 //
 //     device_net_bench [TAP]    with the name of an existing TAP interface, through the kernel, too
 //
-// The memory backend takes frames and gives them for nothing, so its figures are the device's own cost.
+// The memory backend takes frames and gives them for nothing, so its figures are the device's own
+// cost.
 #include <fmt/core.h>
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// The same hostile chains for any virtio queue: loops, indexes and addresses that are nowhere, wrong
-// directions, empty and endless buffers, jumping indexes.
+// The same hostile chains for any virtio queue: loops, indexes and addresses that are nowhere,
+// wrong directions, empty and endless buffers, jumping indexes.
 #pragma once
 
 #include "pci.h"

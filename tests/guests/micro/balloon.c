@@ -1,5 +1,5 @@
-// virtio-balloon: inflated and reported pages come back empty, statistics are taken, then attacks on
-// every queue. `wait`: asks for pages of the host's target first and gives as many.
+// virtio-balloon: inflated and reported pages come back empty, statistics are taken, then attacks
+// on every queue. `wait`: asks for pages of the host's target first and gives as many.
 #include "attack.h"
 
 static const char kName[] = "balloon";

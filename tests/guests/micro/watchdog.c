@@ -1,5 +1,6 @@
-// The i6300esb watchdog and pvpanic. `expire`: lets the watchdog run out and waits for what the host
-// does. `panic`: reports a panic. Else: keeps it alive, then writes nonsense into every register.
+// The i6300esb watchdog and pvpanic. `expire`: lets the watchdog run out and waits for what the
+// host does. `panic`: reports a panic. Else: keeps it alive, then writes nonsense into every
+// register.
 #include "pci.h"
 
 static const char kName[] = "watchdog";

@@ -86,7 +86,8 @@ protected:
         device_.kick(1);
         run();
     }
-    // A client of the host asks for a port of the guest, the guest agrees. Returns the client's end.
+    // A client of the host asks for a port of the guest, the guest agrees. Returns the client's
+    // end.
     UniqueFd connect_from_host(uint32_t guest_port, uint32_t& host_port) {
         UniqueFd client = sockets_->arrive();
         write_text(client, fmt::format("CONNECT {}\n", guest_port));
