@@ -29,6 +29,7 @@ constexpr int64_t kMtuMax = 65535;
 constexpr size_t kTapNameMax = 15;  // IFNAMSIZ - 1
 constexpr int64_t kDiskQueuesMax = 16;
 constexpr int64_t kDiskQueuesUsual = 4;
+constexpr int64_t kQueuePairsMax = 16;
 constexpr size_t kDiskSerialMax = 20;  // virtio 1.2 §5.2.6: get-id
 
 std::string absolute(const std::string& path, const std::string& base) {
@@ -171,12 +172,17 @@ Result<CdromConfig> parse_cdrom(const JsonView& view, const std::string& base,
     return cdrom;
 }
 
-Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
-    TRY(view.only({"id", "tap", "mac", "mtu"}));
+Result<NicConfig> parse_nic(const JsonView& view, const std::string& base,
+                            std::set<std::string>& ids) {
+    TRY(view.only({"id", "tap", "mac", "mtu", "queue_pairs", "vhost_user"}));
     NicConfig nic;
     nic.id = TRY(parse_id(view, ids));
-    nic.tap = TRY(view.string("tap"));
-    if (nic.tap.empty() || nic.tap.size() > kTapNameMax ||
+    nic.tap = TRY(view.string_or("tap", ""));
+    nic.vhost_user = TRY(path_or(view, "vhost_user", base));
+    if (nic.tap.empty() == nic.vhost_user.empty()) {
+        return view.error("a nic needs either a tap or a vhost_user socket");
+    }
+    if (nic.tap.size() > kTapNameMax ||
         nic.tap.find_first_of(std::string_view("/\0 ", 3)) != std::string::npos) {
         return TRY(view.at("tap"))
             .error(fmt::format("\"{}\" is no interface name of 1 to {} characters", nic.tap,
@@ -184,6 +190,8 @@ Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
     }
     nic.mac = TRY(parse_mac(TRY(view.at("mac"))));
     nic.mtu = static_cast<uint16_t>(TRY(view.integer_or("mtu", 1500, {kMtuMin, kMtuMax})));
+    nic.queue_pairs =
+        static_cast<uint16_t>(TRY(view.integer_or("queue_pairs", 1, {1, kQueuePairsMax})));
     return nic;
 }
 
@@ -205,7 +213,7 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
     }
     if (view.has("nics")) {
         for (const JsonView& item : TRY(view.array("nics"))) {
-            config.nics.push_back(TRY(parse_nic(item, ids)));
+            config.nics.push_back(TRY(parse_nic(item, base, ids)));
         }
     }
     if (config.disks.size() > kDisksMax || config.nics.size() > kNicsMax) {
@@ -223,6 +231,15 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
         TRY(console.only({"socket"}));
         config.console.enabled = true;
         config.console.socket = TRY(path_or(console, "socket", base));
+    }
+    if (view.has("balloon")) {
+        config.balloon = TRY(parse_balloon(TRY(view.object("balloon")), config.memory_mib));
+    }
+    if (view.has("vsock")) {
+        config.vsock = TRY(parse_vsock(TRY(view.object("vsock")), base));
+    }
+    if (view.has("watchdog")) {
+        config.watchdog = TRY(parse_watchdog(TRY(view.object("watchdog"))));
     }
     return {};
 }
@@ -362,9 +379,10 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     if (!json.is_object()) {
         return view.wrong_type("an object");
     }
-    TRY(view.only({"name",        "uuid",     "board",   "memory_mib",     "vcpus",    "cpu",
-                   "boot",        "firmware", "smbios",  "disks",          "cdroms",   "nics",
-                   "serial",      "rng",      "console", "control_socket", "pid_file", "on_reboot",
+    TRY(view.only({"name",     "uuid",     "board",          "memory_mib", "vcpus",       "cpu",
+                   "boot",     "firmware", "smbios",         "disks",      "cdroms",      "nics",
+                   "serial",   "rng",      "console",        "balloon",    "vsock",       "watchdog",
+                   "on_reboot", "pid_file", "control_socket",
                    "on_shutdown", "on_crash"}));
     VmConfig config;
     config.source = json;

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "hypervisor/block/disk_format.h"
+#include "hypervisor/device_config.h"
 #include "hypervisor/firmware/firmware.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
@@ -40,9 +41,11 @@ struct DiskConfig {
 
 struct NicConfig {
     std::string id;
-    std::string tap;
+    std::string tap;         // either this
+    std::string vhost_user;  // or the socket of a back end
     std::array<uint8_t, 6> mac{};
     uint16_t mtu = 1500;
+    uint16_t queue_pairs = 1;
 };
 
 struct CdromConfig {
@@ -78,6 +81,9 @@ struct VmConfig {
         bool enabled = false;  // the member "console" is there
         std::string socket;
     } console;
+    BalloonConfig balloon;
+    VsockConfig vsock;
+    WatchdogConfig watchdog;
     std::string control_socket;
     std::string pid_file;
     OnReboot on_reboot = OnReboot::Reset;

@@ -85,8 +85,8 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
 Result<void> Vmm::create_parts() {
     TRY(create_machine());
     TRY(create_consoles());
-    devices_ = TRY(MachineDevices::create(config_, *platform_, *serial_, seams_.files, seams_.clock,
-                                          device_events()));
+    devices_ = TRY(MachineDevices::create(config_, *platform_, *serial_, seams_.files, seams_.loop,
+                                          seams_.clock, device_events()));
     serial_->set_input([devices = devices_.get()](std::string_view bytes) {
         return devices->receive_serial(bytes);
     });
@@ -106,6 +106,7 @@ MachineDevices::Events Vmm::device_events() {
     events.guest_crash_loaded = [this] {
         post_once(crash_loaded_posted_, [this] { guest_crash_loaded(); });
     };
+    events.watchdog_expired = [this] { watchdog_expired(); };
     return events;
 }
 
@@ -417,9 +418,9 @@ void Vmm::guest_reset(std::string reason) {
     resume_vcpus();
 }
 
-void Vmm::guest_shutdown() {
+void Vmm::guest_shutdown(std::string reason) {
     if (state_ == VmState::Paused) {
-        deferred_ = [this] { guest_shutdown(); };
+        deferred_ = [this, reason] { guest_shutdown(reason); };
         return;
     }
     if (state_ != VmState::Running) {
@@ -431,7 +432,7 @@ void Vmm::guest_shutdown() {
     devices_->pause();
     devices_->resume();  // drained: what the guest wrote has reached the files
     serial_->flush();
-    set_state(VmState::Shutdown, "shutdown", Json::object({{"reason", "the guest powered off"}}));
+    set_state(VmState::Shutdown, "shutdown", Json::object({{"reason", reason}}));
     if (config_.on_shutdown == OnShutdown::Exit) {
         hooks_.finished(VmExit::Clean);
     }

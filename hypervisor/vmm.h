@@ -71,6 +71,10 @@ public:
     Result<Json> save(const SaveRequest& request);
     Result<void> save_cancel();
     Json save_json() const { return snapshots_.save_json(); }
+    // What the balloon shall take from the guest; refused without a balloon.
+    Result<void> set_balloon(uint64_t mib);
+    Result<Json> balloon_json();  // and asks the guest for new statistics
+    Result<void> announce();      // the guest's network drivers tell where they are
 
     VmState state() const { return state_; }
     const VmConfig& config() const { return config_; }
@@ -97,10 +101,12 @@ private:
     void resume_vcpus();
     Result<void> reset_machine();
     void guest_reset(std::string reason);
-    void guest_shutdown();
+    void guest_shutdown(std::string reason = "the guest powered off");
     void guest_crashed(const CrashReport& report);
     void guest_panicked();
     void guest_crash_loaded();
+    void watchdog_expired();
+    void watchdog_acts();
     MachineDevices::Events device_events();
     void post_once(std::atomic<bool>& flag, std::function<void()> function);
     Result<void> stop_for_a_moment();

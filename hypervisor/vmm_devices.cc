@@ -46,14 +46,6 @@ std::function<void(std::string_view)> debug_sink(std::string port) {
     };
 }
 
-VirtioPciConfig pci_config(PciAddress at, const MachineDevices::Events& events) {
-    VirtioPciConfig config;
-    config.intx_gsi = static_cast<int32_t>(board::pci_interrupt_gsi(at));
-    config.intx_pin = board::pci_interrupt_pin(at);
-    config.on_broken = events.device_broken;
-    return config;
-}
-
 uint64_t ram_end(const GuestMemory& memory) {
     const MemoryRegion& last = memory.regions().back();
     return last.gpa + last.size;
@@ -64,11 +56,17 @@ uint64_t ram_end(const GuestMemory& memory) {
 Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& config,
                                                                Platform& platform,
                                                                SerialConsole& console,
-                                                               FileSource& files,
+                                                               FileSource& files, EventLoop& loop,
                                                                const Clock& clock, Events events) {
     std::unique_ptr<MachineDevices> devices(new MachineDevices());
     TRY(devices->create_board(config, platform, console, clock));
     TRY(devices->create_pci(config, platform, files, events));
+    TRY(devices->create_single_devices(config, platform, files, loop, clock, events));
+    TRY(devices->create_network_and_disks(config, platform, files, events));
+    if (!config.firmware) {  // firmware places BARs itself
+        TRY(devices->pci_->assign_bars());
+    }
+    TRY(devices->pci_->attach());
     return devices;
 }
 
@@ -140,11 +138,7 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
         TRY(add_pci(board::kPciScsi, make_virtio_scsi(platform, files, drives,
                                                       pci_config(board::kPciScsi, events))));
     }
-    TRY(create_network_and_disks(config, platform, files, events));
-    if (!config.firmware) {  // firmware places BARs itself
-        TRY(pci_->assign_bars());
-    }
-    return pci_->attach();
+    return {};
 }
 
 Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Platform& platform,
@@ -154,10 +148,13 @@ Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Pl
         VirtioNetConfig net;
         net.name = nic.id;
         net.tap = nic.tap;
+        net.vhost_user = nic.vhost_user;
         net.mac = nic.mac;
         net.mtu = nic.mtu;
+        net.queue_pairs = nic.queue_pairs;
         TRY_CONTEXT(add_pci(at, make_virtio_net(platform, files, net, pci_config(at, events))),
                     "nic {}", nic.id);
+        cards_.push_back(static_cast<VirtioNet*>(&virtio_.back()->device()));
         ++at.slot;
     }
     at = {board::kPciDiskSlotFirst};
@@ -170,19 +167,39 @@ Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Pl
     return {};
 }
 
+VirtioPciConfig MachineDevices::pci_config(PciAddress at, const Events& events) {
+    VirtioPciConfig config;
+    config.intx_gsi = static_cast<int32_t>(board::pci_interrupt_gsi(at));
+    config.intx_pin = board::pci_interrupt_pin(at);
+    config.on_broken = events.device_broken;
+    return config;
+}
+
 Result<void> MachineDevices::add_pci(PciAddress at,
                                      Result<std::unique_ptr<VirtioPciDevice>> device) {
     virtio_.push_back(TRY(std::move(device)));
     return pci_->add(at, *virtio_.back());
 }
 
+void MachineDevices::announce_network() {
+    for (VirtioNet* card : cards_) {
+        card->announce();
+    }
+}
+
 void MachineDevices::pause() {
+    if (watchdog_) {
+        watchdog_->pause();
+    }
     for (const auto& device : virtio_) {
         device->pause();
     }
 }
 
 void MachineDevices::resume() {
+    if (watchdog_) {
+        watchdog_->resume();
+    }
     for (const auto& device : virtio_) {
         device->resume();
     }
@@ -211,6 +228,10 @@ Json MachineDevices::statistics() const {
                                     {"receive_dropped_bytes", serial.receive_dropped.value()}}));
     all.set("pvpanic", Json::object({{"panics", pvpanic_->panic_count()},
                                      {"crash_loads", pvpanic_->crash_loaded_count()}}));
+    if (watchdog_) {
+        all.set("watchdog", Json::object({{"expiries", watchdog_->expiry_count()},
+                                          {"reloads", watchdog_->reload_count()}}));
+    }
     for (const auto& device : virtio_) {
         Json one = Json::object();
         for (const Statistic& statistic : device->statistics()) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/event_loop.h"
 #include "base/json.h"
 #include "hypervisor/board/acpi_pm.h"
 #include "hypervisor/board/cmos_rtc.h"
@@ -20,8 +21,10 @@
 #include "hypervisor/board/platform.h"
 #include "hypervisor/board/serial_16550.h"
 #include "hypervisor/console/serial_console.h"
+#include "hypervisor/pci/i6300esb.h"
 #include "hypervisor/pci/pci_root.h"
 #include "hypervisor/pci/pvpanic.h"
+#include "hypervisor/virtio/balloon.h"
 #include "hypervisor/virtio/device_factory.h"
 #include "hypervisor/vm_config.h"
 
@@ -35,12 +38,14 @@ public:
         // From a vCPU thread, as often as the guest likes.
         std::function<void()> guest_panicked;
         std::function<void()> guest_crash_loaded;  // it panicked and its crash kernel takes over
+        std::function<void()> watchdog_expired;    // on the loop's thread
     };
 
     static Result<std::unique_ptr<MachineDevices>> create(const VmConfig& config,
                                                           Platform& platform,
                                                           SerialConsole& console, FileSource& files,
-                                                          const Clock& clock, Events events);
+                                                          EventLoop& loop, const Clock& clock,
+                                                          Events events);
 
     void pause();
     void resume();
@@ -53,6 +58,8 @@ public:
     PciRoot& pci() { return *pci_; }
     // The chips of the board outside of PCI that have state of their own.
     std::vector<Snapshottable*> chips() const;
+    VirtioBalloon* balloon() { return balloon_; }  // null: not configured
+    void announce_network();  // each card's guest driver is asked to tell where it is now
 
 private:
     MachineDevices() = default;
@@ -60,8 +67,13 @@ private:
                               const Clock& clock);
     Result<void> create_pci(const VmConfig& config, Platform& platform, FileSource& files,
                             const Events& events);
+    // In vmm_single_devices.cc: what exists at most once and is configured by its own member.
+    Result<void> create_single_devices(const VmConfig& config, Platform& platform,
+                                       FileSource& files, EventLoop& loop, const Clock& clock,
+                                       const Events& events);
     Result<void> create_network_and_disks(const VmConfig& config, Platform& platform,
                                           FileSource& files, const Events& events);
+    static VirtioPciConfig pci_config(PciAddress at, const Events& events);
     Result<void> add_pci(PciAddress at, Result<std::unique_ptr<VirtioPciDevice>> device);
 
     std::unique_ptr<Serial16550> serial_;
@@ -76,6 +88,9 @@ private:
     std::unique_ptr<LpcBridge> lpc_;
     SmiRegisters smi_;
     std::unique_ptr<PvPanic> pvpanic_;
+    std::unique_ptr<I6300Esb> watchdog_;  // null: not configured
+    VirtioBalloon* balloon_ = nullptr;    // in virtio_
+    std::vector<VirtioNet*> cards_;       // in virtio_
     // The root unmaps the devices' BARs when it goes, so it goes first.
     std::vector<std::unique_ptr<VirtioPciDevice>> virtio_;
     std::unique_ptr<PciRoot> pci_;

@@ -5,12 +5,15 @@
 #include <span>
 
 #include "compute/driver/quota_specs.h"
+#include "compute/instance_properties.h"
 
 namespace kumoi::compute {
 namespace {
 
 constexpr char kDefaultCommandLine[] = "root=/dev/vda console=ttyS0";
-constexpr size_t kSerialMax = 20;  // bytes of a virtio block serial
+constexpr int kBalloonStatisticsMs = 10'000;  // as Nova's mem_stats_period_seconds
+constexpr int64_t kQueuePairsMax = 16;        // of one card
+constexpr size_t kSerialMax = 20;             // bytes of a virtio block serial
 
 // A property whose listed values mean what we do anyway; every other value is refused.
 struct Accepted {
@@ -41,13 +44,9 @@ constexpr Accepted kExtraSpecs[] = {
 };
 
 // Asking for any of these changes the machine in a way we cannot.
-constexpr std::string_view kRefusedPrefixes[] = {"hw:cpu_realtime",
-                                                 "hw:emulator_threads_policy",
-                                                 "hw:pmem",
-                                                 "hw:tpm_",
-                                                 "pci_passthrough:",
-                                                 "resources:VGPU",
-                                                 "hw:vif_multiqueue_enabled",
+constexpr std::string_view kRefusedPrefixes[] = {"hw:cpu_realtime",  "hw:emulator_threads_policy",
+                                                 "hw:pmem",          "hw:tpm_",
+                                                 "pci_passthrough:", "resources:VGPU",
                                                  "hw:locked_memory"};
 
 Error refuse(const std::string& where, const std::string& name, const std::string& value,
@@ -81,14 +80,34 @@ Json disk(const char* id, const std::string& path, bool read_only, const std::st
          {"cache", "writeback"}});
 }
 
+std::string watchdog_action(const Instance& instance) {
+    return image_or_flavor(instance, "hw_watchdog_action", "hw:watchdog_action", "disabled");
+}
+
+Result<void> check_watchdog(const Instance& instance) {
+    const std::string action = watchdog_action(instance);
+    for (const char* known : {"disabled", "reset", "poweroff", "pause", "none"}) {
+        if (action == known) {
+            return {};
+        }
+    }
+    return Error::unsupported("The watchdog action '{}' of server {} is unknown", action,
+                              instance.uuid)
+        .with_hint("Use disabled, reset, poweroff, pause or none.")
+        .with_fault("InvalidInput");
+}
+
 Json nics(const Instance& instance) {
     Json list = Json::array();
+    const int64_t pairs =
+        wants_multi_queue(instance) ? std::min(instance.flavor.vcpus, kQueuePairsMax) : 1;
     for (size_t index = 0; index < instance.network_info.size(); ++index) {
         const VifInfo& vif = instance.network_info[index];
         list.push_back(Json::object({{"id", fmt::format("net{}", index)},
                                      {"tap", vif.tap_name},
                                      {"mac", vif.mac},
-                                     {"mtu", vif.mtu}}));
+                                     {"mtu", vif.mtu},
+                                     {"queue_pairs", pairs}}));
     }
     return list;
 }
@@ -215,6 +234,7 @@ Result<void> check_guest_supported(const Instance& instance) {
             .with_fault("ImageUnacceptable");
     }
     TRY(check_firmware(instance.image.properties));
+    TRY(check_watchdog(instance));
     TRY(check_properties("Image property", instance.image.properties, kImageProperties));
     TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
     TRY(check_quota_specs(instance.flavor.extra_specs));
@@ -250,16 +270,20 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
                                   {"socket", folder.console_socket()},
                                   {"log_size_max", options.console_log_size_max}})},
          {"rng", Json::object({{"enabled", true}})},
+         {"balloon", Json::object({{"statistics_interval_ms", kBalloonStatisticsMs}})},
          {"control_socket", folder.control_socket()},
          {"pid_file", folder.pid_file()},
          {"on_reboot", "reset"},
          {"on_shutdown", "exit"},
-         {"on_crash", "stay"}});
+         {"on_crash", "continue"}});  // a guest that panics restarts itself if it is set up so
     if (boot_method(from.image) != BootMethod::Kernel) {
         machine.set("firmware", firmware_config(from.image, folder, options.firmware));
     }
     if (files.cdrom) {
         machine.set("cdroms", cdroms(folder));
+    }
+    if (const std::string action = watchdog_action(instance); action != "disabled") {
+        machine.set("watchdog", Json::object({{"action", action}}));
     }
     return machine;
 }

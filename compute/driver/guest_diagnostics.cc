@@ -59,14 +59,26 @@ Json disk_details(const Json& statistics) {
     return details;
 }
 
+// What the guest itself uses, when its balloon driver says so; else what the host backs of it.
+int64_t memory_used_mib(const Json& statistics) {
+    const Json* balloon = statistics.find_path({"devices", "balloon"});
+    if (balloon != nullptr && balloon->find("guest_total_bytes") != nullptr) {
+        const int64_t total = balloon->integer_or("guest_total_bytes");
+        const int64_t unused =
+            balloon->integer_or("guest_available_bytes", balloon->integer_or("guest_free_bytes"));
+        return (total - unused) / kMib;
+    }
+    const Json* resident = statistics.find_path({"memory", "resident_bytes"});
+    return resident != nullptr ? resident->to_int64().value_or(0) / kMib : 0;
+}
+
 }  // namespace
 
 Json guest_diagnostics(const Instance& instance, const Json& state, const Json& statistics) {
     Json cpus = cpu_details(statistics);
     Json nics = nic_details(instance, statistics);
     Json disks = disk_details(statistics);
-    const Json* resident = statistics.find_path({"memory", "resident_bytes"});
-    const int64_t used_mb = resident != nullptr ? resident->to_int64().value_or(0) / kMib : 0;
+    const int64_t used_mb = memory_used_mib(statistics);
     const int64_t cpu_count = static_cast<int64_t>(cpus.size());
     const int64_t nic_count = static_cast<int64_t>(nics.size());
     const int64_t disk_count = static_cast<int64_t>(disks.size());

@@ -339,11 +339,14 @@ Result<void> remove_address(int index, const InterfaceAddress& address) {
     return change_address(index, address, RTM_DELADDR, 0);
 }
 
-Result<void> create_tap(const std::string& name, int64_t owner_uid) {
+Result<void> create_tap(const std::string& name, int64_t owner_uid, bool multi_queue) {
     auto device = TRY(open_file("/dev/net/tun", O_RDWR | O_NONBLOCK));
     ifreq request{};
     // Header length and offloads are set by whoever opens the queue; these flags must match theirs.
     request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    if (multi_queue) {
+        request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_MULTI_QUEUE);
+    }
     name.copy(request.ifr_name, sizeof(request.ifr_name) - 1);
     if (::ioctl(device.get(), TUNSETIFF, &request) != 0) {
         return Error::from_errno(errno, "creating TAP device " + name);

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "compute/instance_properties.h"
 #include "compute/network/device_names.h"
 
 namespace kumoi::compute {
@@ -89,6 +90,7 @@ struct NodeNetwork::Plan {
     std::map<std::string, NetworkSpec> networks;
     std::map<std::string, FirewallPort> ports;
     Groups groups;
+    std::set<std::string> multi_queue_ports;
 };
 
 Result<std::unique_ptr<NodeNetwork>> NodeNetwork::create(NodeNetworkOptions options,
@@ -113,7 +115,7 @@ Result<void> NodeNetwork::prepare_host() {
 Result<std::string> NodeNetwork::plug(const Instance& instance, const VifInfo& vif) {
     {
         const std::lock_guard lock(mutex_);
-        if (auto outcome = plug_locked(vif.port_id); !outcome.ok()) {
+        if (auto outcome = plug_locked(vif.port_id, wants_multi_queue(instance)); !outcome.ok()) {
             warn("undoing a failed plug", unplug_locked(vif.port_id, vif.network_id), vif.port_id);
             return std::move(outcome).error().with_context(
                 fmt::format("Plugging port {} of server {}", vif.port_id, instance.uuid));
@@ -133,7 +135,7 @@ Result<void> NodeNetwork::unplug(const Instance& instance, const VifInfo& vif) {
     return outcome.ok() || outcome.error().code == ErrorCode::NotFound ? Result<void>() : outcome;
 }
 
-Result<void> NodeNetwork::plug_locked(const std::string& port_id) {
+Result<void> NodeNetwork::plug_locked(const std::string& port_id, bool multi_queue) {
     const PortSpec port = TRY(records_.node_port(port_id));
     const NetworkSpec network = TRY(records_.node_network(port.network_id));
     const std::string device = tap_name(port_id);
@@ -146,14 +148,14 @@ Result<void> NodeNetwork::plug_locked(const std::string& port_id) {
     }
     TRY(ensure_network(network));
     TRY(firewall_.set_port({port, device}, TRY(groups_of(port))));
-    return attach_device(port, network);
+    return attach_device(port, network, multi_queue);
 }
 
-Result<void> NodeNetwork::attach_device(const PortSpec& port, const NetworkSpec& network) {
+Result<void> NodeNetwork::attach_device(const PortSpec& port, const NetworkSpec& network,
+                                        bool multi_queue) {
     const std::string device = tap_name(port.id);
-    auto link = TRY(find_link(device));
-    if (!link) {
-        TRY(create_tap(device, options_.tap_owner_uid));
+    if (!TRY(find_link(device))) {
+        TRY(create_tap(device, options_.tap_owner_uid, multi_queue));
     }
     const auto bridge = TRY(find_link(bridge_name(network.id)));
     if (!bridge) {
@@ -255,6 +257,9 @@ Result<NodeNetwork::Plan> NodeNetwork::make_plan(const std::vector<Instance>& in
             }
             plan.groups.merge(TRY(groups_of(spec)));
             plan.ports[spec.id] = {spec, tap_name(spec.id)};
+            if (wants_multi_queue(instance)) {
+                plan.multi_queue_ports.insert(spec.id);
+            }
         }
     }
     return plan;
@@ -273,7 +278,8 @@ Result<void> NodeNetwork::reconcile(const std::vector<Instance>& instances) {
         TRY(ensure_network(network));
     }
     for (const auto& [id, port] : plan.ports) {
-        TRY(attach_device(port.port, plan.networks.at(port.port.network_id)));
+        TRY(attach_device(port.port, plan.networks.at(port.port.network_id),
+                          plan.multi_queue_ports.contains(id)));
     }
     log_info("network", "reconciled",
              {{"networks", plan.networks.size()}, {"ports", plan.ports.size()}});

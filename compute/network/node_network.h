@@ -61,11 +61,11 @@ private:
     NodeNetwork(NodeNetworkOptions options, NetworkRecords& records, StatefulMode mode)
         : options_(std::move(options)), records_(records), firewall_(mode, options_.nat) {}
     Result<void> prepare_host();
-    Result<void> plug_locked(const std::string& port_id);
+    Result<void> plug_locked(const std::string& port_id, bool multi_queue);
     Result<void> unplug_locked(const std::string& port_id, const std::string& network_id);
     Result<void> ensure_network(const NetworkSpec& network);
     Result<void> ensure_bridge(const NetworkSpec& network);
-    Result<void> attach_device(const PortSpec& port, const NetworkSpec& network);
+    Result<void> attach_device(const PortSpec& port, const NetworkSpec& network, bool multi_queue);
     Result<void> remove_network(const std::string& network_id);
     Result<void> remove_if_unused(const std::string& network_id);
     Result<Groups> groups_of(const PortSpec& port);

@@ -206,11 +206,23 @@ Error unknown_method(const std::string& method) {
         "hello",     "create", "start",   "pause",       "resume",      "power_button",
         "reset",     "nmi",    "quit",    "state",       "dump",        "statistics",
         "subscribe", "save",   "restore", "save_status", "save_cancel", "set_disk_limits",
-        "resize_disk"};
+        "resize_disk", "balloon", "announce"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
                         : std::string("see docs/reference/vmm-control.md"));
+}
+
+// Without parameters only the answer: what is wanted, what is so, and what the guest says.
+Result<Json> VmmProcess::handle_balloon(const Json& params) {
+    constexpr int64_t kMibMax = 16 << 20;
+    Vmm* vmm = TRY(machine());
+    const JsonView view(params, "params");
+    TRY(view.only({"target_mib"}));
+    if (view.has("target_mib")) {
+        TRY(vmm->set_balloon(static_cast<uint64_t>(TRY(view.integer("target_mib", {0, kMibMax})))));
+    }
+    return vmm->balloon_json();
 }
 
 Result<Json> VmmProcess::handle_quit() {
@@ -224,9 +236,10 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
         Result<void> (Vmm::*function)();
     };
     static constexpr Verb kVerbs[] = {
-        {"start", &Vmm::start},   {"pause", &Vmm::pause},
-        {"resume", &Vmm::resume}, {"power_button", &Vmm::power_button},
-        {"reset", &Vmm::reset},   {"nmi", &Vmm::nmi},
+        {"start", &Vmm::start},       {"pause", &Vmm::pause},
+        {"resume", &Vmm::resume},     {"power_button", &Vmm::power_button},
+        {"reset", &Vmm::reset},       {"nmi", &Vmm::nmi},
+        {"announce", &Vmm::announce},
     };
     for (const Verb& verb : kVerbs) {
         if (request.method == verb.name) {
@@ -249,6 +262,9 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     }
     if (request.method == "resize_disk") {
         return TRY(machine())->resize_disk(request.params);
+    }
+    if (request.method == "balloon") {
+        return handle_balloon(request.params);
     }
     if (request.method == "dump") {
         return TRY(machine())->dump_json();

@@ -1,7 +1,7 @@
-// NetBackend: where a network device's frames go and come from. A TAP in a machine (net/tap),
-// memory in tests. Every frame starts with the 12-byte virtio network header (virtio 1.2 §5.1.6),
-// checked by the device before it is sent here. Used by the device's I/O thread only; nothing here
-// may block.
+// NetBackend: where the frames of one pair of a network device's queues go and come from. A TAP in
+// a machine (net/tap), memory in tests. Every frame starts with the 12-byte virtio network header
+// (virtio 1.2 §5.1.6), checked by the device before it is sent here. Used by the device's I/O
+// thread only; nothing here may block.
 #pragma once
 
 #include <array>
@@ -36,6 +36,8 @@ public:
     virtual NetOffloads supported() const = 0;
     // What the guest can take from now on.
     virtual Result<void> set_offloads(const NetOffloads& offloads) = 0;
+    // Whether frames may come here: one queue of several may be out of use.
+    virtual Result<void> set_active(bool /*active*/) { return {}; }
     virtual int poll_fd() const = 0;  // readable: a frame may be there
     // Bytes of the frame with its header, or a negative errno; -EAGAIN: no frame, or no room.
     virtual int64_t receive(std::span<const iovec> vectors) = 0;

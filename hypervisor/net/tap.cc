@@ -1,6 +1,7 @@
 #include "hypervisor/net/tap.h"
 
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
@@ -31,18 +32,45 @@ unsigned tun_flags(const NetOffloads& offloads) {
 }  // namespace
 
 Result<std::unique_ptr<NetBackend>> Tap::open(FileSource& files, const std::string& device) {
-    std::unique_ptr<Tap> tap(new Tap(device));
-    TRY(tap->attach(files));
-    tap->probe_offloads();
-    return Result<std::unique_ptr<NetBackend>>(std::move(tap));
+    auto queues = TRY(open_queues(files, device, 1));
+    return std::move(queues.front());
 }
 
-Result<void> Tap::attach(FileSource& files) {
-    fd_ = TRY(files.open_tap(device_));
+Result<std::vector<std::unique_ptr<NetBackend>>> Tap::open_queues(FileSource& files,
+                                                                  const std::string& device,
+                                                                  unsigned count) {
+    std::vector<std::unique_ptr<NetBackend>> queues;
+    for (unsigned i = 0; i < count; ++i) {
+        std::unique_ptr<Tap> tap(new Tap(device));
+        TRY(tap->attach(files, count > 1));
+        tap->probe_offloads();
+        if (i > 0) {
+            TRY(tap->set_active(false));
+        }
+        queues.push_back(std::move(tap));
+    }
+    return queues;
+}
+
+Result<void> Tap::attach(FileSource& files, bool multi_queue) {
+    fd_ = TRY(files.open_tap(device_, multi_queue));
     int header_size = kHeaderSize;
     if (::ioctl(fd_.get(), TUNSETVNETHDRSZ, &header_size) != 0) {
         return Error::from_errno(errno, fmt::format("setting the header size of {}", device_));
     }
+    return {};
+}
+
+Result<void> Tap::set_active(bool active) {
+    if (active == active_) {
+        return {};  // the kernel refuses to attach twice
+    }
+    ifreq request{};
+    request.ifr_flags = active ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+    if (::ioctl(fd_.get(), TUNSETQUEUE, &request) != 0) {
+        return Error::from_errno(errno, fmt::format("switching a queue of TAP device {}", device_));
+    }
+    active_ = active;
     return {};
 }
 

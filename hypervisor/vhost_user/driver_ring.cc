@@ -92,6 +92,7 @@ Result<std::optional<uint16_t>> DriverRing::take() {
     if (slot >= size_ || !given_[slot]) {
         return Error::corrupt("the back end returned request {}, which it does not have", slot);
     }
+    taken_length_ = shared<uint32_t>(element + 4).load(std::memory_order_relaxed);
     given_[slot] = false;
     --given_count_;
     ++next_used_;

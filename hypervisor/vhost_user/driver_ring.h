@@ -41,6 +41,7 @@ public:
     bool publish();
     // The next slot that came back; none when there is none now.
     Result<std::optional<uint16_t>> take();
+    uint32_t taken_length() const { return taken_length_; }  // what the back end wrote; its word
 
     uint16_t size() const { return size_; }
     uint16_t with_back_end() const { return given_count_; }
@@ -58,6 +59,7 @@ private:
     uint16_t next_available_ = 0;
     uint16_t published_ = 0;
     uint16_t next_used_ = 0;
+    uint32_t taken_length_ = 0;
 };
 
 }  // namespace kumoi::hypervisor

@@ -2,9 +2,11 @@
 
 #include "hypervisor/block/vhost_user_disk.h"
 #include "hypervisor/net/tap.h"
+#include "hypervisor/net/vhost_user_net.h"
 #include "hypervisor/virtio/console_socket.h"
 #include "hypervisor/virtio/rng.h"
 #include "hypervisor/virtio/scsi.h"
+#include "hypervisor/virtio/vsock.h"
 
 namespace kumoi::hypervisor {
 
@@ -35,6 +37,11 @@ Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& fi
     return VhostUserDisk::open(std::move(options), std::move(first), platform.memory());
 }
 
+const SystemClock& system_clock() {
+    static const SystemClock clock;  // no state
+    return clock;
+}
+
 SystemRandom& system_random() {
     static SystemRandom random;  // getrandom(2): no state, thread safe
     return random;
@@ -63,7 +70,7 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_scsi(
         medium.serial = drive.id;
         if (!drive.path.empty()) {
             medium.image =
-                TRY_CONTEXT(RawImage::open(files, {.path = drive.path, .read_only = true}),
+                TRY_CONTEXT(open_disk(files, {.path = drive.path, .read_only = true}),
                             "cdrom {}", drive.id);
         }
         media.push_back(std::move(medium));
@@ -82,11 +89,19 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, Fil
     if ((config.mac[0] & 1) != 0 || config.mac == MacAddress{}) {
         return Error::invalid("the MAC address of {} is not a unicast address", config.name);
     }
-    auto tap = TRY(Tap::open(files, config.tap));
+    auto queues = config.vhost_user.empty()
+                      ? TRY(Tap::open_queues(files, config.tap, config.queue_pairs))
+                      : TRY(VhostUserNet::open({.socket = config.vhost_user,
+                                                .pairs = config.queue_pairs,
+                                                .mtu = config.mtu,
+                                                .connect = {},
+                                                .clock = &system_clock()},
+                                               TRY(files.connect(config.vhost_user))));
     return VirtioPciDevice::create(
         platform,
-        std::make_unique<VirtioNet>(config.name, std::move(tap), config.mac, config.mtu,
-                                    config.queue_size),
+        std::make_unique<VirtioNet>(
+            VirtioNet::Options{config.name, config.mac, config.mtu, config.queue_size},
+            std::move(queues)),
         pci);
 }
 
@@ -101,6 +116,14 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform,
                                    std::make_unique<VirtioConsole>(config.name, std::move(backend),
                                                                    config.columns, config.rows),
                                    pci);
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_vsock(Platform& platform, FileSource& files,
+                                                           const VirtioVsockConfig& config,
+                                                           const VirtioPciConfig& pci) {
+    auto sockets = TRY(VsockUnixSockets::open(files, config.socket_path));
+    return VirtioPciDevice::create(
+        platform, std::make_unique<VirtioVsock>(config.name, config.cid, std::move(sockets)), pci);
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_rng(Platform& platform, std::string name,

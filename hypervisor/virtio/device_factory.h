@@ -1,7 +1,7 @@
 // How the machine makes its virtio devices: a configuration in, a PCI function out.
 //
 //     auto disk = TRY(make_virtio_block(platform, files, {.path = "/srv/disk.raw"}, pci));
-//     TRY(root.add(1, *disk));
+//     TRY(root.add({11, 0}, *disk));
 //     ...
 //     disk->pause();  disk->resume();  disk->statistics();
 //
@@ -48,10 +48,18 @@ struct VirtioBlockConfig {
 
 struct VirtioNetConfig {
     std::string name = "net0";
-    std::string tap;  // name of an existing TAP device
+    std::string tap;         // name of an existing TAP device, or
+    std::string vhost_user;  // socket of a vhost-user-net back end
     MacAddress mac{};
     uint16_t mtu = 1500;
     uint16_t queue_size = 256;
+    uint16_t queue_pairs = 1;  // the TAP device must have as many queues
+};
+
+struct VirtioVsockConfig {
+    std::string name = "vsock";
+    uint64_t cid = 0;         // the guest's
+    std::string socket_path;  // PATH for the host's connections, PATH_port for the guest's
 };
 
 struct VirtioConsoleConfig {
@@ -78,6 +86,9 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, Fil
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform, FileSource& files,
                                                              const VirtioConsoleConfig& config,
                                                              const VirtioPciConfig& pci = {});
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_vsock(Platform& platform, FileSource& files,
+                                                           const VirtioVsockConfig& config,
+                                                           const VirtioPciConfig& pci = {});
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_rng(Platform& platform, std::string name,
                                                          const VirtioPciConfig& pci = {});
 

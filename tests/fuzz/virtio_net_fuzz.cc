@@ -72,7 +72,12 @@ private:
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static PlatformFake platform;
     FuzzInput input(data, size);
-    VirtioNet device("net0", std::make_unique<Backend>(), {2, 0, 0, 0, 0, 1}, 1500, 16);
+    std::vector<std::unique_ptr<NetBackend>> backends;
+    for (unsigned pairs = 1 + input.take<uint8_t>() % 3; pairs > 0; --pairs) {
+        backends.push_back(std::make_unique<Backend>());
+    }
+    VirtioNet device({.name = "net0", .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .queue_size = 16},
+                     std::move(backends));
     fuzz_device(device, platform, input);
     return 0;
 }

@@ -85,6 +85,8 @@ public:
     std::function<bool(vhost_user::MessageChannel&, const Message&)> intercept;
     // Takes requests from the rings and never completes them, like a back end that will be killed.
     std::atomic<bool> swallow{false};
+    // As a network back end that sends every frame of a pair back on the same pair.
+    bool loop_frames = false;
     std::atomic<uint64_t> swallowed{0};
     std::atomic<uint64_t> served{0};
     std::atomic<uint64_t> flushes{0};
@@ -135,7 +137,7 @@ private:
                     uint64_t count = 0;
                     [[maybe_unused]] const ssize_t size =
                         ::read(polled[i + 2].fd, &count, sizeof(count));
-                    serve_ring(rings_[indexes[i]]);
+                    serve_ring(indexes[i]);
                 }
             }
         }
@@ -268,7 +270,42 @@ private:
         return std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(at));
     }
 
-    void serve_ring(Ring& ring) {
+    // The next buffer of a ring whose chains are one descriptor long; null: there is none.
+    std::byte* next_buffer(Ring& ring, uint16_t& head, uint32_t& length) {
+        std::byte* available = find(ring.address.available, true);
+        if (word(available + 2).load(std::memory_order_acquire) == ring.next) {
+            return nullptr;
+        }
+        std::memcpy(&head, available + 4 + 2 * (ring.next++ % ring.size), sizeof(head));
+        Descriptor descriptor{};
+        std::memcpy(&descriptor, find(ring.address.descriptor, true) + 16 * head,
+                    sizeof(descriptor));
+        length = descriptor.length;
+        return find(descriptor.address, false);
+    }
+
+    void loop_back(uint32_t index) {
+        Ring& send = rings_[index];
+        Ring& receive = rings_[index - 1];
+        uint16_t from_head = 0, to_head = 0;
+        uint32_t size = 0, room = 0;
+        while (std::byte* from = next_buffer(send, from_head, size)) {
+            if (std::byte* to = next_buffer(receive, to_head, room)) {
+                std::memcpy(to, from, std::min(size, room));
+                complete(receive, to_head, std::min(size, room));
+            }
+            complete(send, from_head, 0);
+        }
+    }
+
+    void serve_ring(uint32_t index) {
+        Ring& ring = rings_[index];
+        if (loop_frames) {
+            if (index % 2 == 1) {
+                loop_back(index);
+            }
+            return;
+        }
         std::byte* available = find(ring.address.available, true);
         while (word(available + 2).load(std::memory_order_acquire) != ring.next) {
             uint16_t head = 0;
@@ -300,7 +337,10 @@ private:
             }
             index = descriptor.next;
         }
-        const uint32_t written = execute(chain);
+        complete(ring, head, execute(chain));
+    }
+
+    void complete(Ring& ring, uint16_t head, uint32_t written) {
         std::byte* used = find(ring.address.used, true);
         const uint16_t at = word(used + 2).load();
         const uint32_t id = lie_about_head >= 0 ? static_cast<uint32_t>(lie_about_head) : head;

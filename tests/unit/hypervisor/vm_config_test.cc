@@ -89,6 +89,46 @@ TEST(VmConfig, RefusesWhatIsOutOfRangeWithItsPath) {
     expect_error(R"({"memory_mib": 64, "boot": {"kernel": "a\u0000b"}})", "kernel");
 }
 
+TEST(VmConfig, SingleDevicesAreAbsentUnlessConfigured) {
+    const auto none = parse("{" + std::string(kBoot) + "}");
+    ASSERT_TRUE(none.ok());
+    EXPECT_FALSE(none->balloon.enabled || none->vsock.enabled || none->watchdog.enabled);
+    const auto config = parse(with(R"("balloon": {"target_mib": 16, "deflate_on_oom": false,
+        "statistics_interval_ms": 500}, "vsock": {"cid": 3, "socket": "v.sock"},
+        "watchdog": {"action": "inject-nmi"})"));
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(config->balloon.target_mib, 16u);
+    EXPECT_FALSE(config->balloon.deflate_on_oom);
+    EXPECT_TRUE(config->balloon.free_page_reporting);
+    EXPECT_EQ(config->balloon.statistics_interval_ms, 500);
+    EXPECT_EQ(config->vsock.cid, 3u);
+    EXPECT_EQ(config->vsock.socket, "/srv/guest/v.sock");
+    EXPECT_EQ(config->watchdog.action, WatchdogAction::InjectNmi);
+}
+
+TEST(VmConfig, SingleDevicesAreChecked) {
+    expect_error(with(R"("balloon": {"target_mib": 65})"), "balloon.target_mib");
+    expect_error(with(R"("balloon": {"statistics_interval_ms": 1})"), "statistics_interval_ms");
+    expect_error(with(R"("balloon": {"size": 1})"), "balloon");
+    expect_error(with(R"("vsock": {"cid": 2, "socket": "v"})"), "vsock.cid");
+    expect_error(with(R"("vsock": {"cid": 3})"), "vsock");
+    expect_error(with(R"("vsock": {"cid": 3, "socket": ")" + std::string(97, 'v') + "\"}"),
+                 "at most 96");
+    expect_error(with(R"("watchdog": {"action": "explode"})"), "inject-nmi");
+}
+
+TEST(VmConfig, ACardHasATapOrABackEnd) {
+    const std::string card = R"("id": "n", "mac": "52:54:00:00:00:01")";
+    expect_error(with("\"nics\": [{" + card + "}]"), "either");
+    expect_error(with("\"nics\": [{" + card + R"(, "tap": "t", "vhost_user": "s"}])"), "either");
+    expect_error(with("\"nics\": [{" + card + R"(, "tap": "t", "queue_pairs": 17}])"),
+                 "queue_pairs");
+    const auto config = parse(with("\"nics\": [{" + card + R"(, "vhost_user": "s"}])"));
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(config->nics[0].vhost_user, "/srv/guest/s");
+    EXPECT_EQ(config->nics[0].queue_pairs, 1);
+}
+
 TEST(VmConfig, BoundsTheNumberOfDevices) {
     std::string disks;
     for (int i = 0; i < 21; ++i) {

@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/vm_sockets.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -154,6 +156,24 @@ static void test_memory(const char* argument) {
         total == NULL ? 0 : strtol(total + 9, NULL, 10));
 }
 
+static void test_vsock(const char* argument) {
+    static const char kHello[] = "hello from Linux";
+    struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST};
+    address.svm_port = (unsigned)strtoul(argument, NULL, 10);
+    char answer[sizeof kHello] = {0};
+    const int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr*)&address, sizeof address) != 0 ||
+        send(fd, kHello, sizeof kHello, 0) != (ssize_t)sizeof kHello ||
+        recv(fd, answer, sizeof answer, MSG_WAITALL) != (ssize_t)sizeof answer) {
+        say("kumoi-test: vsock FAIL port %s: errno %d", argument, errno);
+    } else {
+        say("kumoi-test: vsock %s", strcmp(answer, kHello) == 0 ? "ok" : "FAIL wrong bytes");
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 static void test_heartbeat(const char* argument) {
     (void)argument;
     if (fork() == 0) {
@@ -176,6 +196,7 @@ static const Test kTests[] = {
     {"cpus", test_cpus},
     {"rng", test_rng},
     {"memory", test_memory},
+    {"vsock", test_vsock},
     {"heartbeat", test_heartbeat},
 };
 

@@ -6,6 +6,7 @@
 //   cpus               how many are online, and that each runs a thread's work
 //   rng                two different blocks from /dev/hwrng
 //   memory             MemTotal
+//   vsock:PORT         says something to that port of the host and wants it back
 //   heartbeat          a line with a counter every 200 ms, for ever, beside everything else
 #pragma once
 

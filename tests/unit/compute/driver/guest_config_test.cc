@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "compute/driver/guest_diagnostics.h"
+
 namespace kumoi::compute {
 namespace {
 
@@ -105,6 +107,55 @@ TEST(GuestConfig, DescribesTheMachine) {
     const Json bare = guest_config(server(), folder, {}, {});
     EXPECT_FALSE(bare.find("boot")->contains("initrd"));
     EXPECT_EQ(bare.find("disks")->as_array().size(), 1u);
+}
+
+TEST(GuestConfig, WatchdogAsImageOrFlavorSay) {
+    Instance instance = server();
+    const auto action = [&instance] {
+        const Json json = guest_config(instance, {"/i", instance.uuid}, {}, {});
+        return json.contains("watchdog") ? json.find("watchdog")->string_or("action") : "";
+    };
+    EXPECT_EQ(action(), "");
+    instance.flavor.extra_specs["hw:watchdog_action"] = "reset";
+    EXPECT_EQ(action(), "reset");
+    instance.image.properties["hw_watchdog_action"] = "pause";
+    EXPECT_EQ(action(), "pause");
+    instance.image.properties["hw_watchdog_action"] = "disabled";
+    EXPECT_EQ(action(), "");
+    EXPECT_TRUE(check_guest_supported(instance).ok());
+    instance.image.properties["hw_watchdog_action"] = "explode";
+    expect_refused(instance, "explode");
+}
+
+TEST(GuestConfig, APairOfQueuesForEachProcessor) {
+    Instance instance = server();
+    const auto pairs = [&instance] {
+        const Json json = guest_config(instance, {"/i", instance.uuid}, {}, {});
+        return json.find("nics")->as_array()[0].integer_or("queue_pairs");
+    };
+    EXPECT_EQ(pairs(), 1);
+    instance.flavor.extra_specs["hw:vif_multiqueue_enabled"] = "True";
+    EXPECT_TRUE(check_guest_supported(instance).ok());
+    EXPECT_EQ(pairs(), 2);
+    instance.flavor.vcpus = 64;
+    EXPECT_EQ(pairs(), 16);
+    instance.image.properties["hw_vif_multiqueue_enabled"] = "false";
+    EXPECT_EQ(pairs(), 1);
+}
+
+TEST(GuestDiagnostics, MemoryIsWhatTheGuestUses) {
+    const Json state = Json::object({{"state", "running"}});
+    const auto used = [&state](const char* statistics) {
+        const Json json = guest_diagnostics(server(), state, Json::parse(statistics).value());
+        return json.find_path({"memory_details", "used"})->to_int64().value_or(-1);
+    };
+    EXPECT_EQ(used(R"({"memory":{"resident_bytes":104857600}})"), 100);
+    EXPECT_EQ(used(R"({"memory":{"resident_bytes":104857600},"devices":{"balloon":
+        {"target_mib":0}}})"),
+              100);
+    EXPECT_EQ(used(R"({"devices":{"balloon":{"guest_total_bytes":104857600,
+        "guest_free_bytes":1,"guest_available_bytes":52428800}}})"),
+              50);
 }
 
 TEST(GuestConfig, TheImagesCommandLineReplacesOurs) {

@@ -1,13 +1,8 @@
 #include "hypervisor/virtio/net.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <deque>
-
+#include "tests/support/net_backend_fake.h"
 #include "tests/support/platform_fake.h"
 #include "tests/support/queue_fake.h"
 
@@ -19,59 +14,6 @@ constexpr uint64_t kGuestTso4 = 1u << 7;
 constexpr uint64_t kHostTso4 = 1u << 11;
 constexpr uint64_t kMergeable = 1u << 15;
 constexpr uint64_t kPlain = virtio::kFeatureVersion1;
-
-class BackendInMemory final : public NetBackend {
-public:
-    BackendInMemory() : readable_(make_eventfd().value()) {}
-    std::string name() const override { return "memory"; }
-    NetOffloads supported() const override { return can; }
-    Result<void> set_offloads(const NetOffloads& offloads) override {
-        asked = offloads;
-        return {};
-    }
-    int poll_fd() const override { return readable_.get(); }
-    int64_t receive(std::span<const iovec> vectors) override {
-        if (incoming.empty()) {
-            return -EAGAIN;
-        }
-        const std::string frame = incoming.front();
-        incoming.pop_front();
-        size_t done = 0;
-        for (const iovec& vector : vectors) {
-            const size_t part = std::min(vector.iov_len, frame.size() - done);
-            std::memcpy(vector.iov_base, frame.data() + done, part);
-            done += part;
-        }
-        return static_cast<int64_t>(done);
-    }
-    int64_t send(std::span<const iovec> vectors) override {
-        if (full) {
-            return -EAGAIN;
-        }
-        std::string frame;
-        for (const iovec& vector : vectors) {
-            frame.append(static_cast<const char*>(vector.iov_base), vector.iov_len);
-        }
-        sent.push_back(frame);
-        return static_cast<int64_t>(frame.size());
-    }
-    void arrive(size_t payload, char fill, char flags = 0) {
-        std::string frame(12, '\0');
-        frame[0] = flags;
-        incoming.push_back(frame + std::string(payload, fill));
-        const uint64_t one = 1;
-        EXPECT_EQ(::write(readable_.get(), &one, sizeof(one)), 8);
-    }
-
-    NetOffloads can{.checksum = true, .tso4 = true, .tso6 = true, .ufo = true, .uso = true};
-    NetOffloads asked;
-    std::deque<std::string> incoming;
-    std::vector<std::string> sent;
-    bool full = false;
-
-private:
-    UniqueFd readable_;  // stays readable: level triggered, like a TAP with a frame
-};
 
 class NetTest : public testing::Test {
 protected:
@@ -100,7 +42,8 @@ protected:
 
     PlatformFake platform_;
     BackendInMemory* backend_ = new BackendInMemory;
-    VirtioNet net_{"net0", std::unique_ptr<NetBackend>(backend_), {2, 0, 0, 1, 2, 3}, 1500, 64};
+    VirtioNet net_{{.name = "net0", .mac = {2, 0, 0, 1, 2, 3}, .mtu = 1500, .queue_size = 64},
+                   backends_of({backend_})};
     DeviceFake device_{net_, platform_.memory()};
     QueueFake& receive_ = device_.add_queue(0, 64);
     QueueFake& transmit_ = device_.add_queue(1, 64);
@@ -270,8 +213,8 @@ TEST_F(NetTest, WorkPerWakeUpIsBounded) {
         backend_->arrive(60, 'b');
     }
     device_.loop().run_ready();
-    EXPECT_LE(receive_.used_index(), VirtioNet::kFramesPerWakeup);
-    EXPECT_GE(backend_->incoming.size(), 200u - VirtioNet::kFramesPerWakeup);
+    EXPECT_LE(receive_.used_index(), NetPair::kFramesPerWakeup);
+    EXPECT_GE(backend_->incoming.size(), 200u - NetPair::kFramesPerWakeup);
 }
 
 TEST_F(NetTest, FlagsThatWereNotNegotiatedAreCleared) {

@@ -1,0 +1,47 @@
+// MachineDevices' balloon, vsock and watchdog: each exists at most once and has a place of its own.
+#include "hypervisor/board/pci_layout.h"
+#include "hypervisor/vmm_devices.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+VirtioBalloonOptions balloon_options(const BalloonConfig& config) {
+    VirtioBalloonOptions options;
+    options.target_mib = config.target_mib;
+    options.deflate_on_oom = config.deflate_on_oom;
+    options.free_page_reporting = config.free_page_reporting;
+    options.statistics_interval_ms = config.statistics_interval_ms;
+    return options;
+}
+
+}  // namespace
+
+Result<void> MachineDevices::create_single_devices(const VmConfig& config, Platform& platform,
+                                                   FileSource& files, EventLoop& loop,
+                                                   const Clock& clock, const Events& events) {
+    if (config.balloon.enabled) {
+        auto balloon = std::make_unique<VirtioBalloon>(balloon_options(config.balloon),
+                                                       platform.memory(), clock);
+        balloon_ = balloon.get();
+        TRY(add_pci(board::kPciBalloon,
+                    VirtioPciDevice::create(platform, std::move(balloon),
+                                            pci_config(board::kPciBalloon, events))));
+    }
+    if (config.vsock.enabled) {
+        VirtioVsockConfig vsock;
+        vsock.cid = config.vsock.cid;
+        vsock.socket_path = config.vsock.socket;
+        TRY_CONTEXT(
+            add_pci(board::kPciVsock, make_virtio_vsock(platform, files, vsock,
+                                                        pci_config(board::kPciVsock, events))),
+            "vsock");
+    }
+    if (config.watchdog.enabled) {
+        watchdog_ = std::make_unique<I6300Esb>(loop, clock, events.watchdog_expired);
+        TRY(pci_->add(board::kPciWatchdog, *watchdog_));
+    }
+    return {};
+}
+
+}  // namespace kumoi::hypervisor
