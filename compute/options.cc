@@ -142,6 +142,12 @@ void add_node_options(OptionTable& table) {
                "CPU features hidden from every guest, by name."});
     table.add({"kumoi", "kernel_append", OptionType::String, "",
                "Words added to the kernel command line of every directly booted guest."});
+    table.add({"kumoi", "bios_firmware", OptionType::Path, "/usr/share/seabios/bios-256k.bin",
+               "Firmware of servers whose image has no kernel_id: SeaBIOS."});
+    table.add({"kumoi", "uefi_firmware", OptionType::Path, "/usr/share/OVMF/OVMF_CODE_4M.fd",
+               "Firmware of servers whose image has hw_firmware_type=uefi: OVMF's code."});
+    table.add({"kumoi", "uefi_variables", OptionType::Path, "/usr/share/OVMF/OVMF_VARS_4M.fd",
+               "OVMF's empty variables; each such server gets a copy, nvram.fd."});
     table.add({"kumoi", "console_log_size_max", OptionType::Integer, "1048576",
                "Bytes kept of each server's console log.", 65536, 1 << 30});
     table.add(

@@ -20,6 +20,8 @@ constexpr int64_t kMemoryMibMax = 16 << 20;  // 16 TiB
 constexpr int64_t kVcpusMax = 1024;          // the host's own limit is checked when it is known
 constexpr size_t kDisksMax = 20;             // slots 11 to 30
 constexpr size_t kNicsMax = 8;               // slots 3 to 10
+constexpr size_t kCdromsMax = 4;             // targets of one SCSI controller
+constexpr size_t kSmbiosTextMax = 255;
 constexpr size_t kFileSizeMax = 1u << 20;
 constexpr size_t kNameMax = 255;
 constexpr int64_t kMtuMin = 68;  // RFC 791
@@ -141,6 +143,15 @@ Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uin
     return disk;
 }
 
+Result<CdromConfig> parse_cdrom(const JsonView& view, const std::string& base,
+                                std::set<std::string>& ids) {
+    TRY(view.only({"id", "path"}));
+    CdromConfig cdrom;
+    cdrom.id = TRY(parse_id(view, ids));
+    cdrom.path = TRY(path_or(view, "path", base));
+    return cdrom;
+}
+
 Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
     TRY(view.only({"id", "tap", "mac", "mtu"}));
     NicConfig nic;
@@ -163,6 +174,15 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
         for (const JsonView& item : TRY(view.array("disks"))) {
             config.disks.push_back(TRY(parse_disk(item, base, config.vcpus, ids)));
         }
+    }
+    if (view.has("cdroms")) {
+        for (const JsonView& item : TRY(view.array("cdroms"))) {
+            config.cdroms.push_back(TRY(parse_cdrom(item, base, ids)));
+        }
+    }
+    if (config.cdroms.size() > kCdromsMax) {
+        return view.error(fmt::format("{} cdroms are too many: at most {} fit",
+                                      config.cdroms.size(), kCdromsMax));
     }
     if (view.has("nics")) {
         for (const JsonView& item : TRY(view.array("nics"))) {
@@ -216,16 +236,93 @@ Result<void> parse_machine(const JsonView& view, VmConfig& config) {
     return {};
 }
 
-Result<void> parse_boot_and_serial(const JsonView& view, const std::string& base,
-                                   VmConfig& config) {
-    const JsonView boot = TRY(view.object("boot"));
-    TRY(boot.only({"kernel", "initrd", "cmdline"}));
-    config.boot.kernel = TRY(path_or(boot, "kernel", base));
-    if (config.boot.kernel.empty()) {
-        return boot.error("a kernel is needed");
+Result<FirmwareConfig> parse_firmware(const JsonView& view, const std::string& base) {
+    TRY(view.only({"type", "code", "nvram", "serial_console", "boot_menu"}));
+    FirmwareConfig firmware;
+    firmware.type =
+        TRY(choice<FirmwareType>(view, "type", FirmwareType::Bios,
+                                 {{"bios", FirmwareType::Bios}, {"uefi", FirmwareType::Uefi}}));
+    firmware.code = TRY(path_or(view, "code", base));
+    firmware.nvram = TRY(path_or(view, "nvram", base));
+    firmware.serial_console = TRY(view.boolean_or("serial_console", true));
+    firmware.boot_menu = TRY(view.boolean_or("boot_menu", false));
+    if (firmware.code.empty()) {
+        return view.error("firmware needs a code image");
     }
+    if ((firmware.type == FirmwareType::Uefi) == firmware.nvram.empty()) {
+        return view.error(firmware.nvram.empty()
+                              ? "UEFI needs nvram, a copy of its variables for this machine alone"
+                              : "a BIOS has no nvram");
+    }
+    return firmware;
+}
+
+// Exactly one way to boot: a kernel, or firmware.
+Result<void> parse_boot(const JsonView& view, const std::string& base, VmConfig& config) {
+    if (view.has("firmware")) {
+        config.firmware = TRY(parse_firmware(TRY(view.object("firmware")), base));
+        if (!view.has("boot")) {
+            return {};
+        }
+    }
+    const JsonView boot = TRY(view.object("boot"));
+    TRY(boot.only({"kernel", "initrd", "cmdline", "order"}));
+    config.boot.kernel = TRY(path_or(boot, "kernel", base));
     config.boot.initrd = TRY(path_or(boot, "initrd", base));
     config.boot.cmdline = TRY(boot.string_or("cmdline", ""));
+    config.boot.order = TRY(strings_or_none(boot, "order"));
+    if (config.firmware) {
+        if (!config.boot.kernel.empty() || !config.boot.initrd.empty() ||
+            !config.boot.cmdline.empty()) {
+            return boot.error(
+                "firmware boots from disks: kernel, initrd and cmdline go without it");
+        }
+        return {};
+    }
+    if (config.boot.kernel.empty()) {
+        return boot.error("a kernel is needed, or firmware beside boot");
+    }
+    if (!config.boot.order.empty()) {
+        return boot.error("an order is for firmware; a kernel needs none");
+    }
+    return {};
+}
+
+Result<void> parse_smbios(const JsonView& view, SmbiosConfig& smbios) {
+    TRY(view.only(
+        {"manufacturer", "product", "version", "serial", "sku", "family", "oem_strings"}));
+    smbios.manufacturer = TRY(view.string_or("manufacturer", smbios.manufacturer));
+    smbios.product = TRY(view.string_or("product", smbios.product));
+    smbios.version = TRY(view.string_or("version", ""));
+    smbios.serial = TRY(view.string_or("serial", ""));
+    smbios.sku = TRY(view.string_or("sku", ""));
+    smbios.family = TRY(view.string_or("family", ""));
+    smbios.oem_strings = TRY(strings_or_none(view, "oem_strings"));
+    std::vector<std::string> all = smbios.oem_strings;
+    all.insert(all.end(), {smbios.manufacturer, smbios.product, smbios.version, smbios.serial,
+                           smbios.sku, smbios.family});
+    for (const std::string& text : all) {
+        if (text.size() > kSmbiosTextMax || text.find('\0') != std::string::npos) {
+            return view.error(fmt::format("a text has {} bytes or a zero byte; at most {} fit",
+                                          text.size(), kSmbiosTextMax));
+        }
+    }
+    return {};
+}
+
+Result<void> check_boot_order(const JsonView& view, const VmConfig& config) {
+    for (const std::string& id : config.boot.order) {
+        const auto is = [&id](const auto& device) { return device.id == id; };
+        if (std::ranges::none_of(config.disks, is) && std::ranges::none_of(config.cdroms, is) &&
+            std::ranges::none_of(config.nics, is)) {
+            return view.error(
+                fmt::format("boot.order: no disk, cdrom or nic is called \"{}\"", id));
+        }
+    }
+    return {};
+}
+
+Result<void> parse_serial(const JsonView& view, const std::string& base, VmConfig& config) {
     if (view.has("serial")) {
         constexpr int64_t kLogMin = 4096;
         constexpr int64_t kLogMax = int64_t{1} << 40;
@@ -246,13 +343,19 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     if (!json.is_object()) {
         return view.wrong_type("an object");
     }
-    TRY(view.only({"name", "uuid", "board", "memory_mib", "vcpus", "cpu", "boot", "disks", "nics",
-                   "serial", "rng", "console", "control_socket", "pid_file", "on_reboot",
+    TRY(view.only({"name",        "uuid",     "board",   "memory_mib",     "vcpus",    "cpu",
+                   "boot",        "firmware", "smbios",  "disks",          "cdroms",   "nics",
+                   "serial",      "rng",      "console", "control_socket", "pid_file", "on_reboot",
                    "on_shutdown", "on_crash"}));
     VmConfig config;
     TRY(parse_machine(view, config));
-    TRY(parse_boot_and_serial(view, base_directory, config));
+    TRY(parse_boot(view, base_directory, config));
+    TRY(parse_serial(view, base_directory, config));
+    if (view.has("smbios")) {
+        TRY(parse_smbios(TRY(view.object("smbios")), config.smbios));
+    }
     TRY(parse_devices(view, base_directory, config));
+    TRY(check_boot_order(view, config));
     config.control_socket = TRY(path_or(view, "control_socket", base_directory));
     config.pid_file = TRY(path_or(view, "pid_file", base_directory));
     config.on_reboot =

@@ -5,11 +5,13 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
+#include "hypervisor/firmware/firmware.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
 #include "hypervisor/vcpu/cpu_model.h"
@@ -39,6 +41,11 @@ struct NicConfig {
     uint16_t mtu = 1500;
 };
 
+struct CdromConfig {
+    std::string id;
+    std::string path;  // an ISO image, read only; empty: no medium
+};
+
 struct VmConfig {
     std::string name;
     std::string uuid;  // canonical text, or empty
@@ -50,9 +57,12 @@ struct VmConfig {
         std::string kernel;
         std::string initrd;
         std::string cmdline;
+        std::vector<std::string> order;  // ids of disks, cdroms, nics; firmware boot only
     } boot;
-    SmbiosConfig smbios;  // the texts; the rest follows from the machine
+    std::optional<FirmwareConfig> firmware;  // instead of boot.kernel
+    SmbiosConfig smbios;                     // the texts; the rest follows from the machine
     std::vector<DiskConfig> disks;
+    std::vector<CdromConfig> cdroms;
     std::vector<NicConfig> nics;
     struct {
         std::string log;

@@ -1,11 +1,15 @@
 #include "hypervisor/vmm.h"
 
+#include <map>
+
 #include <fmt/ranges.h>
 
 #include "base/log.h"
 #include "hypervisor/board/acpi_tables.h"
 #include "hypervisor/board/board_layout.h"
+#include "hypervisor/board/pci_layout.h"
 #include "hypervisor/boot/boot_loader.h"
+#include "hypervisor/firmware/fw_cfg_items.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/vcpu/register_dump.h"
 
@@ -14,6 +18,26 @@ namespace kumoi::hypervisor {
 namespace {
 // A vCPU leaves KVM_RUN within a millisecond; only a host in deep trouble takes this long.
 constexpr int64_t kParkTimeoutNs = 5 * kNanosPerSecond;
+
+// OpenFirmware paths of the devices that `boot.order` names.
+std::vector<std::string> boot_order(const VmConfig& config) {
+    std::map<std::string, std::string> paths;
+    for (unsigned i = 0; i < config.disks.size(); ++i) {
+        paths[config.disks[i].id] = boot_path_disk(board::kPciDiskSlotFirst + i);
+    }
+    for (unsigned i = 0; i < config.cdroms.size(); ++i) {
+        paths[config.cdroms[i].id] =
+            boot_path_cdrom(board::kPciScsi.slot, board::kPciScsi.function, i);
+    }
+    for (unsigned i = 0; i < config.nics.size(); ++i) {
+        paths[config.nics[i].id] = boot_path_nic(board::kPciNicSlotFirst + i);
+    }
+    std::vector<std::string> order;
+    for (const std::string& id : config.boot.order) {
+        order.push_back(paths[id]);
+    }
+    return order;
+}
 
 SmbiosConfig smbios_config(const VmConfig& config) {
     SmbiosConfig smbios = config.smbios;
@@ -58,6 +82,7 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
         return devices->receive_serial(bytes);
     });
     TRY(vmm->create_vcpus());
+    TRY(vmm->create_firmware());
     TRY(vmm->load_guest());
     return vmm;
 }
@@ -171,22 +196,57 @@ void Vmm::post_once(std::atomic<bool>& flag, std::function<void()> function) {
     }
 }
 
-Result<void> Vmm::load_guest() {
+AcpiConfig Vmm::acpi_config() const {
     const MemoryRegion& last = memory_->regions().back();
-    const std::string tables = TRY(build_acpi_tables(
-        {.vcpus = config_.vcpus, .ram_end = last.gpa + last.size}, board::kAcpiStart));
+    return {.vcpus = config_.vcpus, .ram_end = last.gpa + last.size};
+}
+
+Result<void> Vmm::create_firmware() {
+    if (!config_.firmware) {
+        return {};
+    }
+    firmware_ = TRY(Firmware::create(*config_.firmware, *platform_, seams_.files));
+    FirmwareItems items;
+    items.firmware = *config_.firmware;
+    items.vcpus = config_.vcpus;
+    items.ram = memory_->regions();
+    items.smbios = smbios_config(config_);
+    items.uuid = config_.uuid;
+    items.boot_order = boot_order(config_);
+    items.acpi = [this] {  // by a vCPU thread: firmware has placed ECAM and BARs by then
+        AcpiConfig acpi = acpi_config();
+        acpi.ecam_base = devices_->pci().ecam_address();
+        acpi.mmio64_end = devices_->pci().highest_bar_end();
+        return acpi;
+    };
+    return add_firmware_items(devices_->fw_cfg(), items);
+}
+
+// Nothing: the processor starts at its reset vector, in the firmware.
+Result<std::optional<EntryPoint>> Vmm::load_kernel_or_firmware() {
+    if (firmware_) {
+        TRY(firmware_->install());
+        return std::optional<EntryPoint>();
+    }
+    const std::string tables = TRY(build_acpi_tables(acpi_config(), board::kAcpiStart));
     TRY(memory_->write(board::kAcpiStart, std::as_bytes(std::span(tables))));
     const std::string smbios = TRY(place_smbios(build_smbios(smbios_config(config_)),
                                                 board::kSmbiosStart, board::kSmbiosSize));
     TRY(memory_->write(board::kSmbiosStart, std::as_bytes(std::span(smbios))));
-    const EntryPoint entry =
+    return std::optional(
         TRY(load_boot({config_.boot.kernel, config_.boot.initrd, config_.boot.cmdline}, *memory_,
-                      seams_.random, seams_.files));
+                      seams_.random, seams_.files)));
+}
+
+Result<void> Vmm::load_guest() {
+    const std::optional<EntryPoint> entry = TRY(load_kernel_or_firmware());
     for (const auto& vcpu : vcpus_) {
         const bool first = vcpu->index() == 0;
         TRY(apply_reset_state(vcpu->fd(), fresh_vcpus_[vcpu->index()], first));
-        if (first) {
-            TRY(apply_entry_point(vcpu->fd(), entry));
+        if (!entry) {
+            TRY(apply_reset_vector(vcpu->fd()));
+        } else if (first) {
+            TRY(apply_entry_point(vcpu->fd(), *entry));
         }
     }
     return {};

@@ -19,9 +19,11 @@
 #include "base/event_loop.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "hypervisor/board/acpi_tables.h"
 #include "hypervisor/console/console_socket.h"
 #include "hypervisor/console/serial_console.h"
 #include "hypervisor/control/protocol.h"
+#include "hypervisor/firmware/firmware.h"
 #include "hypervisor/kvm/kvm.h"
 #include "hypervisor/kvm/kvm_platform.h"
 #include "hypervisor/vcpu/vcpu.h"
@@ -78,7 +80,10 @@ private:
     void warn_of_unmasked_features(const CpuidTable& asked);
     Vcpu::Events vcpu_events();
     Result<void> create_consoles();
+    Result<void> create_firmware();
+    AcpiConfig acpi_config() const;
     Result<void> load_guest();
+    Result<std::optional<EntryPoint>> load_kernel_or_firmware();
     Result<void> pause_vcpus();
     void resume_vcpus();
     Result<void> reset_machine();
@@ -114,6 +119,7 @@ private:
     std::unique_ptr<SerialConsole> serial_;
     std::unique_ptr<ConsoleSocket> serial_socket_;
     std::unique_ptr<MachineDevices> devices_;
+    std::unique_ptr<Firmware> firmware_;  // null: direct boot
     std::vector<VcpuResetState> fresh_vcpus_;
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
 };

@@ -8,6 +8,8 @@ namespace kumoi::hypervisor {
 
 namespace {
 
+constexpr uint64_t k1Gib = 1u << 30;
+constexpr uint64_t kFirmwareMmio64End = 1ull << 46;
 constexpr uint8_t kDebugconSignature = 0xe9;  // SeaBIOS prints only if it reads this back
 constexpr size_t kDebugLinesMax = 1000;       // then the guest's debug output is only counted
 
@@ -103,6 +105,10 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
     root.mmio32_size = board::kPciMmio32Size;
     root.mmio64_base = board::pci_mmio64_start(ram_end(platform.memory()));
     root.mmio64_size = board::kPciMmio64Size;
+    if (config.firmware) {  // which chooses its own window above RAM
+        root.mmio64_base = (ram_end(platform.memory()) + k1Gib - 1) / k1Gib * k1Gib;
+        root.mmio64_size = kFirmwareMmio64End - root.mmio64_base;
+    }
     root.ecam_base = board::kEcamStart;
     pci_ = std::make_unique<PciRoot>(platform, root);
     lpc_ = std::make_unique<LpcBridge>(
@@ -123,8 +129,18 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
             board::kPciConsole,
             make_virtio_console(platform, files, console, pci_config(board::kPciConsole, events))));
     }
+    if (!config.cdroms.empty()) {
+        std::vector<ScsiDriveConfig> drives;
+        for (const CdromConfig& cdrom : config.cdroms) {
+            drives.push_back({cdrom.id, cdrom.path});
+        }
+        TRY(add_pci(board::kPciScsi, make_virtio_scsi(platform, files, drives,
+                                                      pci_config(board::kPciScsi, events))));
+    }
     TRY(create_network_and_disks(config, platform, files, events));
-    TRY(pci_->assign_bars());
+    if (!config.firmware) {  // firmware places BARs itself
+        TRY(pci_->assign_bars());
+    }
     return pci_->attach();
 }
 

@@ -22,10 +22,9 @@ constexpr Accepted kImageProperties[] = {
     {"hw_architecture", {"x86_64", "x86_64", "x86_64"}},
     {"hw_disk_bus", {"virtio", "virtio", "virtio"}},
     {"hw_vif_model", {"virtio", "virtio", "virtio"}},
-    {"hw_cdrom_bus", {"virtio", "virtio", "virtio"}},
+    {"hw_cdrom_bus", {"scsi", "virtio", "scsi"}},
     {"hw_vm_mode", {"hvm", "hvm", "hvm"}},
     {"vm_mode", {"hvm", "hvm", "hvm"}},
-    {"hw_firmware_type", {"bios", "bios", "bios"}},
     {"hw_cpu_policy", {"shared", "shared", "shared"}},
     {"hw_mem_page_size", {"any", "small", "small"}},
     {"os_secure_boot", {"disabled", "optional", "disabled"}},
@@ -132,6 +131,7 @@ void limit_disks(Json& disks, const Json& limits) {
 }
 
 struct Boot {
+    Properties image;
     std::string kernel;
     std::string ramdisk;  // empty: none
     std::string command_line;
@@ -141,6 +141,7 @@ struct Boot {
 Boot usual_boot(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
                 const GuestOptions& options) {
     Boot boot;
+    boot.image = instance.image.properties;
     boot.kernel = folder.kernel();
     boot.ramdisk = files.ramdisk ? folder.ramdisk() : "";
     boot.command_line = command_line(instance.image.properties, "/dev/vda", options);
@@ -158,6 +159,7 @@ Boot rescue_boot(const Instance& instance, const InstanceFolder& folder, const G
     const GuestFiles::Rescue& rescue = *files.rescue;
     const Json rescue_disk = disk("rescue", folder.rescue_disk(), false, "rescue");
     Boot boot;
+    boot.image = rescue.image_properties;
     boot.kernel = folder.rescue_kernel();
     boot.ramdisk = rescue.ramdisk ? folder.rescue_ramdisk() : "";
     std::string root = "/dev/vda";
@@ -177,6 +179,32 @@ Boot rescue_boot(const Instance& instance, const InstanceFolder& folder, const G
     return boot;
 }
 
+// A kernel with its command line, or the order in which firmware tries: the CD that an ISO image
+// is, or a rescue disk, and then the server's own.
+Json boot_config(const Boot& from, const GuestFiles& files) {
+    if (boot_method(from.image) == BootMethod::Kernel) {
+        Json boot = Json::object({{"kernel", from.kernel}, {"cmdline", from.command_line}});
+        if (!from.ramdisk.empty()) {
+            boot.set("initrd", from.ramdisk);
+        }
+        return boot;
+    }
+    std::vector<std::string> order;
+    if (files.rescue) {
+        order.emplace_back("rescue");
+    } else if (files.cdrom) {
+        order.emplace_back("cd0");
+    }
+    order.emplace_back("root");
+    return Json::object({{"order", Json::array_of(order)}});
+}
+
+Json cdroms(const InstanceFolder& folder) {
+    Json list = Json::array();
+    list.push_back(Json::object({{"id", "cd0"}, {"path", folder.cdrom()}}));
+    return list;
+}
+
 }  // namespace
 
 Result<void> check_guest_supported(const Instance& instance) {
@@ -186,17 +214,7 @@ Result<void> check_guest_supported(const Instance& instance) {
             .with_hint("Boot it from an image.")
             .with_fault("ImageUnacceptable");
     }
-    const auto kernel = instance.image.properties.find("kernel_id");
-    if (kernel == instance.image.properties.end() || kernel->second.empty()) {
-        return Error::unsupported(
-                   "Image {} has no property kernel_id, and booting from its own "
-                   "boot loader needs firmware, which this driver does not have yet",
-                   instance.image.id)
-            .with_hint(
-                "Upload the guest's kernel (and initrd) as images and set the properties "
-                "kernel_id and ramdisk_id.")
-            .with_fault("ImageUnacceptable");
-    }
+    TRY(check_firmware(instance.image.properties));
     TRY(check_properties("Image property", instance.image.properties, kImageProperties));
     TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
     TRY(check_quota_specs(instance.flavor.extra_specs));
@@ -215,11 +233,7 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
     Boot from = files.rescue ? rescue_boot(instance, folder, files, options)
                              : usual_boot(instance, folder, files, options);
     limit_disks(from.disks, disk_limits(instance.flavor.extra_specs));
-    Json boot = Json::object({{"kernel", from.kernel}, {"cmdline", from.command_line}});
-    if (!from.ramdisk.empty()) {
-        boot.set("initrd", from.ramdisk);
-    }
-    return Json::object(
+    Json machine = Json::object(
         {{"name", instance.display_name.empty() ? instance.uuid : instance.display_name},
          {"uuid", instance.uuid},
          {"board", "kumoi-1"},
@@ -228,7 +242,8 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
          {"cpu", Json::object({{"model", options.cpu_model},
                                {"mask", Json::array_of(options.cpu_features_masked)},
                                {"add", Json::array()}})},
-         {"boot", std::move(boot)},
+         {"boot", boot_config(from, files)},
+         {"smbios", smbios_config(instance)},
          {"disks", std::move(from.disks)},
          {"nics", nics(instance)},
          {"serial", Json::object({{"log", folder.console_log()},
@@ -240,6 +255,13 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
          {"on_reboot", "reset"},
          {"on_shutdown", "exit"},
          {"on_crash", "stay"}});
+    if (boot_method(from.image) != BootMethod::Kernel) {
+        machine.set("firmware", firmware_config(from.image, folder, options.firmware));
+    }
+    if (files.cdrom) {
+        machine.set("cdroms", cdroms(folder));
+    }
+    return machine;
 }
 
 }  // namespace kumoi::compute

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "compute/driver/guest_firmware.h"
 #include "compute/driver/instance_folder.h"
 #include "compute/objects.h"
 
@@ -18,6 +19,7 @@ struct GuestOptions {
     std::string cpu_model = "host";
     std::vector<std::string> cpu_features_masked;
     std::string kernel_append;
+    FirmwareOptions firmware;
     int64_t console_log_size_max = 1 << 20;  // bytes
 };
 
@@ -30,6 +32,7 @@ struct GuestFiles {
     bool ephemeral = false;
     bool swap = false;
     bool config_drive = false;
+    bool cdrom = false;  // the image is an ISO 9660 file
     // A rescued server boots another image.
     struct Rescue {
         Properties image_properties;

@@ -59,6 +59,7 @@ std::string image_property(const Instance& instance, const char* name) {
 Result<GuestFiles> files_of(const InstanceFolder& folder) {
     GuestFiles files;
     files.ramdisk = path_exists(folder.ramdisk());
+    files.cdrom = path_exists(folder.cdrom());
     files.ephemeral = path_exists(folder.ephemeral());
     files.swap = path_exists(folder.swap());
     files.config_drive = path_exists(folder.config_drive());
@@ -94,6 +95,9 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.guest.cpu_model = config.string("kumoi", "cpu_model");
     options.guest.cpu_features_masked = config.list("kumoi", "cpu_features_masked");
     options.guest.kernel_append = config.string("kumoi", "kernel_append");
+    options.guest.firmware.bios = config.string("kumoi", "bios_firmware");
+    options.guest.firmware.uefi_code = config.string("kumoi", "uefi_firmware");
+    options.guest.firmware.uefi_variables = config.string("kumoi", "uefi_variables");
     options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.force_config_drive = config.boolean("DEFAULT", "force_config_drive");
@@ -178,11 +182,16 @@ Result<void> KumoiVmmDriver::build_folder(const SpawnRequest& request,
     TRY(make_directories(folder.path(), 0700));
     const ImageMeta image = TRY(images_.show(request.context, instance.image_id));
     const CachedImage root = TRY(cache_.fetch(request.context, image));
-    TRY(make_root_disk(root.path, root.size, instance.flavor.root_gb, folder.disk()));
-    TRY(fetch_boot_file(request.context, image_property(instance, "kernel_id"), folder.kernel()));
-    const std::string ramdisk_id = image_property(instance, "ramdisk_id");
-    if (!ramdisk_id.empty()) {
-        TRY(fetch_boot_file(request.context, ramdisk_id, folder.ramdisk()));
+    if (image.disk_format == "iso") {  // a CD beside an empty root disk, as Nova has it
+        TRY(copy_sparse(root.path, folder.cdrom()));
+        const int64_t blank_gb = std::max<int64_t>(instance.flavor.root_gb, 1);
+        TRY(make_blank_disk(folder.disk(), static_cast<uint64_t>(blank_gb) << 30));
+    } else {
+        TRY(make_root_disk(root.path, root.size, instance.flavor.root_gb, folder.disk()));
+    }
+    TRY(make_nvram(instance.image.properties, folder, options_.guest.firmware));
+    if (boot_method(instance.image.properties) == BootMethod::Kernel) {
+        TRY(fetch_kernel(request, folder));
     }
     TRY(make_extra_disks(instance.flavor, folder));
     if (instance.config_drive || options_.force_config_drive) {
@@ -202,6 +211,15 @@ Result<void> KumoiVmmDriver::make_extra_disks(const Flavor& flavor,
     }
     TRY(remove_file(folder.swap()));
     return flavor.swap_mb > 0 ? make_swap_disk(folder.swap(), flavor.swap_mb) : Result<void>();
+}
+
+Result<void> KumoiVmmDriver::fetch_kernel(const SpawnRequest& request,
+                                          const InstanceFolder& folder) {
+    const Instance& instance = request.instance;
+    TRY(fetch_boot_file(request.context, image_property(instance, "kernel_id"), folder.kernel()));
+    const std::string ramdisk_id = image_property(instance, "ramdisk_id");
+    return ramdisk_id.empty() ? Result<void>()
+                              : fetch_boot_file(request.context, ramdisk_id, folder.ramdisk());
 }
 
 Result<void> KumoiVmmDriver::fetch_boot_file(const RequestContext& context,

@@ -75,6 +75,7 @@ private:
     // A copy of the root disk as it is at one instant; a running guest pauses for it.
     Result<void> copy_disk(const InstanceFolder& folder, const std::string& to) const;
     Result<void> set_power(const Instance& instance, const InstanceFolder& folder, bool on);
+    Result<void> fetch_kernel(const SpawnRequest& request, const InstanceFolder& folder);
     Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
                                  const std::string& to);
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);

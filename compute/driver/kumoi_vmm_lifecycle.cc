@@ -117,8 +117,11 @@ Result<void> KumoiVmmDriver::build_rescue(const RescueSpec& spec, const Instance
     Instance rescued = spec.instance;
     rescued.image_id = spec.image.id;
     rescued.image = spec.image;
-    const bool own_kernel = property(spec.image.properties, "kernel_id").empty();
-    if (own_kernel) {  // an image without one boots with the server's
+    const bool has_kernel = !property(spec.image.properties, "kernel_id").empty();
+    // An image without one boots with the server's, or by firmware as the server does.
+    const bool own_kernel =
+        !has_kernel && boot_method(spec.instance.image.properties) == BootMethod::Kernel;
+    if (own_kernel) {
         rescued.image.properties["kernel_id"] =
             property(spec.instance.image.properties, "kernel_id");
     }
@@ -131,13 +134,14 @@ Result<void> KumoiVmmDriver::build_rescue(const RescueSpec& spec, const Instance
         if (path_exists(folder.ramdisk())) {
             TRY(copy_sparse(folder.ramdisk(), folder.rescue_ramdisk()));
         }
-    } else {
+    } else if (has_kernel) {
         TRY(fetch_boot_file(spec.context, property(spec.image.properties, "kernel_id"),
                             folder.rescue_kernel()));
         if (!ramdisk_id.empty()) {
             TRY(fetch_boot_file(spec.context, ramdisk_id, folder.rescue_ramdisk()));
         }
     }
+    TRY(make_nvram(rescued.image.properties, folder, options_.guest.firmware));
     if (spec.instance.config_drive || options_.force_config_drive) {
         rescued.admin_password = spec.admin_password;
         TRY(write_config_drive({spec.context, rescued, {}}, folder.rescue_config_drive()));

@@ -27,14 +27,14 @@ struct AcpiConfig {
 
 struct AcpiImage {
     enum class Part { Tables, Rsdp };
-    struct
-        Pointer {  // holds an offset into `tables`, little endian; the tables' address is to be added
+    // Holds an offset into `tables`, little endian; their address is to be added to it.
+    struct Pointer {
         Part part;
         uint32_t offset;
         uint8_t size;  // 4 or 8
     };
-    struct
-        Checksum {  // the byte at `at` makes the sum of [start, start + length) zero; 0 until then
+    // The byte at `at` makes the sum of [start, start + length) zero; it is 0 until then.
+    struct Checksum {
         Part part;
         uint32_t at;
         uint32_t start;

@@ -70,6 +70,4 @@ constexpr uint32_t pci_intx_gsi(uint32_t slot, uint32_t pin) {
     return kPciIntxGsiFirst + ((slot <= kRotatingSlotLast ? slot : 0) + pin) % kPirqCount;
 }
 
-// PCI functions on bus 0.
-
 }  // namespace kumoi::hypervisor::board

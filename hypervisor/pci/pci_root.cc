@@ -246,6 +246,20 @@ uint64_t PciRoot::bar_address(PciAddress place, unsigned index) {
                : 0;
 }
 
+uint64_t PciRoot::highest_bar_end() {
+    const std::lock_guard lock(mutex_);
+    uint64_t end = 0;
+    for (const Function& function : functions_) {
+        for (unsigned index = 0; index < pci::kBarCount; ++index) {
+            const uint64_t base = function.mapped[index];
+            if (base >= k4Gib) {
+                end = std::max(end, base + function.device->config_space()->bar_size(index));
+            }
+        }
+    }
+    return end;
+}
+
 uint64_t PciRoot::ecam_address() {
     const std::lock_guard lock(mutex_);
     return ecam_mapped_;

@@ -64,7 +64,8 @@ public:
                       uint32_t value);
     // Where the BAR is mapped now; 0 when it is not.
     uint64_t bar_address(PciAddress at, unsigned index);
-    uint64_t ecam_address();  // where ECAM is now; 0: off
+    uint64_t highest_bar_end();  // of the mapped BARs above 4 GiB; 0: none
+    uint64_t ecam_address();     // where ECAM is now; 0: off
     const PciRootConfig& config() const { return config_; }
 
 private:

@@ -116,6 +116,15 @@ Result<void> apply_boot_msrs(VcpuFd& vcpu) {
     return {};
 }
 
+Result<void> apply_reset_vector(VcpuFd& vcpu) {
+    constexpr kvm_msr_entry kMtrrsOff[] = {{0x2ff, 0, 0}};  // firmware sets its own
+    TRY(vcpu.set_msrs(kMtrrsOff));
+    kvm_regs regs{};
+    regs.rflags = kRflagsReserved;
+    regs.rip = 0xfff0;
+    return vcpu.set_regs(regs);
+}
+
 Result<void> apply_entry_point(VcpuFd& vcpu, const EntryPoint& entry) {
     TRY(vcpu.set_sregs(entry_sregs(TRY(vcpu.sregs()), entry.mode)));
     kvm_regs regs{};

@@ -24,6 +24,9 @@ struct VcpuResetState {
 Result<VcpuResetState> capture_reset_state(const VcpuFd& vcpu);
 Result<void> apply_reset_state(VcpuFd& vcpu, const VcpuResetState& state, bool first);
 Result<void> apply_boot_msrs(VcpuFd& vcpu);
+// After apply_reset_state(): as at power-on, for firmware: 0xfff0 in the segment that ends at 4
+// GiB.
+Result<void> apply_reset_vector(VcpuFd& vcpu);
 Result<void> apply_entry_point(VcpuFd& vcpu, const EntryPoint& entry);
 
 }  // namespace kumoi::hypervisor

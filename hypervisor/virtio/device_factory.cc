@@ -5,6 +5,7 @@
 #include "hypervisor/net/tap.h"
 #include "hypervisor/virtio/console_socket.h"
 #include "hypervisor/virtio/rng.h"
+#include "hypervisor/virtio/scsi.h"
 
 namespace kumoi::hypervisor {
 
@@ -49,6 +50,24 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, F
                                                config.queue_size, config.queue_count);
     TRY(block->set_limits(config.limits, SystemClock().monotonic_ns()));
     return VirtioPciDevice::create(platform, std::move(block), pci);
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> make_virtio_scsi(
+    Platform& platform, FileSource& files, const std::vector<ScsiDriveConfig>& drives,
+    const VirtioPciConfig& pci) {
+    std::vector<VirtioScsi::Medium> media;
+    for (const ScsiDriveConfig& drive : drives) {
+        VirtioScsi::Medium medium;
+        medium.serial = drive.id;
+        if (!drive.path.empty()) {
+            medium.image =
+                TRY_CONTEXT(RawImage::open(files, {.path = drive.path, .read_only = true}),
+                            "cdrom {}", drive.id);
+        }
+        media.push_back(std::move(medium));
+    }
+    return VirtioPciDevice::create(platform, std::make_unique<VirtioScsi>("scsi", std::move(media)),
+                                   pci);
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, FileSource& files,

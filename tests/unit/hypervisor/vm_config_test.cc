@@ -97,6 +97,52 @@ TEST(VmConfig, BoundsTheNumberOfDevices) {
     expect_error(with("\"disks\": [" + disks + "]"), "too many");
 }
 
+constexpr std::string_view kBios = R"({"memory_mib": 64, "firmware": {"code": "bios.bin"})";
+
+std::string bios_with(std::string_view more) {
+    return std::string(kBios) + ", " + std::string(more) + "}";
+}
+
+TEST(VmConfig, BootsFirmwareInsteadOfAKernel) {
+    const auto config = parse(bios_with(R"("cdroms": [{"id": "cd0", "path": "a.iso"},
+        {"id": "cd1"}], "disks": [{"id": "root", "path": "d"}],
+        "boot": {"order": ["cd0", "root"]},
+        "smbios": {"product": "OpenStack Nova", "oem_strings": ["one"]})"));
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    ASSERT_TRUE(config->firmware.has_value());
+    EXPECT_EQ(config->firmware->type, FirmwareType::Bios);
+    EXPECT_EQ(config->firmware->code, "/srv/guest/bios.bin");
+    EXPECT_TRUE(config->firmware->serial_console);
+    EXPECT_EQ(config->cdroms[0].path, "/srv/guest/a.iso");
+    EXPECT_TRUE(config->cdroms[1].path.empty());
+    EXPECT_EQ(config->boot.order, (std::vector<std::string>{"cd0", "root"}));
+    EXPECT_EQ(config->smbios.product, "OpenStack Nova");
+    EXPECT_EQ(config->smbios.manufacturer, "kumoi");
+    EXPECT_TRUE(parse(std::string(kBios) + "}").ok());  // no boot member at all
+}
+
+TEST(VmConfig, RefusesTwoWaysOfBootOrHalfOfOne) {
+    expect_error(bios_with(R"("boot": {"kernel": "k"})"), "firmware boots from disks");
+    expect_error(bios_with(R"("boot": {"cmdline": "quiet"})"), "firmware boots from disks");
+    expect_error(bios_with(R"("boot": {"order": ["nothing"]})"), "nothing");
+    expect_error(R"({"memory_mib": 64, "boot": {"kernel": "k", "order": []}, "firmware": {}})",
+                 "code");
+    expect_error(R"({"memory_mib": 64, "firmware": {"type": "uefi", "code": "c"}})", "nvram");
+    expect_error(R"({"memory_mib": 64, "firmware": {"code": "c", "nvram": "n"}})", "nvram");
+    expect_error(R"({"memory_mib": 64, "firmware": {"type": "coreboot", "code": "c"}})",
+                 "coreboot");
+    expect_error(R"({"memory_mib": 64, "boot": {"kernel": "k", "order": ["x"]}})", "order");
+    expect_error(R"({"memory_mib": 64, "boot": {}})", "kernel is needed");
+}
+
+TEST(VmConfig, BoundsCdromsAndSmbiosTexts) {
+    expect_error(with(R"("cdroms": [{"id":"a"},{"id":"b"},{"id":"c"},{"id":"d"},{"id":"e"}])"),
+                 "too many");
+    expect_error(with(R"("smbios": {"serial": ")" + std::string(256, 'x') + "\"}"), "256 bytes");
+    expect_error(with(R"("disks": [{"id": "a", "path": "p"}], "cdroms": [{"id": "a"}])"),
+                 "used twice");
+}
+
 TEST(VmConfig, LoadsRelativeToItsFile) {
     auto directory = TemporaryDirectory::create("config-test");
     ASSERT_TRUE(directory.ok());

@@ -30,13 +30,12 @@ void expect_refused(const Instance& instance, const std::string& named) {
 }
 
 TEST(GuestConfig, RefusesWhatItCannotDoByName) {
-    Instance no_kernel = server();
-    no_kernel.image.properties.clear();
-    expect_refused(no_kernel, "kernel_id");
     Instance from_volume = server();
     from_volume.image_id.clear();
     expect_refused(from_volume, "volume");
     for (const auto& [name, value] : Properties{{"hw_firmware_type", "uefi"},
+                                                {"hw_machine_type", "pc-i440fx-7.2"},
+                                                {"hw_firmware_stateless", "true"},
                                                 {"hw_disk_bus", "scsi"},
                                                 {"hw_vif_model", "e1000"},
                                                 {"hw_architecture", "aarch64"},
@@ -53,6 +52,26 @@ TEST(GuestConfig, RefusesWhatItCannotDoByName) {
         instance.flavor.extra_specs[name] = value;
         expect_refused(instance, name + "=" + value);
     }
+}
+
+TEST(GuestConfig, AnImageWithoutAKernelBootsByFirmware) {
+    Instance instance = server();
+    instance.image.properties = {{"hw_machine_type", "pc-q35-7.2"}, {"hw_cdrom_bus", "scsi"}};
+    ASSERT_TRUE(check_guest_supported(instance).ok());
+    const InstanceFolder folder("/i", instance.uuid);
+    const Json bios = guest_config(instance, folder, {}, {});
+    EXPECT_EQ(bios.find_path({"firmware", "type"})->as_string(), "bios");
+    EXPECT_EQ(bios.find_path({"boot", "kernel"}), nullptr);
+    EXPECT_EQ(bios.find_path({"smbios", "product"})->as_string(), "OpenStack Nova");
+    GuestFiles iso;
+    iso.cdrom = true;
+    const Json with_cd = guest_config(instance, folder, iso, {});
+    EXPECT_EQ(with_cd.find_path({"boot", "order"})->dump(), R"(["cd0","root"])");
+    EXPECT_EQ(with_cd.find("cdroms")->dump(), R"([{"id":"cd0","path":")" + folder.cdrom() + "\"}]");
+    instance.image.properties["hw_firmware_type"] = "uefi";
+    ASSERT_TRUE(check_guest_supported(instance).ok());
+    const Json uefi = guest_config(instance, folder, {}, {});
+    EXPECT_EQ(uefi.find_path({"firmware", "nvram"})->as_string(), folder.nvram());
 }
 
 TEST(GuestConfig, AcceptsWhatMeansTheSameHere) {
