@@ -65,10 +65,10 @@ TEST(CmosRtc, ShowsUpdateInProgressJustBeforeTheSecond) {
 
 TEST(CmosRtc, ReportsMemorySizes) {
     ManualClock clock;
-    CmosRtc rtc(clock, (uint64_t{5} << 30));  // 3 GiB low, 2 GiB high
+    CmosRtc rtc(clock, (uint64_t{5} << 30));  // 2 GiB low, 3 GiB high
     EXPECT_EQ(get(rtc, 0x30) | get(rtc, 0x31) << 8, 0xffff);
-    EXPECT_EQ(get(rtc, 0x34) | get(rtc, 0x35) << 8, (3 * 1024 - 16) * 16);
-    EXPECT_EQ(get(rtc, 0x5b) | get(rtc, 0x5c) << 8 | get(rtc, 0x5d) << 16, 2 * 1024 * 16);
+    EXPECT_EQ(get(rtc, 0x34) | get(rtc, 0x35) << 8, (2 * 1024 - 16) * 16);
+    EXPECT_EQ(get(rtc, 0x5b) | get(rtc, 0x5c) << 8 | get(rtc, 0x5d) << 16, 3 * 1024 * 16);
 }
 
 TEST(CmosRtc, KeepsRamAndProtectsStatus) {
