@@ -1,5 +1,5 @@
-// Finding a server, and waiting for it to get where it was sent while saying what happens. Polls: the
-// Compute API pushes nothing.
+// Finding a server, and waiting for it to get where it was sent while saying what happens. Polls:
+// the Compute API pushes nothing.
 #pragma once
 
 #include <functional>
