@@ -56,9 +56,11 @@ public:
     }
     Result<void> download(const compute::RequestContext&, const std::string&,
                           const std::function<Result<void>(std::span<const std::byte>)>&) override {
-        return {Result<compute::ImageMeta> create(const compute::RequestContext&,
-                                                  const compute::ImageMeta&)
-                    override{return Error::unsupported("not in this bench");
+        return {};  // the simulated driver reads none
+    }
+    Result<compute::ImageMeta> create(const compute::RequestContext&,
+                                      const compute::ImageMeta&) override {
+        return Error::unsupported("not in this bench");
     }
     Result<void> upload(const compute::RequestContext&, const std::string&,
                         const compute::ImageMeta&, const Source&) override {
@@ -69,9 +71,7 @@ public:
                                                  const compute::Properties&) override {
         return std::vector<compute::ImageMeta>();
     }
-};  // the simulated driver reads none
-}  // namespace
-};  // namespace kumoi::api
+};
 
 class Bench {
 public:
