@@ -53,11 +53,6 @@ struct CdromConfig {
     std::string path;  // an ISO image, read only; empty: no medium
 };
 
-struct CdromConfig {
-    std::string id;
-    std::string path;  // an ISO image, read only; empty: no medium
-};
-
 struct VmConfig {
     std::string name;
     std::string uuid;  // canonical text, or empty
