@@ -55,7 +55,10 @@ int64_t Throttle::ask(uint64_t cost, int64_t now_ns) {
         due_ns_ = 0;
     }
     if (wait > 0) {
-        const int64_t due = wait > INT64_MAX - now_ns ? INT64_MAX : now_ns + wait;
+        int64_t due = 0;
+        if (__builtin_add_overflow(now_ns, wait, &due)) {
+            due = INT64_MAX;
+        }
         due_ns_ = due_ns_ == 0 ? due : std::min(due_ns_, due);
     }
     return wait;

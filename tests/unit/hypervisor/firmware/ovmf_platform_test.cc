@@ -34,8 +34,9 @@ protected:
         config_.firmware->type = FirmwareType::Uefi;
         config_.firmware->code = image("code.fd", kCode, 3'653'632);
         config_.firmware->nvram = image("nvram.fd", kVariables, 540'672);
-        devices_ = MachineDevices::create(config_, platform_, console_, direct_files(), clock_, {})
-                       .value();
+        devices_ =
+            MachineDevices::create(config_, platform_, console_, direct_files(), loop_, clock_, {})
+                .value();
         firmware_ = Firmware::create(*config_.firmware, platform_, direct_files()).value();
         FirmwareItems items;
         items.firmware = *config_.firmware;
