@@ -216,8 +216,13 @@ Result<void> MachineDevices::reset() {
 }
 
 std::vector<Snapshottable*> MachineDevices::chips() const {
-    return {serial_.get(),  rtc_.get(),  keyboard_.get(), port92_.get(), debugcon_.get(),
-            port_e9_.get(), post_.get(), pm_.get(),       fw_cfg_.get()};
+    std::vector<Snapshottable*> chips = {serial_.get(), rtc_.get(),      keyboard_.get(),
+                                         port92_.get(), debugcon_.get(), port_e9_.get(),
+                                         post_.get(),   pm_.get(),       fw_cfg_.get()};
+    if (watchdog_) {
+        chips.push_back(watchdog_.get());
+    }
+    return chips;
 }
 
 Json MachineDevices::statistics() const {

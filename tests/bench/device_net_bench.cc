@@ -7,6 +7,7 @@
 // cost.
 #include <fmt/core.h>
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -72,14 +73,12 @@ Figure run(std::unique_ptr<NetBackend> backend, bool transmit, uint32_t payload,
         std::abort();
     }
     const uint32_t size = kHeader + payload;
-    std::vector<std::byte> frame(size);
-    std::memset(frame.data() + kHeader, 0xff, 6);  // to everybody
-    std::memset(frame.data() + kHeader + 6, 0x02, 6);
-    frame[kHeader + 12] = std::byte{0x88};  // an Ethernet type for experiments
-    frame[kHeader + 13] = std::byte{0xb5};
+    // To everybody, and of an Ethernet type for experiments.
+    constexpr std::array<uint8_t, 14> kEthernet{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,
+                                                0,    0,    0,    0,    1,    0x88, 0xb5};
     for (uint16_t i = 0; i < kQueueSize; ++i) {
         const uint64_t gpa = 0x100'0000 + uint64_t{i} * 0x1'1000;
-        platform.memory().write(gpa, frame).value();
+        platform.memory().write(gpa + kHeader, std::as_bytes(std::span(kEthernet))).value();
         queue.set_descriptor(i, gpa, size, transmit ? 0 : QueueFake::kWrite, 0);
     }
     const SystemClock clock;
