@@ -3,9 +3,9 @@
 //
 // A DiskImage is opened on the control thread and describes the disk; open_queue() is called on the
 // I/O thread that will use the queue. Requests are asynchronous: submit() takes one, completions
-// come back on the same thread, from the loop or from inside kick() or drain(). The I/O vectors
-// point into guest RAM and must stay valid until the completion. Offsets and sizes are bytes; the
-// caller keeps them inside the disk. Errors are negative errno values in completions.
+// come back on the same thread, from the loop or from inside submit(), kick() or drain(). The I/O
+// vectors point into guest RAM and must stay valid until the completion. Offsets and sizes are
+// bytes; the caller keeps them inside the disk. Errors are negative errno values in completions.
 #pragma once
 
 #include <cstddef>
@@ -68,7 +68,13 @@ public:
     virtual bool can_discard() const = 0;
     // How many queues may be open at once. Above 1 they run on different threads at the same time.
     virtual uint16_t queue_count_max() const { return 1; }
+    // The disk is somebody else's now: closing it must not write any more.
+    virtual void abandon() {}
     virtual Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) = 0;
+    // Larger, while queues are in use; from the control thread.
+    virtual Result<void> resize(uint64_t /*size*/) {
+        return Error::unsupported("disk {} cannot be resized here", name());
+    }
     // Who wants to know that size() has changed; called on any thread. Empty: nobody any more.
     virtual void on_resize(std::function<void()> /*function*/) {}
 };
