@@ -116,10 +116,29 @@ Result<void> parse_queues_and_limits(const JsonView& view, uint32_t vcpus, DiskC
     return {};
 }
 
+Result<void> parse_disk_format(const JsonView& view, const std::string& base, DiskConfig& disk) {
+    constexpr int64_t kChainDepthMax = 64;
+    disk.format = TRY(choice<DiskFormat>(view, "format", DiskFormat::Raw,
+                                         {{"raw", DiskFormat::Raw}, {"qcow2", DiskFormat::Qcow2}}));
+    disk.chain_depth_max = static_cast<uint32_t>(
+        TRY(view.integer_or("chain_depth_max", disk.chain_depth_max, {0, kChainDepthMax})));
+    if (view.has("lock")) {
+        const JsonView lock = TRY(view.object("lock"));
+        TRY(lock.only({"lease", "epoch", "owner"}));
+        disk.lock.lease = TRY(path_or(lock, "lease", base));
+        if (disk.lock.lease.empty()) {
+            return lock.error("a lease needs a path");
+        }
+        disk.lock.epoch = static_cast<uint64_t>(TRY(lock.integer("epoch", {1, INT64_MAX})));
+        disk.lock.owner = TRY(lock.string("owner"));
+    }
+    return {};
+}
+
 Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uint32_t vcpus,
                               std::set<std::string>& ids) {
     TRY(view.only({"id", "path", "format", "read_only", "serial", "cache", "queues", "limits",
-                   "vhost_user"}));
+                   "vhost_user", "chain_depth_max", "lock"}));
     DiskConfig disk;
     disk.id = TRY(parse_id(view, ids));
     disk.path = TRY(path_or(view, "path", base));
@@ -128,7 +147,7 @@ Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uin
         return view.error("a disk needs either a path or a vhost_user socket");
     }
     TRY(parse_queues_and_limits(view, vcpus, disk));
-    TRY(choice<bool>(view, "format", true, {{"raw", true}}));
+    TRY(parse_disk_format(view, base, disk));
     disk.read_only = TRY(view.boolean_or("read_only", false));
     disk.serial = TRY(view.string_or("serial", ""));
     if (disk.serial.size() > kDiskSerialMax) {

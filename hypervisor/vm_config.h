@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "hypervisor/block/disk_format.h"
 #include "hypervisor/firmware/firmware.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
@@ -32,6 +33,9 @@ struct DiskConfig {
     uint16_t queues = 1;     // request queues
     std::string vhost_user;  // socket of the back end that serves it, instead of `path`
     DiskLimits limits;
+    DiskFormat format = DiskFormat::Raw;
+    uint32_t chain_depth_max = 32;  // qcow2: backing files
+    DiskLock lock;
 };
 
 struct NicConfig {

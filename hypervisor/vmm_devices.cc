@@ -31,6 +31,9 @@ VirtioBlockConfig block_config(const DiskConfig& disk) {
     block.queue_count = disk.queues;
     block.vhost_user = disk.vhost_user;
     block.limits = disk.limits;
+    block.format = disk.format;
+    block.chain_depth_max = disk.chain_depth_max;
+    block.lock = disk.lock;
     return block;
 }
 

@@ -59,9 +59,11 @@ Result<void> RawImage::measure() {
         return Error::from_errno(errno, fmt::format("disk image {}", options_.path));
     }
     if (S_ISBLK(status.st_mode)) {
-        if (::ioctl(fd_.get(), BLKGETSIZE64, &size_) != 0) {
+        uint64_t size = 0;
+        if (::ioctl(fd_.get(), BLKGETSIZE64, &size) != 0) {
             return Error::from_errno(errno, fmt::format("size of disk {}", options_.path));
         }
+        size_ = size;
     } else if (S_ISREG(status.st_mode)) {
         size_ = static_cast<uint64_t>(status.st_size);
     } else {
@@ -69,7 +71,7 @@ Result<void> RawImage::measure() {
     }
     if (size_ == 0 || size_ % kSectorSize != 0) {
         return Error::invalid("disk image {} has {} bytes, which is not a multiple of 512",
-                              options_.path, size_)
+                              options_.path, size_.load())
             .with_hint("enlarge it with truncate(1) or qemu-img resize");
     }
     return {};
@@ -96,10 +98,46 @@ Result<void> RawImage::find_alignment() {
     }
     if (size_ % kAlignmentMax != 0) {
         return Error::invalid("disk image {} has {} bytes; O_DIRECT here needs a multiple of {}",
-                              options_.path, size_, kAlignmentMax)
+                              options_.path, size_.load(), kAlignmentMax)
             .with_hint("use cache mode writeback, or enlarge the image");
     }
     return {};
+}
+
+Result<void> RawImage::resize(uint64_t size) {
+    struct stat status {};
+    if (::fstat(fd_.get(), &status) != 0) {
+        return Error::from_errno(errno, fmt::format("disk image {}", options_.path));
+    }
+    if (size < size_ || size % block_size() != 0 || options_.read_only) {
+        return Error::invalid(
+            "disk {} has {} bytes{}; a running disk can only grow, by multiples "
+            "of {}, not to {}",
+            options_.path, size_.load(), options_.read_only ? " and is read-only" : "",
+            block_size(), size);
+    }
+    if (S_ISBLK(status.st_mode)) {
+        TRY(measure());
+        if (size_ < size) {
+            return Error::conflict("the device {} has {} bytes, not {}", options_.path,
+                                   size_.load(), size)
+                .with_hint("enlarge the device first");
+        }
+    } else if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) {
+        return Error::from_errno(errno, fmt::format("resizing {}", options_.path));
+    } else {
+        size_ = size;
+    }
+    const std::lock_guard lock(resized_mutex_);
+    if (resized_) {
+        resized_();
+    }
+    return {};
+}
+
+void RawImage::on_resize(std::function<void()> function) {
+    const std::lock_guard lock(resized_mutex_);
+    resized_ = std::move(function);
 }
 
 Result<std::unique_ptr<DiskQueue>> RawImage::open_queue(EventLoop& loop, DiskClient& client) {

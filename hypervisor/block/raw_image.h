@@ -6,7 +6,10 @@
 // threads where the kernel has none. Threading as DiskImage.
 #pragma once
 
+#include <atomic>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "base/fd.h"
@@ -36,6 +39,9 @@ public:
     bool can_discard() const override { return !options_.read_only; }
     uint16_t queue_count_max() const override { return 64; }
     Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) override;
+    // A file grows; of a block device the size it has by now is taken over.
+    Result<void> resize(uint64_t size) override;
+    void on_resize(std::function<void()> function) override;
 
 private:
     explicit RawImage(const RawImageOptions& options) : options_(options) {}
@@ -47,7 +53,9 @@ private:
     const RawImageOptions options_;
     UniqueFd fd_;
     RawFile file_;
-    uint64_t size_ = 0;
+    std::atomic<uint64_t> size_{0};
+    std::mutex resized_mutex_;  // guards resized_
+    std::function<void()> resized_;
 };
 
 }  // namespace kumoi::hypervisor

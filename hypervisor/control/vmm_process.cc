@@ -218,12 +218,17 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     if (request.method == "set_disk_limits") {
         return TRY(machine())->set_disk_limits(request.params);
     }
+    if (request.method == "resize_disk") {
+        return TRY(machine())->resize_disk(request.params);
+    }
     if (request.method == "dump") {
         return TRY(machine())->dump_json();
     }
     static const std::vector<std::string> kMethods = {
-        "hello", "create", "start",      "pause",     "resume", "power_button", "reset",
-        "nmi",   "quit",   "statistics", "subscribe", "state",  "dump",         "set_disk_limits"};
+        "hello",  "create",          "start",      "pause",
+        "resume", "power_button",    "reset",      "nmi",
+        "quit",   "statistics",      "subscribe",  "state",
+        "dump",   "set_disk_limits", "resize_disk"};
     const auto near = nearest_name(request.method, kMethods);
     return Error::unsupported("there is no method \"{}\"", request.method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)

@@ -1,6 +1,5 @@
 #include "hypervisor/virtio/device_factory.h"
 
-#include "hypervisor/block/raw_image.h"
 #include "hypervisor/block/vhost_user_disk.h"
 #include "hypervisor/net/tap.h"
 #include "hypervisor/virtio/console_socket.h"
@@ -22,10 +21,13 @@ Result<void> check_queue_size(const std::string& device, uint16_t size) {
 Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& files,
                                               const VirtioBlockConfig& config) {
     if (config.vhost_user.empty()) {
-        return RawImage::open(files, {.path = config.path,
-                                      .read_only = config.read_only,
-                                      .cache = config.cache,
-                                      .engine = config.engine});
+        return open_disk(files, {.path = config.path,
+                                 .format = config.format,
+                                 .read_only = config.read_only,
+                                 .cache = config.cache,
+                                 .engine = config.engine,
+                                 .chain_depth_max = config.chain_depth_max,
+                                 .lock = config.lock});
     }
     VhostUserDisk::Options options;
     options.socket = config.vhost_user;

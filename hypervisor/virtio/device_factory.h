@@ -19,7 +19,7 @@
 
 #include "base/random.h"
 #include "base/result.h"
-#include "hypervisor/block/disk_image.h"
+#include "hypervisor/block/disk_open.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/net/net_backend.h"
 #include "hypervisor/sandbox/file_source.h"
@@ -33,6 +33,9 @@ namespace kumoi::hypervisor {
 struct VirtioBlockConfig {
     std::string name = "disk0";
     std::string path;
+    DiskFormat format = DiskFormat::Raw;
+    uint32_t chain_depth_max = 32;  // qcow2: backing files
+    DiskLock lock;
     bool read_only = false;
     CacheMode cache = CacheMode::Writeback;
     DiskEngine engine = DiskEngine::Automatic;
