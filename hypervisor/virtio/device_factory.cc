@@ -1,5 +1,6 @@
 #include "hypervisor/virtio/device_factory.h"
 
+#include "hypervisor/block/raw_image.h"
 #include "hypervisor/block/vhost_user_disk.h"
 #include "hypervisor/net/tap.h"
 #include "hypervisor/virtio/console_socket.h"
