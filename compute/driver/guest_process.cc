@@ -60,7 +60,7 @@ Result<bool> GuestProcess::is_alive() const {
     return !lock.has_value();
 }
 
-Result<void> GuestProcess::start() const {
+Result<void> GuestProcess::start(const std::vector<std::string>& more) const {
     const int64_t deadline = clock_.monotonic_ns() + kLockPatienceMs * kNanosPerMilli;
     auto lock = TRY(try_lock(folder_.lock()));
     while (!lock && clock_.monotonic_ns() < deadline) {
@@ -79,8 +79,9 @@ Result<void> GuestProcess::start() const {
     daemon.inherited_fds = {lock->get()};
     daemon.directory = folder_.path();
     Identity process;
-    process.pid =
-        TRY(spawn_daemon({options_.vmm_path, "--config", folder_.guest_config()}, daemon));
+    std::vector<std::string> argv = {options_.vmm_path, "--config", folder_.guest_config()};
+    argv.insert(argv.end(), more.begin(), more.end());
+    process.pid = TRY(spawn_daemon(argv, daemon));
     const auto ticks = process_start_ticks(process.pid);
     process.start_ticks = ticks.ok() ? *ticks : 0;
     auto started = [&]() -> Result<void> {

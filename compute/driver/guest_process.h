@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -34,8 +35,8 @@ public:
     // The lock says so. Error: the folder cannot be read.
     Result<bool> is_alive() const;
     // Starts the machine that guest.json describes and waits until it runs. Conflict when one
-    // lives.
-    Result<void> start() const;
+    // lives. `more`: arguments besides.
+    Result<void> start(const std::vector<std::string>& more = {}) const;
     // One request over the control socket.
     Result<Json> call(std::string_view method, const Json& params = Json::object()) const;
     // Waits for the end of the process; false when it still lives after the time.

@@ -251,6 +251,7 @@ Result<void> KumoiVmmDriver::write_configs(const Instance& instance,
 
 Result<void> KumoiVmmDriver::start_guest(const Instance& instance, const InstanceFolder& folder) {
     TRY(write_configs(instance, folder));
+    TRY(remove_file(folder.saved_state()));  // a guest that boots anew has no use for it
     TRY_CONTEXT(process_of(folder).start(), "starting the guest of server {}", instance.uuid);
     return monitor_.add(instance.uuid, folder.control_socket(),
                         options_.process.control_timeout_ms);

@@ -26,6 +26,7 @@ struct KumoiDriverOptions {
     std::string dhcp_domain = "novalocal";
     std::string snapshot_image_format = "qcow2";
     int64_t convert_timeout_ms = 60 * 60'000;  // of one snapshot
+    int64_t save_timeout_ms = 30 * 60'000;     // of one suspend
     int64_t soft_reboot_timeout_s = 120;       // then the reboot becomes a hard one, as in Nova
 
     static Result<KumoiDriverOptions> from_config(const Config& config);
@@ -76,6 +77,7 @@ private:
     Result<void> copy_disk(const InstanceFolder& folder, const std::string& to) const;
     Result<void> set_power(const Instance& instance, const InstanceFolder& folder, bool on);
     Result<void> fetch_kernel(const SpawnRequest& request, const InstanceFolder& folder);
+    Result<void> save_state(const GuestProcess& process, const InstanceFolder& folder) const;
     Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
                                  const std::string& to);
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);

@@ -22,6 +22,8 @@ std::string property(const Properties& properties, const char* name) {
     return found == properties.end() ? "" : found->second;
 }
 
+constexpr int64_t kSaveStepMs = 200;
+
 // Nova's sign that the server's own disks keep their places.
 bool wants_stable_device(const ImageMeta& image) {
     return image.properties.contains("hw_rescue_device") ||
@@ -47,16 +49,68 @@ Result<void> KumoiVmmDriver::set_power(const Instance& instance, const InstanceF
 }
 
 Result<void> KumoiVmmDriver::suspend(const Instance& instance) {
-    TRY(existing_folder(instance));
-    return Error::unsupported("kumoi-vmm cannot keep the state of a guest yet")
-        .with_hint("Pause the server, or stop it.")
-        .with_fault("SuspendNotSupported");
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    const GuestProcess process = process_of(folder);
+    if (!TRY(process.is_alive())) {
+        return path_exists(folder.saved_state())  // done before a crash of this daemon
+                   ? Result<void>()
+                   : Result<void>(Error::conflict("Server {} does not run", instance.uuid));
+    }
+    monitor_.remove(instance.uuid);  // its end is no news
+    auto saved = save_state(process, folder);
+    if (!saved.ok()) {
+        (void)remove_file(folder.saved_state());
+        (void)monitor_.add(instance.uuid, folder.control_socket(),
+                           options_.process.control_timeout_ms);
+    }
+    return saved;
+}
+
+// The process ends once the file is whole, so there is never a guest and a state of it.
+Result<void> KumoiVmmDriver::save_state(const GuestProcess& process,
+                                        const InstanceFolder& folder) const {
+    TRY(remove_file(folder.saved_state()));
+    const auto begun = process.call(
+        "save",
+        Json::object({{"path", folder.saved_state()}, {"mode", "stop"}, {"after", "quit"}}));
+    if (!begun.ok()) {
+        return Error(begun.error())
+            .with_context("kumoi-vmm does not keep the state of this guest")
+            .with_fault("SuspendNotSupported");
+    }
+    for (int64_t waited_ms = 0; waited_ms < options_.save_timeout_ms; waited_ms += kSaveStepMs) {
+        if (TRY(process.wait_end(kSaveStepMs))) {
+            if (path_exists(folder.saved_state())) {
+                return {};
+            }
+            return Error::unavailable("kumoi-vmm ended without keeping the guest's state");
+        }
+        const auto status = process.call("save_status");
+        if (status.ok() && status->string_or("state") == "failed") {
+            return Error::unavailable("The guest's state could not be kept: {}",
+                                      status->string_or("error"));
+        }
+    }
+    (void)process.call("save_cancel");
+    return Error::timeout("The guest's state was not on disk after {} s",
+                          options_.save_timeout_ms / 1000);
 }
 
 Result<void> KumoiVmmDriver::resume(const Instance& instance) {
-    TRY(existing_folder(instance));
-    return Error::unsupported("kumoi-vmm cannot restore the state of a guest yet")
-        .with_hint("Reboot the server hard.");
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    const GuestProcess process = process_of(folder);
+    if (!TRY(process.is_alive())) {
+        if (!path_exists(folder.saved_state())) {
+            return Error::conflict("Server {} has no saved state to resume from", instance.uuid)
+                .with_hint("Reboot it hard.");
+        }
+        TRY(write_configs(instance, folder));
+        // All memory is read before the guest runs, so that the file may go.
+        TRY_CONTEXT(process.start({"--restore", folder.saved_state(), "--restore-memory", "all"}),
+                    "resuming the guest of server {}", instance.uuid);
+    }
+    TRY(monitor_.add(instance.uuid, folder.control_socket(), options_.process.control_timeout_ms));
+    return remove_file(folder.saved_state());
 }
 
 Result<std::unique_ptr<DiskSnapshot>> KumoiVmmDriver::snapshot(const Instance& instance) {

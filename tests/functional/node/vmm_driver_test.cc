@@ -209,6 +209,32 @@ TEST_F(VmmDriverTest, AGuestLivesThroughEveryVerb) {
     ASSERT_TRUE(driver_->destroy(instance).ok());
 }
 
+TEST_F(VmmDriverTest, AGuestIsSuspendedToItsFolderAndRunsOn) {
+    const Instance instance = server("beat");
+    spawn(instance);
+    EXPECT_TRUE(console_shows(instance, "hello beat 2"));
+    const pid_t before = vmm_pid();
+    const auto suspended = driver_->suspend(instance);
+    if (!suspended.ok() && suspended.error().fault == "SuspendNotSupported") {
+        EXPECT_EQ(power(instance), power_states::kRunning);  // a refusal changes nothing
+        GTEST_SKIP() << "this kumoi-vmm cannot save: " << suspended.error().text();
+    }
+    ASSERT_TRUE(suspended.ok()) << suspended.error().text();
+    EXPECT_FALSE(process_alive(before));
+    EXPECT_EQ(power(instance), power_states::kShutdown);
+    EXPECT_TRUE(path_exists(folder().saved_state()));
+    ASSERT_TRUE(driver_->suspend(instance).ok());  // again, as after a crash of the daemon
+    start_driver();
+    const auto resumed = driver_->resume(instance);
+    ASSERT_TRUE(resumed.ok()) << resumed.error().text();
+    EXPECT_EQ(power(instance), power_states::kRunning);
+    EXPECT_FALSE(path_exists(folder().saved_state()));
+    const auto output = driver_->get_console_output(instance, -1);
+    EXPECT_TRUE(console_shows(instance, "hello beat 4")) << *output;
+    EXPECT_FALSE(events_.seen(LifecycleEvent::Kind::Crashed));
+    ASSERT_TRUE(driver_->resume(instance).ok());
+}
+
 TEST_F(VmmDriverTest, AGuestThatPowersOffIsReported) {
     const Instance instance = server("");
     spawn(instance);
