@@ -47,7 +47,9 @@ class Firmware(harness.Test):
     def test_cd_with_grub_comes_first_and_starts_linux(self):
         path = os.path.join(self.disk(1) + ".iso")
         self.addCleanup(os.remove, path)
-        boot_images.make_cd(path, harness.linux("bzImage"), "console=ttyS0 panic=-1")
+        # earlyprintk: the banner at once, not when the serial driver starts: minutes later on a slow host
+        boot_images.make_cd(path, harness.linux("bzImage"),
+                            "earlyprintk=serial,ttyS0 console=ttyS0 panic=-1")
         guest = self.guest(disks=[{"id": "root", "path": self.disk(16)}],
                            cdroms=[{"id": "cd0", "path": path}])
         guest.config["boot"] = {"order": ["cd0", "root"]}
