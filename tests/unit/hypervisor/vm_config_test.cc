@@ -74,7 +74,7 @@ TEST(VmConfig, RefusesWhatIsOutOfRangeWithItsPath) {
     expect_error(with(R"("cpu": {"model": "best"})"), "cpu");
     expect_error(with(R"("cpu": {"mask": ["avx9"]})"), "avx9");
     expect_error(with(R"("on_crash": "panic")"), "stay, exit");
-    expect_error(with(R"("disks": [{"id":"a","path":"p","format":"qcow2"}])"), "disks[0].format");
+    expect_error(with(R"("disks": [{"id":"a","path":"p","format":"vmdk"}])"), "disks[0].format");
     expect_error(with(R"("disks": [{"id":"a"}])"), "disks[0]");
     expect_error(with(R"("disks": [{"id":"a","path":"p"},{"id":"a","path":"q"}])"), "disks[1].id");
     expect_error(with(R"("disks": [{"id":"a","path":"p","serial":"123456789012345678901"}])"),

@@ -61,8 +61,12 @@ protected:
         }
     }
     std::unique_ptr<PageServer> start(PageServer::Options options, PageServer::Events events = {}) {
+        return start(clock_, std::move(options), std::move(events));
+    }
+    std::unique_ptr<PageServer> start(const Clock& clock, PageServer::Options options,
+                                      PageServer::Events events) {
         auto server = PageServer::start(direct_files(), memory_, std::make_unique<FakeSource>(),
-                                        clock_, std::move(options), std::move(events));
+                                        clock, std::move(options), std::move(events));
         EXPECT_TRUE(server.ok()) << server.error().text();
         return std::move(server).value();
     }
@@ -124,13 +128,15 @@ TEST_F(OnDemand, WorkingSetIsRecordedAndBroughtFirst) {
     std::latch recorded(1);
     std::vector<uint32_t> blocks;
     {
-        auto server =
-            start({.quiet_ms = 30, .fill = false}, {.recorded = [&](std::vector<uint32_t> seen) {
-                      blocks = std::move(seen);
-                      recorded.count_down();
-                  }});
+        ManualClock clock;
+        auto server = start(clock, {.quiet_ms = 30, .fill = false},
+                            {.recorded = [&](std::vector<uint32_t> seen) {
+                                blocks = std::move(seen);
+                                recorded.count_down();
+                            }});
         read_page(5 * kBlockPages + 1);
         read_page(2 * kBlockPages + 1);
+        clock.advance(30 * kNanosPerMilli);
         recorded.wait();
     }
     EXPECT_EQ(blocks, (std::vector<uint32_t>{5, 2}));
