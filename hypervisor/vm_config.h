@@ -16,6 +16,7 @@
 #include "hypervisor/firmware/firmware.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
+#include "hypervisor/resources_config.h"
 #include "hypervisor/vcpu/cpu_model.h"
 
 namespace kumoi::hypervisor {
@@ -37,6 +38,7 @@ struct DiskConfig {
     DiskFormat format = DiskFormat::Raw;
     uint32_t chain_depth_max = 32;  // qcow2: backing files
     DiskLock lock;
+    unsigned slot = 0;  // of PCI bus 0; 0: the first free one
 };
 
 struct NicConfig {
@@ -46,6 +48,7 @@ struct NicConfig {
     std::array<uint8_t, 6> mac{};
     uint16_t mtu = 1500;
     uint16_t queue_pairs = 1;
+    unsigned slot = 0;
 };
 
 struct CdromConfig {
@@ -60,6 +63,7 @@ struct VmConfig {
     uint64_t memory_mib = 0;
     uint32_t vcpus = 1;
     CpuSelection cpu;
+    ResourcesConfig resources;
     struct {
         std::string kernel;
         std::string initrd;
@@ -98,5 +102,8 @@ struct VmConfig {
 // Relative paths are taken from `base_directory`.
 Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_directory);
 Result<VmConfig> load_vm_config(const std::string& path);
+// One member of "disks" or "nics" of such a machine: what add_disk and add_nic take.
+Result<DiskConfig> parse_disk_config(const JsonView& view, const VmConfig& config);
+Result<NicConfig> parse_nic_config(const JsonView& view);
 
 }  // namespace kumoi::hypervisor

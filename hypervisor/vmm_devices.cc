@@ -2,7 +2,10 @@
 
 #include "base/log.h"
 #include "hypervisor/board/board_layout.h"
+#include "hypervisor/board/hotplug_layout.h"
 #include "hypervisor/board/pci_layout.h"
+#include "hypervisor/pci/i6300esb.h"
+#include "hypervisor/pci/pvpanic.h"
 
 namespace kumoi::hypervisor {
 
@@ -58,15 +61,14 @@ Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& c
                                                                SerialConsole& console,
                                                                FileSource& files, EventLoop& loop,
                                                                const Clock& clock, Events events) {
-    std::unique_ptr<MachineDevices> devices(new MachineDevices());
+    std::unique_ptr<MachineDevices> devices(new MachineDevices(platform, files, std::move(events)));
     TRY(devices->create_board(config, platform, console, clock));
-    TRY(devices->create_pci(config, platform, files, events));
-    TRY(devices->create_single_devices(config, platform, files, loop, clock, events));
-    TRY(devices->create_network_and_disks(config, platform, files, events));
-    if (!config.firmware) {  // firmware places BARs itself
-        TRY(devices->pci_->assign_bars());
-    }
-    TRY(devices->pci_->attach());
+    TRY(devices->create_hotplug(config));
+    const Events& kept = devices->events_;
+    TRY(devices->create_pci(config, platform, files, kept));
+    TRY(devices->create_single_devices(config, platform, files, loop, clock, kept));
+    TRY(devices->create_network_and_disks(config));
+    TRY(devices->pci_->start(config.firmware ? PciDevices::Bars::Leave : PciDevices::Bars::Place));
     return devices;
 }
 
@@ -111,22 +113,20 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
         root.mmio64_size = kFirmwareMmio64End - root.mmio64_base;
     }
     root.ecam_base = board::kEcamStart;
-    pci_ = std::make_unique<PciRoot>(platform, root);
-    lpc_ = std::make_unique<LpcBridge>(
-        [&platform](uint32_t pirq, uint32_t irq) { platform.route_pirq(pirq, irq); });
-    TRY(pci_->add(board::kPciLpcBridge, *lpc_));
-    pvpanic_ = std::make_unique<PvPanic>(
-        PvPanic::Events{events.guest_panicked, events.guest_crash_loaded});
-    TRY(pci_->add(board::kPciPvPanic, *pvpanic_));
+    pci_ = std::make_unique<PciDevices>(platform, root);
+    const auto route = [&platform](uint32_t pirq, uint32_t irq) { platform.route_pirq(pirq, irq); };
+    TRY(pci_->add(board::kPciLpcBridge, std::make_unique<LpcBridge>(route)));
+    TRY(pci_->add(board::kPciPvPanic, std::make_unique<PvPanic>(PvPanic::Events{
+                                          events.guest_panicked, events.guest_crash_loaded})));
     if (config.rng) {
-        TRY(add_pci(board::kPciRng,
-                    make_virtio_rng(platform, "rng", pci_config(board::kPciRng, events))));
+        TRY(pci_->add(board::kPciRng,
+                      make_virtio_rng(platform, "rng", pci_config(board::kPciRng, events))));
     }
     if (config.console.enabled) {
         VirtioConsoleConfig console;
         console.name = "console";
         console.socket_path = config.console.socket;
-        TRY(add_pci(
+        TRY(pci_->add(
             board::kPciConsole,
             make_virtio_console(platform, files, console, pci_config(board::kPciConsole, events))));
     }
@@ -135,34 +135,48 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
         for (const CdromConfig& cdrom : config.cdroms) {
             drives.push_back({cdrom.id, cdrom.path});
         }
-        TRY(add_pci(board::kPciScsi, make_virtio_scsi(platform, files, drives,
-                                                      pci_config(board::kPciScsi, events))));
+        TRY(pci_->add(board::kPciScsi, make_virtio_scsi(platform, files, drives,
+                                                        pci_config(board::kPciScsi, events))));
     }
     return {};
 }
 
-Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Platform& platform,
-                                                      FileSource& files, const Events& events) {
-    PciAddress at{board::kPciNicSlotFirst};
-    for (const NicConfig& nic : config.nics) {
-        VirtioNetConfig net;
-        net.name = nic.id;
-        net.tap = nic.tap;
-        net.vhost_user = nic.vhost_user;
-        net.mac = nic.mac;
-        net.mtu = nic.mtu;
-        net.queue_pairs = nic.queue_pairs;
-        TRY_CONTEXT(add_pci(at, make_virtio_net(platform, files, net, pci_config(at, events))),
-                    "nic {}", nic.id);
-        cards_.push_back(static_cast<VirtioNet*>(&virtio_.back()->device()));
-        ++at.slot;
+Result<void> MachineDevices::create_hotplug(const VmConfig& config) {
+    gpe_ = std::make_unique<GpeBlock>([this](bool wanted) { pm_->set_gpe(wanted); });
+    uint32_t slots = 0;
+    for (unsigned slot = board::kPciNicSlotFirst; slot <= board::kPciDiskSlotLast; ++slot) {
+        slots |= uint32_t{1} << slot;
     }
-    at = {board::kPciDiskSlotFirst};
+    pci_hotplug_ = std::make_unique<PciHotplug>(
+        slots, PciHotplug::Events{.changed = [this] { gpe_->raise(board::kGpePci); },
+                                  .ejected = events_.pci_ejected});
+    cpu_hotplug_ = std::make_unique<CpuHotplug>(
+        config.vcpus, config.resources.vcpus_max,
+        CpuHotplug::Events{.changed = [this] { gpe_->raise(board::kGpeCpu); },
+                           .ejected = events_.cpu_ejected});
+    IoBus& ports = platform_.port_bus();
+    TRY(ports.add(board::kGpe0Base, board::kGpe0Size, *gpe_));
+    TRY(ports.add(board::kPciHotplugBase, board::kPciHotplugSize, *pci_hotplug_));
+    return ports.add(board::kCpuHotplugBase, board::kCpuHotplugSize, *cpu_hotplug_);
+}
+
+// Devices that name no slot take the first free one.
+Result<void> MachineDevices::create_network_and_disks(const VmConfig& config) {
+    const auto place = [this](unsigned wanted, unsigned first) {
+        PciAddress at{wanted != 0 ? wanted : first};
+        while (wanted == 0 && pci_->at(at) != nullptr) {
+            ++at.slot;
+        }
+        pci_hotplug_->set_present(at.slot, true);
+        return at;
+    };
+    for (const NicConfig& nic : config.nics) {
+        const PciAddress at = place(nic.slot, board::kPciNicSlotFirst);
+        TRY_CONTEXT(pci_->add(at, make_nic(nic, at)), "nic {}", nic.id);
+    }
     for (const DiskConfig& disk : config.disks) {
-        TRY_CONTEXT(add_pci(at, make_virtio_block(platform, files, block_config(disk),
-                                                  pci_config(at, events))),
-                    "disk {}", disk.id);
-        ++at.slot;
+        const PciAddress at = place(disk.slot, board::kPciDiskSlotFirst);
+        TRY_CONTEXT(pci_->add(at, make_disk(disk, at)), "disk {}", disk.id);
     }
     return {};
 }
@@ -175,34 +189,38 @@ VirtioPciConfig MachineDevices::pci_config(PciAddress at, const Events& events) 
     return config;
 }
 
-Result<void> MachineDevices::add_pci(PciAddress at,
-                                     Result<std::unique_ptr<VirtioPciDevice>> device) {
-    virtio_.push_back(TRY(std::move(device)));
-    return pci_->add(at, *virtio_.back());
+Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_nic(const NicConfig& nic,
+                                                                  PciAddress at) {
+    VirtioNetConfig net;
+    net.name = nic.id;
+    net.tap = nic.tap;
+    net.vhost_user = nic.vhost_user;
+    net.mac = nic.mac;
+    net.mtu = nic.mtu;
+    net.queue_pairs = nic.queue_pairs;
+    return make_virtio_net(platform_, files_, net, pci_config(at, events_));
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_disk(const DiskConfig& disk,
+                                                                   PciAddress at) {
+    return make_virtio_block(platform_, files_, block_config(disk), pci_config(at, events_));
 }
 
 void MachineDevices::announce_network() {
-    for (VirtioNet* card : cards_) {
-        card->announce();
-    }
+    pci_->for_each([](PciAddress, PciDevice& function) {
+        auto* device = dynamic_cast<VirtioPciDevice*>(&function);
+        if (device != nullptr && device->device().type() == virtio::kTypeNet) {
+            static_cast<VirtioNet&>(device->device()).announce();
+        }
+    });
 }
 
 void MachineDevices::pause() {
-    if (watchdog_) {
-        watchdog_->pause();
-    }
-    for (const auto& device : virtio_) {
-        device->pause();
-    }
+    pci_->pause();
 }
 
 void MachineDevices::resume() {
-    if (watchdog_) {
-        watchdog_->resume();
-    }
-    for (const auto& device : virtio_) {
-        device->resume();
-    }
+    pci_->resume();
 }
 
 Result<void> MachineDevices::reset() {
@@ -211,39 +229,30 @@ Result<void> MachineDevices::reset() {
     keyboard_->reset();
     port92_->reset();
     pm_->reset();
+    gpe_->reset();
+    pci_hotplug_->reset();
+    cpu_hotplug_->reset();
     fw_cfg_->reset();
     return pci_->reset();
 }
 
 std::vector<Snapshottable*> MachineDevices::chips() const {
-    std::vector<Snapshottable*> chips = {serial_.get(), rtc_.get(),      keyboard_.get(),
-                                         port92_.get(), debugcon_.get(), port_e9_.get(),
-                                         post_.get(),   pm_.get(),       fw_cfg_.get()};
-    if (watchdog_) {
-        chips.push_back(watchdog_.get());
+    std::vector<Snapshottable*> chips = {serial_.get(), rtc_.get(),         keyboard_.get(),
+                                         port92_.get(), debugcon_.get(),    port_e9_.get(),
+                                         post_.get(),   pm_.get(),          fw_cfg_.get(),
+                                         gpe_.get(),    pci_hotplug_.get(), cpu_hotplug_.get()};
+    if (auto* watchdog = dynamic_cast<I6300Esb*>(pci_->at(board::kPciWatchdog))) {
+        chips.push_back(watchdog);
     }
     return chips;
 }
 
 Json MachineDevices::statistics() const {
-    Json all = Json::object();
+    Json all = pci_->statistics();
     const auto& serial = serial_->counters();
     all.set("serial", Json::object({{"transmitted_bytes", serial.transmitted.value()},
                                     {"received_bytes", serial.received.value()},
                                     {"receive_dropped_bytes", serial.receive_dropped.value()}}));
-    all.set("pvpanic", Json::object({{"panics", pvpanic_->panic_count()},
-                                     {"crash_loads", pvpanic_->crash_loaded_count()}}));
-    if (watchdog_) {
-        all.set("watchdog", Json::object({{"expiries", watchdog_->expiry_count()},
-                                          {"reloads", watchdog_->reload_count()}}));
-    }
-    for (const auto& device : virtio_) {
-        Json one = Json::object();
-        for (const Statistic& statistic : device->statistics()) {
-            one.set(statistic.name, statistic.value);
-        }
-        all.set(device->name(), std::move(one));
-    }
     return all;
 }
 

@@ -1,5 +1,6 @@
 // MachineDevices' balloon, vsock and watchdog: each exists at most once and has a place of its own.
 #include "hypervisor/board/pci_layout.h"
+#include "hypervisor/pci/i6300esb.h"
 #include "hypervisor/vmm_devices.h"
 
 namespace kumoi::hypervisor {
@@ -24,22 +25,22 @@ Result<void> MachineDevices::create_single_devices(const VmConfig& config, Platf
         auto balloon = std::make_unique<VirtioBalloon>(balloon_options(config.balloon),
                                                        platform.memory(), clock);
         balloon_ = balloon.get();
-        TRY(add_pci(board::kPciBalloon,
-                    VirtioPciDevice::create(platform, std::move(balloon),
-                                            pci_config(board::kPciBalloon, events))));
+        TRY(pci_->add(board::kPciBalloon,
+                      VirtioPciDevice::create(platform, std::move(balloon),
+                                              pci_config(board::kPciBalloon, events))));
     }
     if (config.vsock.enabled) {
         VirtioVsockConfig vsock;
         vsock.cid = config.vsock.cid;
         vsock.socket_path = config.vsock.socket;
         TRY_CONTEXT(
-            add_pci(board::kPciVsock, make_virtio_vsock(platform, files, vsock,
-                                                        pci_config(board::kPciVsock, events))),
+            pci_->add(board::kPciVsock, make_virtio_vsock(platform, files, vsock,
+                                                          pci_config(board::kPciVsock, events))),
             "vsock");
     }
     if (config.watchdog.enabled) {
-        watchdog_ = std::make_unique<I6300Esb>(loop, clock, events.watchdog_expired);
-        TRY(pci_->add(board::kPciWatchdog, *watchdog_));
+        TRY(pci_->add(board::kPciWatchdog,
+                      std::make_unique<I6300Esb>(loop, clock, events.watchdog_expired)));
     }
     return {};
 }

@@ -64,6 +64,10 @@ Result<void> VmmProcess::listen(const std::string& path) {
     control_ = TRY(ControlServer::listen(
         loop_, files_, path, [this](const ControlRequest& request) { return handle(request); },
         &files_));
+    control_->set_deferred(
+        [this](const ControlRequest& request, const ControlServer::Answer& answer) {
+            return vmm_ && !finishing_ && vmm_->hotplug().handle(request, answer);
+        });
     return {};
 }
 
@@ -203,10 +207,11 @@ Result<Json> VmmProcess::handle_create(const Json& params) {
 
 Error unknown_method(const std::string& method) {
     static const std::vector<std::string> kMethods = {
-        "hello",     "create", "start",   "pause",       "resume",      "power_button",
-        "reset",     "nmi",    "quit",    "state",       "dump",        "statistics",
-        "subscribe", "save",   "restore", "save_status", "save_cancel", "set_disk_limits",
-        "resize_disk", "balloon", "announce"};
+        "hello",       "create",   "start",    "pause",       "resume",      "power_button",
+        "reset",       "nmi",      "quit",     "state",       "dump",        "statistics",
+        "subscribe",   "save",     "restore",  "save_status", "save_cancel", "set_disk_limits",
+        "resize_disk", "balloon",  "announce", "add_disk",    "remove_disk", "add_nic",
+        "remove_nic",  "set_vcpus"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)

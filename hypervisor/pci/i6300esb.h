@@ -32,8 +32,11 @@ public:
     I6300Esb(EventLoop& loop, const Clock& clock, std::function<void()> expired);
     ~I6300Esb() override;
 
-    void pause();
-    void resume();
+    void pause() override;
+    void resume() override;
+    Json statistics_json() const override {
+        return Json::object({{"expiries", expiries_.value()}, {"reloads", reloads_.value()}});
+    }
     uint64_t expiry_count() const { return expiries_.value(); }
     uint64_t reload_count() const { return reloads_.value(); }
 
