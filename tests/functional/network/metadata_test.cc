@@ -47,6 +47,8 @@ public:
                                   const Error&) override {
         return {};
     }
+    Result<void> migration_save(const std::string&, const std::string&) override { return {}; }
+    Result<void> poll_servers(const std::string&) override { return {}; }
     Result<void> service_heartbeat(const std::string&) override { return {}; }
     Result<void> compute_node_update(const ComputeNode&) override { return {}; }
 
