@@ -69,9 +69,8 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_scsi(
         VirtioScsi::Medium medium;
         medium.serial = drive.id;
         if (!drive.path.empty()) {
-            medium.image =
-                TRY_CONTEXT(open_disk(files, {.path = drive.path, .read_only = true}),
-                            "cdrom {}", drive.id);
+            medium.image = TRY_CONTEXT(open_disk(files, {.path = drive.path, .read_only = true}),
+                                       "cdrom {}", drive.id);
         }
         media.push_back(std::move(medium));
     }
