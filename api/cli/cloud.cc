@@ -231,6 +231,34 @@ Result<void> Cloud::remove(std::string_view service, const std::string& path) {
     return {};
 }
 
+Result<void> Cloud::download(std::string_view service, const std::string& path,
+                             std::function<Result<void>(std::span<const std::byte>)> sink) {
+    api::HttpRequest request{.method = "GET", .url = TRY(endpoint(service)) + path};
+    request.headers.set("X-Auth-Token", token_);
+    request.sink = std::move(sink);
+    request.timeout_ms = 0;
+    const auto response = TRY(transport_(request));
+    if (!response.ok()) {
+        return error_of(response);
+    }
+    return {};
+}
+
+Result<void> Cloud::upload(std::string_view service, const std::string& path,
+                           api::BodySource source, uint64_t length) {
+    api::HttpRequest request{.method = "PUT", .url = TRY(endpoint(service)) + path};
+    request.headers.set("X-Auth-Token", token_);
+    request.headers.set("Content-Type", "application/octet-stream");
+    request.source = std::move(source);
+    request.source_length = length;
+    request.timeout_ms = 0;
+    const auto response = TRY(transport_(request));
+    if (!response.ok()) {
+        return error_of(response);
+    }
+    return {};
+}
+
 Result<Json::Array> Cloud::list(std::string_view service, const std::string& path,
                                 const std::string& key) {
     std::string url = TRY(endpoint(service)) + path;

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,12 @@ public:
     Result<Json> get(std::string_view service, const std::string& path);
     Result<Json> post(std::string_view service, const std::string& path, const Json& body);
     Result<void> remove(std::string_view service, const std::string& path);
+    // The body of a 2xx answer goes to `sink`, piece by piece; no limit of time.
+    Result<void> download(std::string_view service, const std::string& path,
+                          std::function<Result<void>(std::span<const std::byte>)> sink);
+    // PUT of `length` bytes from `source`.
+    Result<void> upload(std::string_view service, const std::string& path, api::BodySource source,
+                        uint64_t length);
     // Every page of a collection under `key`.
     Result<Json::Array> list(std::string_view service, const std::string& path,
                              const std::string& key);

@@ -2,6 +2,7 @@
 #include "api/cli/command.h"
 #include "api/cli/console.h"
 #include "api/cli/find.h"
+#include "api/cli/server_archive.h"
 #include "api/cli/server_launch.h"
 #include "api/cli/server_lifecycle_command.h"
 #include "api/cli/server_waiting.h"
@@ -163,6 +164,29 @@ void add_launch(CLI::App* noun, Session& session) {
     command->add_flag("--config-drive", options->config_drive, "Give it a config drive.");
 }
 
+void add_archive_verbs(CLI::App* noun, Session& session) {
+    auto out = std::make_shared<ExportOptions>();  // shared with the callback
+    CLI::App* save = add_verb(noun, "export", "Write a server into one file, running or not.",
+                              session, [&session, out] { return export_server(session, *out); });
+    save->add_option("server", out->server, "Name or id.")->required();
+    save->add_option("file", out->output,
+                     "NAME.ova or NAME.ovf for other systems; else a kumoi archive.")
+        ->required();
+    save->add_flag("--overwrite", out->overwrite, "Replace the file.");
+    auto in = std::make_shared<ImportOptions>();  // shared with the callback
+    CLI::App* load = add_verb(noun, "import", "Make a server of such a file.", session,
+                              [&session, in] { return import_server(session, *in); });
+    load->add_option("file", in->input, "A kumoi archive, an OVA, or an OVF with its disk beside it.")
+        ->required();
+    load->add_option("--name", in->name, "Name of the new server. Default: as in the file.");
+    load->add_option("--flavor", in->flavor, "Flavor. Default: the smallest that has enough.");
+    load->add_option("--network", in->networks,
+                     "Network, may be repeated. Default: as in the file.");
+    load->add_option("--key-name", in->key_name, "Key pair for the guest.");
+    load->add_flag("--keep-image", in->keep_image, "Leave the disk's image for further servers.");
+    load->add_flag("--image-only", in->image_only, "Make the image and no server.");
+}
+
 void add_one_server_verbs(CLI::App* noun, Session& session) {
     auto wanted = std::make_shared<std::string>();  // shared with the callbacks
     auto lines = std::make_shared<int64_t>(0);      // shared with the callback
@@ -202,6 +226,7 @@ void add_server_commands(CLI::App& app, Session& session) {
     add_one_server_verbs(noun, session);
     add_power_verbs(noun, session);
     add_server_lifecycle_verbs(noun, session);
+    add_archive_verbs(noun, session);
     auto doomed = std::make_shared<std::vector<std::string>>();  // shared with the callback
     add_verb(noun, "delete", "Delete servers and their disks.", session,
              [&session, doomed] { return remove(session, *doomed); })
