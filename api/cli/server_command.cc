@@ -176,7 +176,8 @@ void add_archive_verbs(CLI::App* noun, Session& session) {
     auto in = std::make_shared<ImportOptions>();  // shared with the callback
     CLI::App* load = add_verb(noun, "import", "Make a server of such a file.", session,
                               [&session, in] { return import_server(session, *in); });
-    load->add_option("file", in->input, "A kumoi archive, an OVA, or an OVF with its disk beside it.")
+    load->add_option("file", in->input,
+                     "A kumoi archive, an OVA, or an OVF with its disk beside it.")
         ->required();
     load->add_option("--name", in->name, "Name of the new server. Default: as in the file.");
     load->add_option("--flavor", in->flavor, "Flavor. Default: the smallest that has enough.");

@@ -131,8 +131,10 @@ Result<OvfParts> make_ovf(Session& session, const std::string& folder, const std
                           const Json& server, const Json& image) {
     const ServerManifest about = describe(server, image);
     if (about.kernel) {
-        return Error::unsupported("{} is started from a kernel outside its disk; OVF cannot say "
-                                  "that", about.name)
+        return Error::unsupported(
+                   "{} is started from a kernel outside its disk; OVF cannot say "
+                   "that",
+                   about.name)
             .with_hint("export it as a kumoi archive: a file name without .ova or .ovf");
     }
     const std::string source = folder + "/source";
@@ -148,8 +150,8 @@ Result<OvfParts> make_ovf(Session& session, const std::string& folder, const std
     TRY(run_checked({"qemu-img", "convert", "-f", about.disk_format, "-O", "vmdk", "-o",
                      "subformat=streamOptimized", source, parts.disk_path},
                     {.timeout_ms = kConvertTimeoutMs}));
-    const Json info = TRY(Json::parse(TRY(run_checked(
-        {"qemu-img", "info", "--output=json", "-f", about.disk_format, source}))));
+    const Json info = TRY(Json::parse(
+        TRY(run_checked({"qemu-img", "info", "--output=json", "-f", about.disk_format, source}))));
     TRY(remove_file(source));
     OvfMachine machine;
     machine.name = about.name;
@@ -257,16 +259,16 @@ Result<void> export_server(Session& session, const ExportOptions& options) {
     }
     if (const Json* volumes = server->find("os-extended-volumes:volumes_attached");
         volumes != nullptr && volumes->size() != 0) {
-        session.out.say(fmt::format(" its {} volumes are not part of the archive",
-                                    volumes->size()));
+        session.out.say(
+            fmt::format(" its {} volumes are not part of the archive", volumes->size()));
     }
     session.out.say(fmt::format(" taking an image of {}", server->string_or("name")));
     const TemporaryImage image(session, TRY(take_image(session, *server)));
     const Json ready = TRY(wait_for_image(session, image.id()));
     TRY_CONTEXT(write_out(session, options.output, *server, ready), "exporting {}",
                 server->string_or("name"));
-    session.out.say(fmt::format(" {}  {} MiB", options.output,
-                                TRY(file_size(options.output)) / kMib));
+    session.out.say(
+        fmt::format(" {}  {} MiB", options.output, TRY(file_size(options.output)) / kMib));
     return {};
 }
 

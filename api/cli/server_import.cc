@@ -89,8 +89,8 @@ Result<Unpacked> take_kumoi(const std::string& folder, const Digests& digests) {
         ++checked;
     }
     if (checked + 1 != digests.size()) {
-        return Error::corrupt("the archive has {} files; {} names {}", digests.size(),
-                              kDigestsName, checked);
+        return Error::corrupt("the archive has {} files; {} names {}", digests.size(), kDigestsName,
+                              checked);
     }
     Unpacked unpacked;
     unpacked.about = TRY(read_manifest(TRY(read_file(folder + "/" + kManifestName, kTextMax))));
@@ -117,8 +117,8 @@ Result<void> check_ovf_manifest(const std::string& folder, const std::string& na
         if (digest.algorithm == "SHA256") {
             TRY(check_digest(digests, digest.file, digest.hex));
         } else {
-            session.out.say(fmt::format(" {}: its {} digest is not checked", digest.file,
-                                        digest.algorithm));
+            session.out.say(
+                fmt::format(" {}: its {} digest is not checked", digest.file, digest.algorithm));
         }
     }
     return {};
@@ -133,8 +133,7 @@ Result<Unpacked> take_ovf(Session& session, const std::string& folder, const std
     }
     const OvfDisk& root = machine.disks.front();
     if (machine.disks.size() > 1) {
-        return Error::unsupported("the machine has {} disks; one is imported",
-                                  machine.disks.size())
+        return Error::unsupported("the machine has {} disks; one is imported", machine.disks.size())
             .with_hint("import the others as images: openstack image create");
     }
     if (root.file.find('/') != std::string::npos || !path_exists(folder + "/" + root.file)) {
@@ -247,8 +246,8 @@ Result<std::vector<std::string>> choose_networks(Session& session, const ServerM
     for (const std::string& name : about.networks) {
         const auto network = find_one("network", here, name);
         if (!network) {
-            session.out.say(fmt::format(" no network {} here: choosing as launch does",
-                                        printable(name)));
+            session.out.say(
+                fmt::format(" no network {} here: choosing as launch does", printable(name)));
             return std::vector<std::string>{};
         }
         ids.push_back(network->string_or("id"));
@@ -275,11 +274,13 @@ Result<Json> choose_flavor_for(const Json::Array& flavors, uint32_t vcpus, uint6
         }
     }
     if (best == nullptr) {
-        return Error::exhausted("the server needs {} vCPUs, {} MiB and {} GiB; none of {} flavors "
-                                "has it", vcpus, memory_mib, disk_gib, flavors.size())
+        return Error::exhausted(
+                   "the server needs {} vCPUs, {} MiB and {} GiB; none of {} flavors "
+                   "has it",
+                   vcpus, memory_mib, disk_gib, flavors.size())
             .with_hint(fmt::format("an administrator can make one: openstack flavor create "
-                                   "--vcpus {} --ram {} --disk {} NAME", vcpus, memory_mib,
-                                   disk_gib));
+                                   "--vcpus {} --ram {} --disk {} NAME",
+                                   vcpus, memory_mib, disk_gib));
     }
     return *best;
 }
@@ -294,14 +295,13 @@ Result<void> import_server(Session& session, const ImportOptions& options) {
         const auto flavors = TRY(cloud->list("compute", "/flavors/detail", "flavors"));
         const Json flavor =
             options.flavor.empty()
-                ? TRY(choose_flavor_for(flavors, unpacked.about.vcpus, unpacked.about.memory_mib,
-                                        std::max(unpacked.about.disk_gib,
-                                                 unpacked.about.min_disk_gib)))
+                ? TRY(choose_flavor_for(
+                      flavors, unpacked.about.vcpus, unpacked.about.memory_mib,
+                      std::max(unpacked.about.disk_gib, unpacked.about.min_disk_gib)))
                 : TRY(find_one("flavor", flavors, options.flavor));
         launch.flavor = flavor.string_or("id");
-        launch.networks = options.networks.empty()
-                              ? TRY(choose_networks(session, unpacked.about))
-                              : options.networks;
+        launch.networks = options.networks.empty() ? TRY(choose_networks(session, unpacked.about))
+                                                   : options.networks;
     }
     Images images(session);
     launch.image = TRY(upload_all(images, unpacked, name));

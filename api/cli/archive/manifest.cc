@@ -27,8 +27,8 @@ Result<std::map<std::string, std::string>> strings_of(const JsonView& view, std:
     const JsonView object = TRY(view.object(key));
     for (const auto& [name, value] : object.json().as_object()) {
         if (!value.is_string() || values.size() >= kPropertiesMax) {
-            return object.error(fmt::format("\"{}\" is no text, or there are more than {}", name,
-                                            kPropertiesMax));
+            return object.error(
+                fmt::format("\"{}\" is no text, or there are more than {}", name, kPropertiesMax));
         }
         values.emplace(name, value.as_string());
     }
@@ -38,10 +38,10 @@ Result<std::map<std::string, std::string>> strings_of(const JsonView& view, std:
 }  // namespace
 
 bool is_portable_property(std::string_view name) {
-    constexpr std::array kNames{"os_distro", "os_version", "os_type", "os_admin_user",
-                                "os_command_line", "os_require_quiesce", "os_shutdown_timeout"};
-    return name.starts_with("hw_") ||
-           std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+    constexpr std::array kNames{"os_distro",          "os_version",      "os_type",
+                                "os_admin_user",      "os_command_line", "os_require_quiesce",
+                                "os_shutdown_timeout"};
+    return name.starts_with("hw_") || std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
 std::string write_manifest(const ServerManifest& manifest) {
@@ -101,8 +101,8 @@ Result<ServerManifest> read_manifest(std::string_view text) {
     const JsonView image = TRY(view.object("image"));
     manifest.disk_format = TRY(image.string("disk_format"));
     if (manifest.disk_format != "qcow2" && manifest.disk_format != "raw") {
-        return image.error(fmt::format("the disk's format is \"{}\", not qcow2 or raw",
-                                       manifest.disk_format));
+        return image.error(
+            fmt::format("the disk's format is \"{}\", not qcow2 or raw", manifest.disk_format));
     }
     manifest.min_disk_gib = static_cast<uint64_t>(TRY(image.integer("min_disk_gib", {0, 1 << 20})));
     manifest.image_properties = TRY(strings_of(image, "properties"));

@@ -63,8 +63,7 @@ std::string text(const pugi::xml_node& parent, std::string_view name) {
 
 std::optional<uint64_t> number(std::string_view digits) {
     uint64_t value = 0;
-    const auto [end, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     return error == std::errc() && end == digits.data() + digits.size() && !digits.empty()
                ? std::optional(value)
                : std::nullopt;
@@ -75,8 +74,8 @@ std::optional<unsigned> shift_of(std::string units) {
     std::ranges::transform(units, units.begin(), [](unsigned char c) { return std::tolower(c); });
     std::erase(units, ' ');
     static const std::map<std::string, unsigned> kWords{
-        {"", 0},          {"byte", 0},       {"bytes", 0},      {"kilobytes", 10}, {"kb", 10},
-        {"megabytes", 20}, {"mb", 20},       {"gigabytes", 30}, {"gb", 30}};
+        {"", 0},           {"byte", 0}, {"bytes", 0},      {"kilobytes", 10}, {"kb", 10},
+        {"megabytes", 20}, {"mb", 20},  {"gigabytes", 30}, {"gb", 30}};
     if (const auto word = kWords.find(units); word != kWords.end()) {
         return word->second;
     }
@@ -102,7 +101,7 @@ Result<uint64_t> bytes_of(const std::string& amount, const std::string& units,
 }
 
 struct Files {
-    std::map<std::string, OvfDisk> by_id;     // of <File>
+    std::map<std::string, OvfDisk> by_id;    // of <File>
     std::map<std::string, OvfDisk> by_disk;  // of <Disk>
 };
 
@@ -135,9 +134,9 @@ Result<Files> read_files(const pugi::xml_node& envelope) {
                                       attribute(node, "diskId"));
         }
         OvfDisk disk = reference.empty() ? OvfDisk{} : file->second;
-        disk.capacity_bytes = TRY(bytes_of(attribute(node, "capacity"),
-                                           attribute(node, "capacityAllocationUnits"),
-                                           "a disk's capacity"));
+        disk.capacity_bytes =
+            TRY(bytes_of(attribute(node, "capacity"), attribute(node, "capacityAllocationUnits"),
+                         "a disk's capacity"));
         files.by_disk[attribute(node, "diskId")] = disk;
     }
     return files;
@@ -158,8 +157,9 @@ Result<void> take_item(const pugi::xml_node& item, const Files& files, OvfMachin
         case Resource::Processor: {
             const auto count = number(text(item, "VirtualQuantity"));
             if (!count || *count == 0 || *count > kVcpusMax) {
-                return Error::invalid("the descriptor asks for \"{}\" processors; 1 to {} are possible",
-                                      text(item, "VirtualQuantity"), kVcpusMax);
+                return Error::invalid(
+                    "the descriptor asks for \"{}\" processors; 1 to {} are possible",
+                    text(item, "VirtualQuantity"), kVcpusMax);
             }
             machine.vcpus = static_cast<uint32_t>(*count);
             return {};
@@ -180,9 +180,9 @@ Result<void> take_item(const pugi::xml_node& item, const Files& files, OvfMachin
             return {};
         }
         default:
-            machine.ignored.push_back(called.empty() ? fmt::format("a device of type {}",
-                                                                   text(item, "ResourceType"))
-                                                     : called);
+            machine.ignored.push_back(
+                called.empty() ? fmt::format("a device of type {}", text(item, "ResourceType"))
+                               : called);
             return {};
     }
 }
@@ -326,9 +326,9 @@ std::string write_ovf(const OvfMachine& machine) {
     settings.append_child("vssd:VirtualSystemIdentifier").text().set(machine.name.c_str());
     settings.append_child("vssd:VirtualSystemType").text().set("vmx-13");
     int id = 1;
-    add_item(hardware, id++, Resource::Processor, fmt::format("{} virtual CPUs", machine.vcpus),
-             {{"AllocationUnits", "hertz * 10^6"},
-              {"VirtualQuantity", std::to_string(machine.vcpus)}});
+    add_item(
+        hardware, id++, Resource::Processor, fmt::format("{} virtual CPUs", machine.vcpus),
+        {{"AllocationUnits", "hertz * 10^6"}, {"VirtualQuantity", std::to_string(machine.vcpus)}});
     add_item(hardware, id++, Resource::Memory, fmt::format("{} MiB of memory", machine.memory_mib),
              {{"AllocationUnits", "byte * 2^20"},
               {"VirtualQuantity", std::to_string(machine.memory_mib)}});

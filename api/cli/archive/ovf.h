@@ -19,8 +19,8 @@ constexpr size_t kOvfMax = 4u << 20;  // bytes
 constexpr size_t kOvfDisksMax = 20;
 
 struct OvfDisk {
-    std::string file;             // as named in the archive
-    uint64_t file_bytes = 0;      // 0: not told
+    std::string file;         // as named in the archive
+    uint64_t file_bytes = 0;  // 0: not told
     uint64_t capacity_bytes = 0;
 };
 
@@ -29,9 +29,9 @@ struct OvfMachine {
     uint32_t vcpus = 1;
     uint64_t memory_mib = 0;
     bool uefi = false;
-    std::vector<OvfDisk> disks;          // the first is the root disk
-    std::vector<std::string> networks;   // names, one an adapter
-    std::vector<std::string> ignored;    // what the reader left out, in words
+    std::vector<OvfDisk> disks;         // the first is the root disk
+    std::vector<std::string> networks;  // names, one an adapter
+    std::vector<std::string> ignored;   // what the reader left out, in words
 };
 
 std::string write_ovf(const OvfMachine& machine);

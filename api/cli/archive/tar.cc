@@ -83,12 +83,13 @@ std::optional<uint64_t> number_of(const Block& block, Field field) {
     uint64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 8);
     return error == std::errc() && end == text.data() + text.size() ? std::optional(value)
-                                                                     : std::nullopt;
+                                                                    : std::nullopt;
 }
 
 bool plain_name(std::string_view name) {
     return !name.empty() && name.size() <= kTarNameMax && name != "." && name != ".." &&
-           std::ranges::all_of(name, [](unsigned char c) { return c > ' ' && c < 0x7f && c != '/'; });
+           std::ranges::all_of(name,
+                               [](unsigned char c) { return c > ' ' && c < 0x7f && c != '/'; });
 }
 
 uint64_t padding_of(uint64_t size) {
@@ -271,8 +272,10 @@ Result<std::optional<TarEntry>> TarReader::next() {
         const bool has_prefix =
             text_of(block, kMagic) == "ustar" && !text_of(block, kPrefix).empty();
         if ((type != kFile && type != kOldFile) || !plain_name(name) || has_prefix) {
-            return Error::unsupported("the archive holds \"{}\", which is no plain file in its top "
-                                      "folder", name.substr(0, kTarNameMax));
+            return Error::unsupported(
+                "the archive holds \"{}\", which is no plain file in its top "
+                "folder",
+                name.substr(0, kTarNameMax));
         }
         if (++entries_ > kEntriesMax) {
             return Error::too_large("the archive has more than {} files", kEntriesMax);

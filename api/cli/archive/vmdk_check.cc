@@ -69,7 +69,8 @@ Result<void> check_vmdk_descriptor(std::string_view text) {
     }
     if (type != "streamOptimized" && type != "monolithicSparse") {
         return Error::unsupported(
-            "the disk is of VMDK type \"{}\"; streamOptimized and monolithicSparse are taken", type);
+            "the disk is of VMDK type \"{}\"; streamOptimized and monolithicSparse are taken",
+            type);
     }
     if (extents > 1) {
         return Error::unsupported("the disk is made of {} files; one is taken", extents);
@@ -89,8 +90,10 @@ Result<void> check_vmdk(const std::string& path) {
     const uint64_t offset = little(&header[28], 8);
     const uint64_t size = little(&header[36], 8);
     if (capacity == 0 || offset == 0 || size == 0 || size > kDescriptorMax / kSector) {
-        return Error::unsupported("{} has a capacity of {} sectors and a descriptor of {}: such "
-                                  "disks are not taken", path, capacity, size);
+        return Error::unsupported(
+            "{} has a capacity of {} sectors and a descriptor of {}: such "
+            "disks are not taken",
+            path, capacity, size);
     }
     std::string descriptor(size * kSector, '\0');
     if (offset > INT64_MAX / kSector ||

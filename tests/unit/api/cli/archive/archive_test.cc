@@ -177,7 +177,7 @@ TEST(OvfTest, RefusesWithReasons) {
              {changed("byte * 2^30", "byte * 2^99"), "no amount"},
              {changed("/disk/d<", "/disk/e<"), "names no disk"},
              {changed("o:capacity=\"20\"", "o:capacity=\"99999999999999\""), "no amount"},
-             {changed("<StorageItem>", "<Ignored>") , "no XML"}}) {
+             {changed("<StorageItem>", "<Ignored>"), "no XML"}}) {
         const auto machine = read_ovf(text);
         ASSERT_FALSE(machine) << reason;
         EXPECT_NE(machine.error().message.find(reason), std::string::npos)
@@ -228,14 +228,15 @@ TEST_F(ArchiveTest, OnlySelfContainedVmdks) {
         const auto checked = check_vmdk(path("good.vmdk"));
         EXPECT_TRUE(checked) << checked.error().text();
     }
-    run_checked({"qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicFlat",
-                 path("raw"), path("flat.vmdk")})
+    run_checked({"qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicFlat", path("raw"),
+                 path("flat.vmdk")})
         .value();
     EXPECT_FALSE(check_vmdk(path("flat.vmdk")));
     EXPECT_FALSE(check_vmdk(path("raw")));
 
-    const std::string good = "createType=\"streamOptimized\"\nparentCID=ffffffff\n"
-                             "RW 2048 SPARSE \"x.vmdk\"\n";
+    const std::string good =
+        "createType=\"streamOptimized\"\nparentCID=ffffffff\n"
+        "RW 2048 SPARSE \"x.vmdk\"\n";
     EXPECT_TRUE(check_vmdk_descriptor(good));
     EXPECT_FALSE(check_vmdk_descriptor(good + "RW 9 FLAT \"/etc/shadow\" 0\n"));
     EXPECT_FALSE(check_vmdk_descriptor(good + "RW 9 SPARSE \"y.vmdk\"\n"));
