@@ -158,6 +158,7 @@ Result<Json> Vmm::save(const SaveRequest& request) {
     auto job = TRY(SaveJob::create(seams_.files, *memory_, std::move(writer), seams_.clock,
                                    {.mode = request.mode, .threads = request.threads}));
     const bool was_running = state_ == VmState::Running;
+    TRY(job->arm());
     const int64_t begun = seams_.clock.monotonic_ns();
     if (was_running) {
         TRY(request.mode == SaveJob::Mode::Live ? stop_for_a_moment() : pause());

@@ -45,15 +45,48 @@ SaveJob::~SaveJob() {
     stop_faults();
 }
 
-Result<void> SaveJob::prepare() {
+Result<void> SaveJob::arm() {
     if (!faults_) {
         return {};
     }
+    arming_ = true;
+    touched_.assign(blocks_, false);
     TRY(faults_->watch({base_, size_}, Userfault::Mode::WriteProtect));
     watching_ = true;
     // From here on somebody must answer, whatever comes.
     fault_thread_ = start_job_thread("save-faults", [this] { fault_main(); });
     return faults_->protect({base_, size_});
+}
+
+// Nobody writes now, and nobody waits: whoever had to has gone on and stopped since. A fault that
+// two threads had raised may still be unread; read after this, it just copies its block early.
+Result<void> SaveJob::prepare() {
+    if (!faults_) {
+        return {};
+    }
+    const std::lock_guard lock(arming_mutex_);
+    arming_ = false;
+    for (uint64_t block = 0; block < blocks_;) {
+        uint64_t end = block;
+        while (end < blocks_ && touched_[end]) {
+            ++end;
+        }
+        if (end > block) {
+            TRY(faults_->protect(bytes_of(block, end - block)));
+        }
+        block = end + 1;
+    }
+    return {};
+}
+
+bool SaveJob::note_while_arming(uint64_t block) {
+    const std::lock_guard lock(arming_mutex_);
+    if (!arming_) {
+        return false;
+    }
+    touched_[block] = true;
+    release(block, 1);
+    return true;
 }
 
 // All threads are started here: in a sandbox, a worker may not start others.
@@ -223,8 +256,11 @@ void SaveJob::answer(const Userfault::Fault& fault) {
     if (offset >= size_) {
         return;
     }
-    fault_count_.fetch_add(1, std::memory_order_relaxed);
     const uint64_t block = offset / kBlockSize;
+    if (note_while_arming(block)) {
+        return;
+    }
+    fault_count_.fetch_add(1, std::memory_order_relaxed);
     State expected = State::Waiting;
     if (!states_[block].compare_exchange_strong(expected, State::Busy)) {
         // Busy: being written; the writer releases the chunk, which wakes. Taken: it is released

@@ -1,8 +1,9 @@
 // SaveJob: one running save: guest memory, then everything else, into a SnapshotWriter.
 //
 // Stopped mode: the machine stands still until Events::done; threads read memory and write it.
-// Live mode: prepare() write-protects all memory while the machine stands still for a moment;
-// afterwards it runs, and whoever first writes to a block waits until its old content has been
+// Live mode: arm() write-protects all memory while the machine runs, noting what is written to
+// nevertheless; prepare(), while it stands still for a moment, protects just that again, so the
+// moment does not grow with the memory. Afterwards the machine runs, and whoever first writes to a block waits until its old content has been
 // copied aside (into a bounded pool; when that is full, until it has been written). So the file
 // holds the memory of the moment of prepare(), whatever the guest does meanwhile.
 // Pages the guest never touched are not read: they are holes of the memory file.
@@ -56,6 +57,8 @@ public:
     SaveJob(const SaveJob&) = delete;
     SaveJob& operator=(const SaveJob&) = delete;
 
+    // Live: with the machine running, right before it is stopped.
+    Result<void> arm();
     // With the machine at a standstill. After this (live) it may go on.
     Result<void> prepare();
     Result<void> start(SnapshotInfo info, std::vector<SectionWriter> sections, Done done);
@@ -80,6 +83,7 @@ private:
     void fault_main();
     void answer(const Userfault::Fault& fault);
     bool copy_aside(uint64_t block);
+    bool note_while_arming(uint64_t block);
     void release(uint64_t block, uint64_t count);
     uint64_t next_data(uint64_t offset) const;
     void fail(const Error& error);
@@ -104,7 +108,10 @@ private:
     std::atomic<uint64_t> fault_ns_max_{0};
     std::atomic<bool> cancelled_{false};
     std::atomic<bool> failed_{false};
-    std::mutex mutex_;  // guards all below
+    std::mutex arming_mutex_;  // guards the two below: a noted block is protected again, or never
+    bool arming_ = false;
+    std::vector<bool> touched_;  // blocks written to between arm() and prepare()
+    std::mutex mutex_;           // guards all below
     std::deque<Copy> copies_;
     std::optional<Error> error_;
     std::thread fault_thread_;

@@ -141,7 +141,9 @@ class Qemu:
         self.ask("migrate-set-capabilities",
                  capabilities=[{"capability": "background-snapshot", "state": background}])
         begun = time.monotonic()
-        self.ask("migrate", uri=f"exec:cat > {self.file}")
+        # A guest that was stopped when it was saved stays stopped: restore the one that ran.
+        path = self.file if background else self.file + ".stopped"
+        self.ask("migrate", uri=f"exec:cat > {path}")
         while True:
             state = self.ask("query-migrate")
             if state["status"] == "completed":
@@ -149,7 +151,7 @@ class Qemu:
             if state["status"] in ("failed", "cancelled"):
                 sys.exit(f"QEMU: {state}")
             time.sleep(0.002)
-        with open(self.file, "rb") as file:  # durable, as ours is
+        with open(path, "rb") as file:  # durable, as ours is
             os.fsync(file.fileno())
         return time.monotonic() - begun, state
 

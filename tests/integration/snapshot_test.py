@@ -8,7 +8,7 @@ import tempfile
 import harness
 import linux_test
 
-CHAIN = "mib=8 rounds=60"
+CHAIN = "mib=4 rounds=30"
 ROUND = r"micro: chain round=(\d+) hash=\w+ ticks=(\d+)"
 VERDICT = r"micro: chain (ok|FAIL)[^\n]*"
 

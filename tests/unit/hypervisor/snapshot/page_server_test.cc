@@ -239,6 +239,11 @@ protected:
 
 TEST_P(Saving, TheFileHoldsTheMomentOfPrepare) {
     auto running = job();
+    ASSERT_TRUE(running->arm().ok());
+    for (uint64_t page = 0; page < kPages; page += 34) {  // the last moment before it stops
+        store(page, 0);
+        store(page, page + 1);
+    }
     ASSERT_TRUE(running->prepare().ok());
     std::atomic<bool> stop{false};
     std::vector<std::thread> guests;
@@ -272,6 +277,7 @@ TEST_P(Saving, TheFileHoldsTheMomentOfPrepare) {
 
 TEST_P(Saving, CancelLeavesNoFileAndNobodyWaiting) {
     auto running = job();
+    ASSERT_TRUE(running->arm().ok());
     ASSERT_TRUE(running->prepare().ok());
     std::latch done(1);
     running->cancel();
