@@ -184,7 +184,7 @@ TEST(GuestConfig, ARescuedServerBootsTheRescueDiskFirst) {
     const InstanceFolder folder("/i", server().uuid);
     GuestFiles files;
     files.ephemeral = files.config_drive = true;
-    files.rescue.emplace();
+    files.rescue.emplace().image_properties["kernel_id"] = "k";
     const Json json = guest_config(server(), folder, files, {});
     EXPECT_EQ(disk_ids(json), (std::vector<std::string>{"rescue", "root"}));
     EXPECT_EQ(json.find_path({"boot", "kernel"})->as_string(), folder.rescue_kernel());
@@ -198,6 +198,7 @@ TEST(GuestConfig, AStableRescueDeviceComesLastAndIsTheRoot) {
     rescue.stable_device = true;
     rescue.config_drive = true;
     rescue.image_properties["os_command_line"] = "quiet root=/dev/vda rw";
+    rescue.image_properties["kernel_id"] = "k";
     const Json json = guest_config(server(), {"/i", server().uuid}, files, {});
     EXPECT_EQ(disk_ids(json), (std::vector<std::string>{"root", "ephemeral0", "rescue", "config"}));
     EXPECT_EQ(json.find_path({"boot", "cmdline"})->as_string(), "quiet root=/dev/vdc rw");
