@@ -1,8 +1,10 @@
 // kumoi server export and import: a server of any OpenStack cloud as one file, and back.
 //
 // export: an image of the server's root disk is taken (running servers go on), streamed into the
-// archive and deleted again. import: everything is unpacked and its digests checked before the cloud
-// hears of it; then the disk becomes an image and the image a server. The file name's ending chooses:
+// archive and deleted again. import: everything is unpacked and its digests checked before the
+// cloud
+// hears of it; then the disk becomes an image and the image a server. The file name's ending
+// chooses:
 // .ova and .ovf for others' tools (disks as stream-optimized VMDK, made by qemu-img), anything else
 // is a kumoi archive. Blocking.
 #pragma once

@@ -1,4 +1,5 @@
-// Device-side disk throughput: the virtio-blk device on its own threads, driven through its queue by
+// Device-side disk throughput: the virtio-blk device on its own threads, driven through its
+// queue by
 // a driver in this process, without a guest; and the same driver on a real qemu-storage-daemon's
 // vhost-user-blk, in turns with it. Then the error of the rate limiter on a real clock.
 //

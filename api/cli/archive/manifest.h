@@ -1,4 +1,5 @@
-// The description in a kumoi archive (docs/reference/server-archive.md): kumoi.json, its first file.
+// The description in a kumoi archive (docs/reference/server-archive.md): kumoi.json, its first
+// file.
 //
 //     {"format": 1, "server": {...}, "image": {...}, "files": ["disk0", "kernel"]}
 //

@@ -2,7 +2,8 @@
 // adapters, as vSphere, VirtualBox and others write and read them.
 //
 // write_ovf() makes a descriptor that these accept; read_ovf() takes theirs and keeps what a server
-// can have. What is left out (controllers, floppies, product sections) is listed in `ignored`, to be
+// can have. What is left out (controllers, floppies, product sections) is listed in `ignored`,
+// to be
 // shown. Pure values; the text is hostile and bounded by kOvfMax.
 #pragma once
 

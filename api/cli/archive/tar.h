@@ -1,9 +1,11 @@
-// Tar archives of plain files (POSIX.1-2017 pax, ustar headers; sizes over 8 GiB by pax records when
+// Tar archives of plain files (POSIX.1-2017 pax, ustar headers; sizes over 8 GiB by pax records
+// when
 // written, by pax or GNU base-256 when read).
 //
 //     TarWriter writer(fd);                       TarReader reader(fd);
 //     TRY(writer.begin("disk0.qcow2", size));     while (auto entry = TRY(reader.next())) {
-//     TRY(writer.write(bytes)); ...                   while (size_t n = TRY(reader.read(buffer))) ...
+//     TRY(writer.write(bytes)); ...                   while (size_t n =
+// TRY(reader.read(buffer))) ...
 //     TRY(writer.finish());                       }
 //
 // A reader takes regular files with a plain name in the top folder and refuses everything else by

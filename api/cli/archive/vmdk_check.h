@@ -1,4 +1,5 @@
-// What a VMDK of a stranger must be before qemu-img may open it: one sparse or stream-optimized file
+// What a VMDK of a stranger must be before qemu-img may open it: one sparse or stream-optimized
+// file
 // that holds everything itself. Descriptors can name other files of this host as their content
 // (OSSA-2024-001); such a disk is refused here, before any other program reads it.
 #pragma once

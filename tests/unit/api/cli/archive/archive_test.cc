@@ -137,17 +137,24 @@ TEST(OvfTest, RoundTrip) {
 
 // As another system writes it: other prefixes, units and items.
 constexpr char kForeign[] = R"(<?xml version="1.0"?>
-<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:o="http://schemas.dmtf.org/ovf/envelope/1"
-          xmlns:r="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1"
+xmlns:o="http://schemas.dmtf.org/ovf/envelope/1"
+         
+xmlns:r="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">
  <References><File o:href="a.vmdk" o:id="f"/></References>
- <DiskSection><Disk o:capacity="20" o:capacityAllocationUnits="byte * 2^30" o:diskId="d" o:fileRef="f"/></DiskSection>
+ <DiskSection>
+<Disk o:capacity="20" o:capacityAllocationUnits="byte * 2^30" o:diskId="d" o:fileRef="f"/>
+</DiskSection>
  <VirtualSystem o:id="box">
   <VirtualHardwareSection>
    <Item><r:ResourceType>3</r:ResourceType><r:VirtualQuantity>2</r:VirtualQuantity></Item>
-   <Item><r:AllocationUnits>MegaBytes</r:AllocationUnits><r:ResourceType>4</r:ResourceType><r:VirtualQuantity>512</r:VirtualQuantity></Item>
+   <Item><r:AllocationUnits>MegaBytes</r:AllocationUnits><r:ResourceType>4</r:ResourceType>
+<r:VirtualQuantity>512</r:VirtualQuantity></Item>
    <Item><r:ElementName>sound</r:ElementName><r:ResourceType>35</r:ResourceType></Item>
-   <StorageItem><r:HostResource>/disk/d</r:HostResource><r:ResourceType>17</r:ResourceType></StorageItem>
-   <EthernetPortItem><r:Connection>NAT</r:Connection><r:ResourceType>10</r:ResourceType></EthernetPortItem>
+   <StorageItem><r:HostResource>/disk/d</r:HostResource><r:ResourceType>17</r:ResourceType>
+</StorageItem>
+   <EthernetPortItem><r:Connection>NAT</r:Connection><r:ResourceType>10</r:ResourceType>
+</EthernetPortItem>
   </VirtualHardwareSection>
  </VirtualSystem>
 </Envelope>)";
