@@ -14,7 +14,6 @@ constexpr PciIds kIds{.vendor = 0x8086,
                       .revision = 0};
 // 82G33 datasheet, §5.1.
 constexpr uint32_t kPciexbar = 0x60;
-constexpr uint32_t kPciexbarSize = 8;
 constexpr uint32_t kPam0 = 0x90;
 constexpr uint32_t kPamCount = 7;
 constexpr uint32_t kSmram = 0x9d;

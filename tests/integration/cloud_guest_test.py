@@ -71,7 +71,7 @@ class CloudGuest(unittest.TestCase):
         def found():
             return len(re.findall(pattern, log.read_text(errors="replace"))) >= count
         try:
-            wait_until(found, 90 * PATIENCE, f"{pattern} on the console of {name}", 0.2)
+            wait_until(found, 180 * PATIENCE, f"{pattern} on the console of {name}", 0.2)
         except AssertionError as late:
             raise AssertionError(f"{late}: {log.read_text(errors='replace')[-2000:]}") from late
 
