@@ -148,13 +148,13 @@ protected:
     std::unique_ptr<KumoiVmmDriver> driver_;
 };
 
-TEST_F(VmmDriverTest, AnImageWithoutAKernelIsRefusedByTheNameOfTheProperty) {
+TEST_F(VmmDriverTest, AMachineThatIsNotOursIsRefusedByTheNameOfTheProperty) {
     Instance instance = server("");
-    instance.image.properties.erase("kernel_id");
+    instance.image.properties.erase("kernel_id");  // so it would boot by firmware
+    instance.image.properties["hw_machine_type"] = "pc-i440fx-7.2";
     const auto refused = driver_->spawn({context_, instance, {}});
     ASSERT_FALSE(refused.ok());
-    EXPECT_NE(refused.error().message.find("kernel_id"), std::string::npos);
-    EXPECT_EQ(refused.error().fault, "ImageUnacceptable");
+    EXPECT_NE(refused.error().message.find("hw_machine_type"), std::string::npos);
     EXPECT_FALSE(folder().exists());
 }
 
