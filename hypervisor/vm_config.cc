@@ -346,7 +346,7 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     TRY(view.only({"name",        "uuid",     "board",   "memory_mib",     "vcpus",    "cpu",
                    "boot",        "firmware", "smbios",  "disks",          "cdroms",   "nics",
                    "serial",      "rng",      "console", "control_socket", "pid_file", "on_reboot",
-                   "on_shutdown", "on_crash"}));
+                   "on_shutdown", "on_crash", "sandbox"}));
     VmConfig config;
     TRY(parse_machine(view, config));
     TRY(parse_boot(view, base_directory, config));
@@ -357,6 +357,9 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     TRY(parse_devices(view, base_directory, config));
     TRY(check_boot_order(view, config));
     config.control_socket = TRY(path_or(view, "control_socket", base_directory));
+    if (view.has("sandbox")) {
+        config.sandbox = TRY(parse_sandbox_config(TRY(view.object("sandbox"))));
+    }
     config.pid_file = TRY(path_or(view, "pid_file", base_directory));
     config.on_reboot =
         TRY(choice<OnReboot>(view, "on_reboot", OnReboot::Reset,
@@ -372,10 +375,14 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     return config;
 }
 
-Result<VmConfig> load_vm_config(const std::string& path) {
+Result<Json> load_vm_config_json(const std::string& path) {
     const std::string text =
         TRY_CONTEXT(read_file(path, kFileSizeMax), "reading the guest configuration {}", path);
-    const Json json = TRY_CONTEXT(Json::parse(text), "{}", path);
+    return TRY_CONTEXT(Json::parse(text), "{}", path);
+}
+
+Result<VmConfig> load_vm_config(const std::string& path) {
+    const Json json = TRY(load_vm_config_json(path));
     std::error_code ignored;
     const auto full = std::filesystem::absolute(path, ignored);
     return TRY_CONTEXT(parse_vm_config(json, full.parent_path().string()), "{}", path);

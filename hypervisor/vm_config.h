@@ -14,6 +14,7 @@
 #include "hypervisor/firmware/firmware.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
+#include "hypervisor/sandbox/sandbox_config.h"
 #include "hypervisor/vcpu/cpu_model.h"
 
 namespace kumoi::hypervisor {
@@ -76,6 +77,7 @@ struct VmConfig {
     } console;
     std::string control_socket;
     std::string pid_file;
+    SandboxConfig sandbox;
     OnReboot on_reboot = OnReboot::Reset;
     OnShutdown on_shutdown = OnShutdown::Exit;
     OnCrash on_crash = OnCrash::Stay;
@@ -85,6 +87,7 @@ struct VmConfig {
 
 // Relative paths are taken from `base_directory`.
 Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_directory);
+Result<Json> load_vm_config_json(const std::string& path);
 Result<VmConfig> load_vm_config(const std::string& path);
 
 }  // namespace kumoi::hypervisor

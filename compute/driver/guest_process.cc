@@ -79,24 +79,41 @@ Result<void> GuestProcess::start() const {
     daemon.inherited_fds = {lock->get()};
     daemon.directory = folder_.path();
     Identity process;
-    process.pid =
-        TRY(spawn_daemon({options_.vmm_path, "--config", folder_.guest_config()}, daemon));
+    process.pid = TRY(spawn_daemon({options_.vmm_path, "--config", folder_.guest_config(),
+                                    "--keep-fd", std::to_string(lock->get())},
+                                   daemon));
+    process.launcher = process.pid;
     const auto ticks = process_start_ticks(process.pid);
     process.start_ticks = ticks.ok() ? *ticks : 0;
     auto started = [&]() -> Result<void> {
         TRY(remember(process));
-        return wait_running(process);
+        TRY(wait_running(process));
+        return remember_inner(process);
     }();
     if (!started.ok()) {
-        ::kill(process.pid, SIGKILL);  // our own child and not reaped yet: the pid is still its
-        ::waitpid(process.pid, nullptr, 0);
+        // Our own child and not reaped yet: the pid is still its. The machine ends with it.
+        ::kill(process.launcher, SIGKILL);
+        ::waitpid(process.launcher, nullptr, 0);
     }
     return started;
 }
 
 Result<void> GuestProcess::remember(const Identity& process) const {
-    const Json json = Json::object({{"pid", process.pid}, {"start_ticks", process.start_ticks}});
+    const Json json = Json::object({{"pid", process.pid},
+                                    {"start_ticks", process.start_ticks},
+                                    {"launcher", process.launcher}});
     return write_file_atomic(folder_.process(), json.dump(), 0600);
+}
+
+// The launcher's pid was known first and does until here; the machine itself knows better.
+Result<void> GuestProcess::remember_inner(Identity process) const {
+    const auto inner = static_cast<pid_t>(TRY(call("hello")).integer_or("pid"));
+    if (inner <= 1 || inner == process.pid) {
+        return {};
+    }
+    process.pid = inner;
+    process.start_ticks = TRY(process_start_ticks(inner));
+    return remember(process);
 }
 
 Result<void> GuestProcess::wait_running(const Identity& process) const {
@@ -143,7 +160,7 @@ Result<bool> GuestProcess::wait_end(int64_t timeout_ms) const {
         }
     }
     if (process) {
-        reap(process->pid);
+        reap(process->launcher);
     }
     return true;
 }
@@ -191,6 +208,7 @@ std::optional<GuestProcess::Identity> GuestProcess::identity() const {
         if (const auto json = Json::parse(*text); json.ok()) {
             found.pid = static_cast<pid_t>(json->integer_or("pid"));
             found.start_ticks = static_cast<uint64_t>(json->integer_or("start_ticks"));
+            found.launcher = static_cast<pid_t>(json->integer_or("launcher", found.pid));
         }
     } else if (const auto pid = read_file(folder_.pid_file(), kSmallFileMax); pid.ok()) {
         std::from_chars(pid->data(), pid->data() + pid->size(), found.pid);
@@ -201,6 +219,7 @@ std::optional<GuestProcess::Identity> GuestProcess::identity() const {
             return std::nullopt;
         }
         found.start_ticks = *ticks;
+        found.launcher = found.pid;
     }
     const auto ticks = process_start_ticks(found.pid);
     if (found.pid <= 1 || !ticks.ok() || *ticks != found.start_ticks) {

@@ -3,8 +3,9 @@
 // That there is never more than one is the kernel's promise, not ours: `lock` in the server's
 // folder is flock()ed before the process is started and the locked description is inherited by it,
 // so the lock is held exactly as long as the process lives, whatever becomes of the daemon. The pid
-// is only needed to kill it, and is believed only together with the process's start time. Calls
-// block; per server one thread at a time.
+// is only needed to kill it, and is believed only together with the process's start time. It is
+// that of the sandboxed process; its launcher ends with it. Calls block; per server one thread at
+// a time.
 #pragma once
 
 #include <sys/types.h>
@@ -47,9 +48,11 @@ private:
     struct Identity {
         pid_t pid = 0;
         uint64_t start_ticks = 0;
+        pid_t launcher = 0;  // its parent, our child: kumoi-vmm outside of the sandbox
     };
     Result<void> wait_running(const Identity& process) const;
     Result<void> remember(const Identity& process) const;
+    Result<void> remember_inner(Identity process) const;
     std::optional<Identity> identity() const;  // of the living process, if it can be told
     Result<void> kill() const;
     std::string log_tail() const;

@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "hypervisor/console/stdio_console.h"
 #include "hypervisor/control/control_server.h"
+#include "hypervisor/sandbox/sandbox.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
@@ -24,6 +25,8 @@ struct VmmOptions {
     std::string control_socket;  // overrides the configuration's
     bool serial_stdio = false;
     int64_t grace_ms = 30'000;  // from SIGTERM to the end
+    SandboxMode sandbox = SandboxMode::On;
+    std::vector<int> kept_descriptors;  // of those open before the program started
 };
 
 class VmmProcess {
@@ -39,6 +42,10 @@ public:
     VmExit run();
 
 private:
+    // Closes this process in, with what the configuration names already open. The caller goes on
+    // in a new process.
+    Result<void> enter_sandbox(const VmConfig& config, const Json& json,
+                               const std::string& base_directory, const std::string& socket);
     Result<void> create_machine(VmConfig config);
     Result<void> listen(const std::string& path);
     Result<Json> handle(const ControlRequest& request);
@@ -57,11 +64,14 @@ private:
     const Clock& clock_;
     Random& random_;
     PassedFiles& files_;
+    Sandbox sandbox_;
     UniqueFd signals_;
     EventLoop::Watch signal_watch_;
     std::string pid_file_;
     bool finishing_ = false;
     bool terminating_ = false;
+    unsigned direct_signals_ = 0;
+    unsigned forwarded_signals_ = 0;  // by the launcher
     VmExit exit_ = VmExit::Clean;
     std::unique_ptr<ControlServer> control_;
     std::unique_ptr<Vmm> vmm_;

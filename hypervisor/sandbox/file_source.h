@@ -78,8 +78,14 @@ public:
         PassedFiles& files_;
     };
 
-    // `otherwise` is asked for what the table has not; null in a sandbox.
+    // `otherwise` is asked for what the table has not; null: nobody.
     explicit PassedFiles(FileSource* otherwise = nullptr) : otherwise_(otherwise) {}
+    // What `otherwise` opens for reading only is kept for good when it will be gone later: a
+    // firmware or a kernel is read again at each reset.
+    void set_otherwise(FileSource* otherwise, bool keep_readable) {
+        otherwise_ = otherwise;
+        keep_readable_ = keep_readable;
+    }
 
     // `fd` must be what the kind says (checked for sockets and TAPs by the one who uses it).
     Result<void> put(Kind kind, std::string name, UniqueFd fd, Keep keep = Keep::Once);
@@ -112,9 +118,11 @@ private:
 
     bool has(Kind kind, const std::string& name) const { return entries_.contains({kind, name}); }
     void end_visit();
+    Result<UniqueFd> open_otherwise(const std::string& path, int flags, unsigned mode);
 
     Entries entries_;
     FileSource* otherwise_;
+    bool keep_readable_ = false;
     bool visiting_ = false;
 };
 

@@ -158,7 +158,7 @@ Result<UniqueFd> PassedFiles::take_first(Kind kind, const std::string& name,
 
 Result<UniqueFd> PassedFiles::open(const std::string& path, int flags, unsigned mode) {
     if (otherwise_ != nullptr && !has(Kind::File, path)) {
-        return otherwise_->open(path, flags, mode);
+        return open_otherwise(path, flags, mode);
     }
     const auto [first, end] = entries_.equal_range({Kind::File, path});
     if (first == end) {
@@ -176,12 +176,25 @@ Result<UniqueFd> PassedFiles::open(const std::string& path, int flags, unsigned 
             best_flags = have;
         }
     }
+    if (best == end && otherwise_ != nullptr) {
+        return open_otherwise(path, flags, mode);
+    }
     if (best == end) {
         return Error::forbidden("the descriptor passed for {} is not open for {}{}", path,
                                 access_name(flags), (flags & O_DSYNC) != 0 ? " with O_DSYNC" : "");
     }
     TRY(apply_flags(best->second.fd.get(), best_flags, flags, path));
     return take(best);
+}
+
+Result<UniqueFd> PassedFiles::open_otherwise(const std::string& path, int flags, unsigned mode) {
+    UniqueFd fd = TRY(otherwise_->open(path, flags, mode));
+    struct stat status {};
+    if (keep_readable_ && (flags & O_ACCMODE) == O_RDONLY && ::fstat(fd.get(), &status) == 0 &&
+        S_ISREG(status.st_mode)) {
+        TRY(put(Kind::File, path, TRY(fd.duplicate()), Keep::Always));
+    }
+    return fd;
 }
 
 Result<UniqueFd> PassedFiles::open_tap(const std::string& interface, bool multi_queue) {

@@ -6,10 +6,14 @@
 #include <future>
 #include <memory>
 
+#include "hypervisor/sandbox/thread_class.h"
+
 namespace kumoi::hypervisor {
 
 IoThread::IoThread(std::string name)
-    : name_(name.substr(0, 15)), loop_(clock_), thread_([this] { run(); }) {}
+    : name_(name.substr(0, 15)),
+      loop_(clock_),
+      thread_(start_thread(ThreadClass::Io, [this] { run(); })) {}
 
 IoThread::~IoThread() {
     loop_.stop();
