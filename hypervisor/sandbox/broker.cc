@@ -9,12 +9,13 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 
 namespace kumoi::hypervisor {
 
 namespace {
 
-enum class Operation : uint32_t { Open, Tap, Listen, ListenTcp, Connect, Made };
+enum class Operation : uint32_t { Open, Tap, Listen, ListenTcp, Connect, Made, Connector };
 
 struct RequestHeader {
     Operation operation;
@@ -182,6 +183,17 @@ Result<UniqueFd> BrokerFiles::connect(const std::string& path) {
     return ask(fd(), Operation::Connect, 0, 0, path);
 }
 
+Result<FileSource::Connector> BrokerFiles::connector(const std::string& path) {
+    const auto channel =  // shared: a std::function is copied
+        std::make_shared<UniqueFd>(TRY(ask(fd(), Operation::Connector, 0, 0, path)));
+    return Connector([channel, path]() -> Result<UniqueFd> {
+        if (!send_message(channel->get(), "c", -1)) {
+            return Error::unavailable("the launcher cannot be asked to connect to {}", path);
+        }
+        return receive_answer(channel->get(), path);
+    });
+}
+
 void BrokerFiles::machine_made() {
     if (socket_.is_open()) {
         send_message(fd(), message_of(RequestHeader{Operation::Made, 0, 0}, ""), -1);
@@ -227,8 +239,40 @@ Result<UniqueFd> BrokerServer::open_for(std::string_view request) {
         }
         case Operation::ListenTcp: return files_.listen_tcp(name, static_cast<uint16_t>(flags));
         case Operation::Connect: return files_.connect(name);
+        case Operation::Connector: return make_connector(name);
         default: return Error::invalid("an unknown request");
     }
+}
+
+Result<UniqueFd> BrokerServer::make_connector(const std::string& path) {
+    int ends[2];
+    if (connectors_.size() >= kConnectorsMax) {
+        return Error::exhausted("{} connectors are made already", connectors_.size());
+    }
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+        return Error::from_errno(errno, "making a connector");
+    }
+    connectors_.push_back({UniqueFd(ends[0]), path});
+    return UniqueFd(ends[1]);
+}
+
+bool BrokerServer::serve(const ConnectorEnd& connector) {
+    char byte = 0;
+    if (::recv(connector.socket.get(), &byte, 1, 0) <= 0) {
+        return false;
+    }
+    reply(connector.socket.get(), files_.connect(connector.path));
+    return true;
+}
+
+void BrokerServer::reply(int socket, const Result<UniqueFd>& fd) {
+    if (fd) {
+        send_message(socket, message_of(AnswerHeader{1, 0}, ""), fd->get());
+        return;
+    }
+    const std::string text = fd.error().text().substr(0, kTextMax);
+    send_message(socket, message_of(AnswerHeader{0, static_cast<uint32_t>(fd.error().code)}, text),
+                 -1);
 }
 
 BrokerServer::After BrokerServer::serve(int socket) {
@@ -242,14 +286,7 @@ BrokerServer::After BrokerServer::serve(int socket) {
     if (header.operation == Operation::Made) {
         return After::Made;
     }
-    const auto fd = open_for({buffer.data(), static_cast<size_t>(count)});
-    if (fd) {
-        send_message(socket, message_of(AnswerHeader{1, 0}, ""), fd->get());
-    } else {
-        const std::string text = fd.error().text().substr(0, kTextMax);
-        send_message(socket,
-                     message_of(AnswerHeader{0, static_cast<uint32_t>(fd.error().code)}, text), -1);
-    }
+    reply(socket, open_for({buffer.data(), static_cast<size_t>(count)}));
     return After::Goes;
 }
 

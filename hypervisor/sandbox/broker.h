@@ -4,8 +4,9 @@
 // BrokerFiles asks over a socket, BrokerServer (in the launcher, which kept its caller's rights)
 // opens and passes the descriptor back. It opens only what the machine's configuration names, plus
 // a few devices, and the backing chain of disks that the configuration calls qcow2. The last
-// message is "made": then the launcher closes its end, before the guest's first instruction, so
-// that nothing a guest does can ever reach it.
+// message is "made": then the launcher closes its end, before the guest's first instruction. All
+// that a guest can reach later are the connectors that were asked for before: each is a socket on
+// which any message means "connect to that one path again", for vhost-user back ends that restart.
 #pragma once
 
 #include <set>
@@ -27,6 +28,7 @@ public:
     Result<UniqueFd> listen(const std::string& path, unsigned mode = 0600) override;
     Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) override;
     Result<UniqueFd> connect(const std::string& path) override;
+    Result<Connector> connector(const std::string& path) override;
     void remove_socket(const std::string& /*path*/) override {}  // the launcher does, at the end
     // Nothing can be asked for any more.
     void machine_made();
@@ -51,14 +53,26 @@ public:
     After serve(int socket);
     const std::vector<std::string>& sockets() const { return sockets_; }  // files made
 
+    struct ConnectorEnd {
+        UniqueFd socket;
+        std::string path;
+    };
+    static constexpr size_t kConnectorsMax = 64;
+    std::vector<ConnectorEnd>& connectors() { return connectors_; }
+    // One request on it; false when its user is gone.
+    bool serve(const ConnectorEnd& connector);
+
 private:
     Result<UniqueFd> open_for(std::string_view request);
+    Result<UniqueFd> make_connector(const std::string& path);
+    static void reply(int socket, const Result<UniqueFd>& fd);
     bool is_named(const std::string& name) const { return rules_.names.contains(name); }
     bool is_backing_file(const std::string& path) const;
 
     BrokerRules rules_;
     FileSource& files_;
     std::vector<std::string> sockets_;
+    std::vector<ConnectorEnd> connectors_;
 };
 
 // The name in a qcow2 header, as a path; empty when there is none or the file is no qcow2.

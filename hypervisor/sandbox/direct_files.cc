@@ -152,6 +152,10 @@ Result<UniqueFd> DirectFiles::connect(const std::string& path) {
     return fd;
 }
 
+Result<FileSource::Connector> DirectFiles::connector(const std::string& path) {
+    return Connector([path] { return DirectFiles().connect(path); });
+}
+
 void DirectFiles::remove_socket(const std::string& path) {
     ::unlink(path.c_str());
 }

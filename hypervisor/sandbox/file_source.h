@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -38,6 +39,10 @@ public:
     virtual Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) = 0;
     // A connected unix stream socket, blocking.
     virtual Result<UniqueFd> connect(const std::string& path) = 0;
+    // A way to connect to this path again and again, from any one thread, while the guest runs:
+    // for a peer that may be restarted.
+    using Connector = std::function<Result<UniqueFd>()>;
+    virtual Result<Connector> connector(const std::string& path) = 0;
     // Removes a socket file that listen() made; where that is another's work, nothing.
     virtual void remove_socket(const std::string& path) = 0;
 };
@@ -49,6 +54,7 @@ public:
     Result<UniqueFd> listen(const std::string& path, unsigned mode = 0600) override;
     Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) override;
     Result<UniqueFd> connect(const std::string& path) override;
+    Result<Connector> connector(const std::string& path) override;
     void remove_socket(const std::string& path) override;
 };
 
@@ -104,6 +110,7 @@ public:
     Result<UniqueFd> listen(const std::string& path, unsigned mode = 0600) override;
     Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) override;
     Result<UniqueFd> connect(const std::string& path) override;
+    Result<Connector> connector(const std::string& path) override;
     void remove_socket(const std::string& path) override;
 
 private:

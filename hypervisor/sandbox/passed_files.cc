@@ -225,6 +225,13 @@ Result<UniqueFd> PassedFiles::connect(const std::string& path) {
     return take_first(Kind::Connection, path, "connection to");
 }
 
+Result<FileSource::Connector> PassedFiles::connector(const std::string& path) {
+    if (otherwise_ != nullptr) {
+        return otherwise_->connector(path);
+    }
+    return not_passed("way to connect to", path);
+}
+
 // The launcher outlives this process and removes the files of its sockets.
 void PassedFiles::remove_socket(const std::string& path) {
     if (otherwise_ != nullptr) {

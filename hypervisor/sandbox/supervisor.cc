@@ -13,6 +13,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstring>
+#include <span>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -81,6 +82,16 @@ void serve(SupervisorPlan& plan, BrokerServer& broker) {
     }
 }
 
+// Backwards: one that is done with goes.
+void serve_connectors(BrokerServer& broker, std::span<const pollfd> watched) {
+    for (size_t i = watched.size(); i-- > 0;) {
+        auto& connectors = broker.connectors();
+        if (watched[i].revents != 0 && !broker.serve(connectors[i])) {
+            connectors.erase(connectors.begin() + static_cast<std::ptrdiff_t>(i));
+        }
+    }
+}
+
 [[noreturn]] void end_like(const SupervisorPlan& plan, int status) {
     for (const std::string& path : plan.remove) {
         ::unlink(path.c_str());
@@ -122,10 +133,15 @@ void serve(SupervisorPlan& plan, BrokerServer& broker) {
     BrokerServer broker(std::move(plan.rules), direct_files());
     ::prctl(PR_SET_NAME, "kumoi-launcher", 0, 0, 0);
     for (;;) {
-        pollfd watched[2] = {{signals.get(), POLLIN, 0}, {plan.requests.get(), POLLIN, 0}};
-        if (::poll(watched, 2, -1) < 0) {
+        std::vector<pollfd> watched = {{signals.get(), POLLIN, 0},
+                                       {plan.requests.get(), POLLIN, 0}};
+        for (const auto& connector : broker.connectors()) {
+            watched.push_back({connector.socket.get(), POLLIN, 0});
+        }
+        if (::poll(watched.data(), watched.size(), -1) < 0) {
             continue;  // EINTR
         }
+        serve_connectors(broker, std::span(watched).subspan(2));
         if (watched[1].revents != 0) {
             serve(plan, broker);
         }

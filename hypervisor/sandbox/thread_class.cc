@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -235,6 +236,9 @@ void add_checked(std::vector<AllowedCall>& calls, ThreadClass kind, uint32_t own
     add("fcntl", SYS_fcntl, {{1, kFcntls}});
     add("newfstatat", SYS_newfstatat, {{3, {kAtEmptyPath}}});  // fstat(): no path
     add("tgkill", SYS_tgkill, {{0, {own_pid}}});               // kicks of our own threads
+    if (kind != ThreadClass::Worker) {
+        add("socketpair", SYS_socketpair, {{0, {AF_UNIX}}});  // to a vhost-user back end
+    }
     add("prctl", SYS_prctl, {{0, {PR_SET_NAME}}});
     // Rings come from ring_source.h only; who asks for another uses threads instead.
     calls.push_back({"io_uring_setup", {SYS_io_uring_setup, {}, ENOSYS}});

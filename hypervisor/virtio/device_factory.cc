@@ -29,6 +29,7 @@ Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& fi
     }
     VhostUserDisk::Options options;
     options.socket = config.vhost_user;
+    options.connect = TRY(files.connector(config.vhost_user));
     auto first = TRY(files.connect(config.vhost_user));
     return VhostUserDisk::open(std::move(options), std::move(first), platform.memory());
 }

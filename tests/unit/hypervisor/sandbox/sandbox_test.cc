@@ -257,6 +257,40 @@ TEST_F(BrokerTest, OpensWhatTheConfigurationNames) {
     EXPECT_EQ(last_, BrokerServer::After::Made);
 }
 
+TEST_F(BrokerTest, AConnectorConnectsToItsPathOnly) {
+    BrokerServer broker(broker_rules(*Json::parse(R"({"socket": "door"})"), directory_.path()),
+                        direct_files());
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    BrokerFiles files{UniqueFd(ends[0])};
+    const UniqueFd socket(ends[1]);
+    FileSource::Connector connect;
+    {
+        std::thread asker([&] {
+            EXPECT_FALSE(files.connector(path("secret")).ok());
+            connect = files.connector(path("door")).value();
+            files.machine_made();
+        });
+        while (broker.serve(socket.get()) == BrokerServer::After::Goes) {
+        }
+        asker.join();
+    }
+    ASSERT_EQ(broker.connectors().size(), 1u);
+    const auto try_it = [&] {
+        bool connected = false;
+        std::thread asker([&] { connected = connect().ok(); });
+        EXPECT_TRUE(broker.serve(broker.connectors()[0]));
+        asker.join();
+        return connected;
+    };
+    EXPECT_FALSE(try_it());
+    const auto listener = direct_files().listen(path("door"));
+    EXPECT_TRUE(try_it());
+    EXPECT_TRUE(try_it());
+    connect = nullptr;
+    EXPECT_FALSE(broker.serve(broker.connectors()[0]));
+}
+
 TEST_F(BrokerTest, FollowsBackingFilesOfConfiguredQcow2Only) {
     write_qcow2("top", "middle");
     write_qcow2("middle", "base");
