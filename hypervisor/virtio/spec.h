@@ -10,6 +10,7 @@ constexpr uint16_t kTypeNet = 1;
 constexpr uint16_t kTypeBlock = 2;
 constexpr uint16_t kTypeConsole = 3;
 constexpr uint16_t kTypeEntropy = 4;
+constexpr uint16_t kTypeInput = 18;
 
 // §2.1: device status.
 constexpr uint8_t kStatusAcknowledge = 1;
