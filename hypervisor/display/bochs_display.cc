@@ -121,6 +121,8 @@ Result<std::unique_ptr<BochsDisplay>> BochsDisplay::create(Platform& platform,
     return display;
 }
 
+BochsDisplay::~BochsDisplay() = default;
+
 uint32_t BochsDisplay::config_read(uint32_t offset, uint32_t width) {
     return space_.read(offset, width);
 }

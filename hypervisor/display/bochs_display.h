@@ -38,6 +38,7 @@ class BochsDisplay final : public PciDevice, public DisplaySource {
 public:
     static Result<std::unique_ptr<BochsDisplay>> create(Platform& platform,
                                                         const BochsDisplayConfig& config);
+    ~BochsDisplay() override;
 
     std::string name() const override { return config_.name; }
     uint32_t config_read(uint32_t offset, uint32_t width) override;

@@ -41,7 +41,7 @@ protected:
         fake_ = std::make_unique<DeviceFake>(device, platform_.memory());
         queue_ = &fake_->add_queue(0, 16);
         status_ = &fake_->add_queue(1, 16);
-        fake_->start();
+        ASSERT_TRUE(fake_->start());
     }
     std::vector<Event> events() {
         fake_->kick(0);
