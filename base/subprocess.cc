@@ -21,6 +21,7 @@ namespace kumoi {
 namespace {
 
 constexpr int kExecFailed = 127;
+constexpr int kGroupRefused = 126;
 
 struct Pipe {
     UniqueFd read_end;
@@ -66,6 +67,15 @@ void close_others(const int* kept, size_t count) {
         next = std::max(next, fd + 1);
     }
     ::close_range(next, ~0U, 0);
+}
+
+// Writing "0" to cgroup.procs moves the writer. False when a group does not take us.
+bool join_groups(const std::vector<UniqueFd>& groups) {
+    bool joined = true;
+    for (const UniqueFd& group : groups) {
+        joined = ::write(group.get(), "0", 1) == 1 && joined;
+    }
+    return joined;
 }
 
 void set_nonblocking(int fd) {
@@ -223,6 +233,10 @@ Result<pid_t> spawn_daemon(const std::vector<std::string>& argv, const DaemonOpt
     if (!options.log_path.empty()) {
         log = TRY(open_file(options.log_path, O_WRONLY | O_CREAT | O_APPEND, 0640));
     }
+    std::vector<UniqueFd> groups;
+    for (const std::string& file : options.cgroup_procs) {
+        groups.push_back(TRY_CONTEXT(open_file(file, O_WRONLY), "joining a control group"));
+    }
     std::vector<int> kept = options.inherited_fds;
     std::sort(kept.begin(), kept.end());
     const auto pointers = c_argv(argv);
@@ -234,6 +248,9 @@ Result<pid_t> spawn_daemon(const std::vector<std::string>& argv, const DaemonOpt
         reset_signals();
         if (options.new_session) {
             ::setsid();
+        }
+        if (!join_groups(groups)) {
+            ::_exit(kGroupRefused);  // better no program than one without its limits
         }
         const int output = log.is_open() ? log.get() : null.get();
         ::dup2(null.get(), 0);

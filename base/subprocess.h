@@ -38,6 +38,8 @@ struct DaemonOptions {
     std::vector<int> inherited_fds;  // kept open under the same numbers
     std::string directory;
     bool new_session = true;  // setsid(): survives us, gets no terminal signals
+    // Cgroup::procs_files(): the program is in these groups before its first instruction.
+    std::vector<std::string> cgroup_procs;
 };
 
 // Starts a program that lives on its own (the child of init once we are gone). Returns its pid; the
