@@ -10,6 +10,8 @@
 #include "base/file.h"
 #include "base/uuid.h"
 #include "hypervisor/board/board_layout.h"
+#include "hypervisor/board/pci_layout.h"
+#include "hypervisor/vcpu/cpu_topology.h"
 
 namespace kumoi::hypervisor {
 
@@ -117,7 +119,7 @@ Result<void> parse_queues_and_limits(const JsonView& view, uint32_t vcpus, DiskC
 Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uint32_t vcpus,
                               std::set<std::string>& ids) {
     TRY(view.only({"id", "path", "format", "read_only", "serial", "cache", "queues", "limits",
-                   "vhost_user"}));
+                   "vhost_user", "slot"}));
     DiskConfig disk;
     disk.id = TRY(parse_id(view, ids));
     disk.path = TRY(path_or(view, "path", base));
@@ -134,6 +136,8 @@ Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uin
             .error(fmt::format("has {} bytes; at most {} are possible", disk.serial.size(),
                                kDiskSerialMax));
     }
+    disk.slot = static_cast<unsigned>(
+        TRY(view.integer_or("slot", 0, {board::kPciDiskSlotFirst, board::kPciDiskSlotLast})));
     disk.cache = TRY(choice<DiskCache>(view, "cache", DiskCache::Writeback,
                                        {{"writeback", DiskCache::Writeback},
                                         {"none", DiskCache::None},
@@ -142,7 +146,7 @@ Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uin
 }
 
 Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
-    TRY(view.only({"id", "tap", "mac", "mtu"}));
+    TRY(view.only({"id", "tap", "mac", "mtu", "slot"}));
     NicConfig nic;
     nic.id = TRY(parse_id(view, ids));
     nic.tap = TRY(view.string("tap"));
@@ -152,9 +156,30 @@ Result<NicConfig> parse_nic(const JsonView& view, std::set<std::string>& ids) {
             .error(fmt::format("\"{}\" is no interface name of 1 to {} characters", nic.tap,
                                kTapNameMax));
     }
+    nic.slot = static_cast<unsigned>(
+        TRY(view.integer_or("slot", 0, {board::kPciNicSlotFirst, board::kPciNicSlotLast})));
     nic.mac = TRY(parse_mac(TRY(view.at("mac"))));
     nic.mtu = static_cast<uint16_t>(TRY(view.integer_or("mtu", 1500, {kMtuMin, kMtuMax})));
     return nic;
+}
+
+// Slots that are named are taken by one device each, and are named before others find a free one.
+Result<void> check_slots(const JsonView& view, const VmConfig& config) {
+    std::set<unsigned> taken;
+    const auto check = [&](const auto& parts) -> Result<void> {
+        bool automatic = false;
+        for (const auto& part : parts) {
+            automatic = automatic || part.slot == 0;
+            if (part.slot != 0 && (automatic || !taken.insert(part.slot).second)) {
+                return view.error(
+                    fmt::format("slot {} of \"{}\" is taken, or named behind a device without one",
+                                part.slot, part.id));
+            }
+        }
+        return {};
+    };
+    TRY(check(config.nics));
+    return check(config.disks);
 }
 
 Result<void> parse_devices(const JsonView& view, const std::string& base, VmConfig& config) {
@@ -169,6 +194,7 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
             config.nics.push_back(TRY(parse_nic(item, ids)));
         }
     }
+    TRY(check_slots(view, config));
     if (config.disks.size() > kDisksMax || config.nics.size() > kNicsMax) {
         return view.error(fmt::format("{} disks and {} nics are too many: at most {} and {} fit",
                                       config.disks.size(), config.nics.size(), kDisksMax,
@@ -207,7 +233,7 @@ Result<void> parse_machine(const JsonView& view, VmConfig& config) {
     config.vcpus = static_cast<uint32_t>(TRY(view.integer_or("vcpus", 1, {1, kVcpusMax})));
     if (view.has("cpu")) {
         const JsonView cpu = TRY(view.object("cpu"));
-        TRY(cpu.only({"model", "mask", "add"}));
+        TRY(cpu.only({"model", "mask", "add", "topology"}));
         config.cpu.model = TRY(cpu.string_or("model", "host"));
         config.cpu.mask = TRY(strings_or_none(cpu, "mask"));
         config.cpu.add = TRY(strings_or_none(cpu, "add"));
@@ -246,11 +272,14 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     if (!json.is_object()) {
         return view.wrong_type("an object");
     }
-    TRY(view.only({"name", "uuid", "board", "memory_mib", "vcpus", "cpu", "boot", "disks", "nics",
-                   "serial", "rng", "console", "control_socket", "pid_file", "on_reboot",
-                   "on_shutdown", "on_crash"}));
+    TRY(view.only({"name",        "uuid",     "board",          "memory_mib", "vcpus",
+                   "cpu",         "boot",     "disks",          "nics",       "serial",
+                   "rng",         "console",  "control_socket", "pid_file",   "on_reboot",
+                   "on_shutdown", "on_crash", "vcpus_max",      "vcpu",       "io_affinity"}));
     VmConfig config;
     TRY(parse_machine(view, config));
+    config.resources = TRY(parse_resources(view, config.vcpus));
+    TRY_CONTEXT(check_topology(config.resources.topology), "cpu.topology");
     TRY(parse_boot_and_serial(view, base_directory, config));
     TRY(parse_devices(view, base_directory, config));
     config.control_socket = TRY(path_or(view, "control_socket", base_directory));
@@ -267,6 +296,16 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
                                            {"reset", OnCrash::Reset},
                                            {"continue", OnCrash::Continue}}));
     return config;
+}
+
+Result<DiskConfig> parse_disk_config(const JsonView& view, const VmConfig& config) {
+    std::set<std::string> ids;
+    return parse_disk(view, "/", config.vcpus, ids);
+}
+
+Result<NicConfig> parse_nic_config(const JsonView& view) {
+    std::set<std::string> ids;
+    return parse_nic(view, ids);
 }
 
 Result<VmConfig> load_vm_config(const std::string& path) {

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
+#include "hypervisor/resources_config.h"
 #include "hypervisor/vcpu/cpu_model.h"
 
 namespace kumoi::hypervisor {
@@ -30,6 +31,7 @@ struct DiskConfig {
     uint16_t queues = 1;     // request queues
     std::string vhost_user;  // socket of the back end that serves it, instead of `path`
     DiskLimits limits;
+    unsigned slot = 0;  // of PCI bus 0; 0: the first free one
 };
 
 struct NicConfig {
@@ -37,6 +39,7 @@ struct NicConfig {
     std::string tap;
     std::array<uint8_t, 6> mac{};
     uint16_t mtu = 1500;
+    unsigned slot = 0;
 };
 
 struct VmConfig {
@@ -46,6 +49,7 @@ struct VmConfig {
     uint64_t memory_mib = 0;
     uint32_t vcpus = 1;
     CpuSelection cpu;
+    ResourcesConfig resources;
     struct {
         std::string kernel;
         std::string initrd;
@@ -76,5 +80,8 @@ struct VmConfig {
 // Relative paths are taken from `base_directory`.
 Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_directory);
 Result<VmConfig> load_vm_config(const std::string& path);
+// One member of "disks" or "nics" of such a machine: what add_disk and add_nic take.
+Result<DiskConfig> parse_disk_config(const JsonView& view, const VmConfig& config);
+Result<NicConfig> parse_nic_config(const JsonView& view);
 
 }  // namespace kumoi::hypervisor

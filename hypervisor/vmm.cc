@@ -7,6 +7,7 @@
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/boot/boot_loader.h"
 #include "hypervisor/firmware/smbios.h"
+#include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/register_dump.h"
 
 namespace kumoi::hypervisor {
@@ -57,6 +58,7 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
     vmm->serial_->set_input([devices = vmm->devices_.get()](std::string_view bytes) {
         return devices->receive_serial(bytes);
     });
+    vmm->create_hotplug();
     TRY(vmm->create_vcpus());
     TRY(vmm->load_guest());
     return vmm;
@@ -64,6 +66,7 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
 
 MachineDevices::Events Vmm::device_events() {
     MachineDevices::Events events;
+    hotplug_events(events);
     events.device_broken = [this](const std::string& device, const std::string& reason) {
         seams_.loop.post([this, device, reason] {
             log_warn("vmm", "a device stopped", {{"device", device}, {"reason", reason}});
@@ -79,9 +82,9 @@ MachineDevices::Events Vmm::device_events() {
 
 Result<void> Vmm::create_machine() {
     kvm_ = TRY(Kvm::open(seams_.files));
-    if (config_.vcpus > kvm_->vcpus_max()) {
-        return Error::invalid("vcpus: {} were asked for; KVM on this host offers {}", config_.vcpus,
-                              kvm_->vcpus_max());
+    if (config_.resources.vcpus_max > kvm_->vcpus_max()) {
+        return Error::invalid("vcpus: {} were asked for; KVM on this host offers {}",
+                              config_.resources.vcpus_max, kvm_->vcpus_max());
     }
     vm_ = TRY(KvmVm::create(*kvm_));
     memory_ = TRY(GuestMemory::create(config_.memory_bytes()));
@@ -114,17 +117,12 @@ Result<void> Vmm::create_consoles() {
 }
 
 Result<void> Vmm::create_vcpus() {
-    const CpuidTable table = TRY(build_cpuid(TRY(kvm_->supported_cpuid()), config_.cpu,
-                                             {.hypercalls_work = Kvm::hypercalls_work()}));
-    for (uint32_t index = 0; index < config_.vcpus; ++index) {
-        VcpuFd fd = TRY(vm_->create_vcpu(index));
-        const CpuidTable mine = cpuid_for_vcpu(table, index, config_.vcpus);
-        TRY_CONTEXT(fd.set_cpuid(mine), "vCPU {}", index);
-        fresh_vcpus_.push_back(TRY(capture_reset_state(fd)));
-        vcpus_.push_back(std::make_unique<Vcpu>(index, std::move(fd), platform_->port_bus(),
-                                                platform_->mmio_bus(), *memory_, vcpu_events()));
+    cpuid_ = TRY(build_cpuid(TRY(kvm_->supported_cpuid()), config_.cpu,
+                             {.hypercalls_work = Kvm::hypercalls_work()}));
+    while (vcpus_.size() < config_.vcpus) {
+        TRY(create_vcpu());
     }
-    warn_of_unmasked_features(cpuid_for_vcpu(table, 0, config_.vcpus));
+    warn_of_unmasked_features(cpuid_for_vcpu(cpuid_, 0, config_.resources.vcpus_max));
     fresh_chips_ = TRY(vm_->chip_state());
     return {};
 }
@@ -172,9 +170,7 @@ void Vmm::post_once(std::atomic<bool>& flag, std::function<void()> function) {
 }
 
 Result<void> Vmm::load_guest() {
-    const MemoryRegion& last = memory_->regions().back();
-    const std::string tables = TRY(build_acpi_tables(
-        {.vcpus = config_.vcpus, .ram_end = last.gpa + last.size}, board::kAcpiStart));
+    const std::string tables = TRY(build_acpi_tables(acpi_config(), board::kAcpiStart));
     TRY(memory_->write(board::kAcpiStart, std::as_bytes(std::span(tables))));
     const std::string smbios = TRY(place_smbios(build_smbios(smbios_config(config_)),
                                                 board::kSmbiosStart, board::kSmbiosSize));
@@ -203,8 +199,9 @@ Result<void> Vmm::start() {
         return Error::conflict("the machine is {} and was started before", to_string(state_));
     }
     TRY(Vcpu::install_kick_handler());
+    TRY(set_io_affinity(config_.resources.io_affinity));
     for (const auto& vcpu : vcpus_) {
-        TRY(vcpu->start());
+        TRY(start_vcpu(*vcpu));
     }
     started_ns_ = seams_.clock.monotonic_ns();
     set_state(VmState::Running, "started", Json::object());
@@ -300,6 +297,7 @@ Result<void> Vmm::reset_machine() {
     if (state_ == VmState::Paused) {
         devices_->resume();  // a paused device could not let go of its queues
     }
+    TRY(reset_hotplug());
     TRY(devices_->reset());
     if (state_ == VmState::Paused) {
         devices_->pause();
@@ -441,6 +439,7 @@ Json Vmm::state_json() const {
                               {"uuid", config_.uuid},
                               {"board", config_.board},
                               {"vcpus", config_.vcpus},
+                              {"vcpus_max", config_.resources.vcpus_max},
                               {"memory_mib", config_.memory_mib}});
     if (state_ == VmState::Crashed) {
         json.set("crash", crash_);

@@ -19,9 +19,12 @@
 #include "base/event_loop.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "hypervisor/board/acpi_tables.h"
 #include "hypervisor/console/console_socket.h"
 #include "hypervisor/console/serial_console.h"
 #include "hypervisor/control/protocol.h"
+#include "hypervisor/hotplug/device_hotplug.h"
+#include "hypervisor/hotplug/hotplug_control.h"
 #include "hypervisor/kvm/kvm.h"
 #include "hypervisor/kvm/kvm_platform.h"
 #include "hypervisor/vcpu/vcpu.h"
@@ -66,6 +69,7 @@ public:
     VmState state() const { return state_; }
     const VmConfig& config() const { return config_; }
     SerialConsole& serial() { return *serial_; }
+    HotplugControl& hotplug() { return *hotplug_; }
     Json state_json() const;
     Json statistics_json() const;
     Result<Json> set_disk_limits(const Json& params);
@@ -75,6 +79,19 @@ private:
     Vmm(VmConfig config, Seams seams, Hooks hooks);
     Result<void> create_machine();
     Result<void> create_vcpus();
+    // vmm_hotplug.cc
+    AcpiConfig acpi_config() const;
+    void create_hotplug();
+    void hotplug_events(MachineDevices::Events& events);
+    Result<void> create_vcpu();
+    Result<void> start_vcpu(Vcpu& vcpu);
+    Result<void> plug_vcpu(uint32_t index);
+    void set_vcpus(uint32_t count, int64_t timeout_ms, DeviceHotplug::Answer answer);
+    void vcpu_change_timed_out();
+    void vcpu_ejected(uint32_t cpu);
+    Result<void> with_vcpus_parked(const std::function<Result<void>()>& run);
+    Result<void> reset_hotplug();
+
     void warn_of_unmasked_features(const CpuidTable& asked);
     Vcpu::Events vcpu_events();
     Result<void> create_consoles();
@@ -114,6 +131,14 @@ private:
     std::unique_ptr<SerialConsole> serial_;
     std::unique_ptr<ConsoleSocket> serial_socket_;
     std::unique_ptr<MachineDevices> devices_;
+    std::unique_ptr<DeviceHotplug> device_hotplug_;
+    std::unique_ptr<HotplugControl> hotplug_;
+    struct {
+        DeviceHotplug::Answer answer;  // empty: no vCPU is asked to go
+        uint32_t target = 0;
+        EventLoop::TimerId timer = 0;
+    } vcpu_change_;
+    CpuidTable cpuid_;  // before what differs between vCPUs
     std::vector<VcpuResetState> fresh_vcpus_;
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
 };

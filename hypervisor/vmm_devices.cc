@@ -2,7 +2,9 @@
 
 #include "base/log.h"
 #include "hypervisor/board/board_layout.h"
+#include "hypervisor/board/hotplug_layout.h"
 #include "hypervisor/board/pci_layout.h"
+#include "hypervisor/pci/pvpanic.h"
 
 namespace kumoi::hypervisor {
 
@@ -61,9 +63,10 @@ Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& c
                                                                SerialConsole& console,
                                                                FileSource& files,
                                                                const Clock& clock, Events events) {
-    std::unique_ptr<MachineDevices> devices(new MachineDevices());
+    std::unique_ptr<MachineDevices> devices(new MachineDevices(platform, files, std::move(events)));
     TRY(devices->create_board(config, platform, console, clock));
-    TRY(devices->create_pci(config, platform, files, events));
+    TRY(devices->create_hotplug(config));
+    TRY(devices->create_pci(config, platform, files, devices->events_));
     return devices;
 }
 
@@ -104,69 +107,88 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
     root.mmio64_base = board::pci_mmio64_start(ram_end(platform.memory()));
     root.mmio64_size = board::kPciMmio64Size;
     root.ecam_base = board::kEcamStart;
-    pci_ = std::make_unique<PciRoot>(platform, root);
-    lpc_ = std::make_unique<LpcBridge>(
-        [&platform](uint32_t pirq, uint32_t irq) { platform.route_pirq(pirq, irq); });
-    TRY(pci_->add(board::kPciLpcBridge, *lpc_));
-    pvpanic_ = std::make_unique<PvPanic>(
-        PvPanic::Events{events.guest_panicked, events.guest_crash_loaded});
-    TRY(pci_->add(board::kPciPvPanic, *pvpanic_));
+    pci_ = std::make_unique<PciDevices>(platform, root);
+    const auto route = [&platform](uint32_t pirq, uint32_t irq) { platform.route_pirq(pirq, irq); };
+    TRY(pci_->add(board::kPciLpcBridge, std::make_unique<LpcBridge>(route)));
+    TRY(pci_->add(board::kPciPvPanic, std::make_unique<PvPanic>(PvPanic::Events{
+                                          events.guest_panicked, events.guest_crash_loaded})));
     if (config.rng) {
-        TRY(add_pci(board::kPciRng,
-                    make_virtio_rng(platform, "rng", pci_config(board::kPciRng, events))));
+        TRY(pci_->add(board::kPciRng,
+                      make_virtio_rng(platform, "rng", pci_config(board::kPciRng, events))));
     }
     if (config.console.enabled) {
         VirtioConsoleConfig console;
         console.name = "console";
         console.socket_path = config.console.socket;
-        TRY(add_pci(
+        TRY(pci_->add(
             board::kPciConsole,
             make_virtio_console(platform, files, console, pci_config(board::kPciConsole, events))));
     }
-    TRY(create_network_and_disks(config, platform, files, events));
-    TRY(pci_->assign_bars());
-    return pci_->attach();
+    TRY(create_network_and_disks(config));
+    return pci_->start();
 }
 
-Result<void> MachineDevices::create_network_and_disks(const VmConfig& config, Platform& platform,
-                                                      FileSource& files, const Events& events) {
-    PciAddress at{board::kPciNicSlotFirst};
-    for (const NicConfig& nic : config.nics) {
-        VirtioNetConfig net;
-        net.name = nic.id;
-        net.tap = nic.tap;
-        net.mac = nic.mac;
-        net.mtu = nic.mtu;
-        TRY_CONTEXT(add_pci(at, make_virtio_net(platform, files, net, pci_config(at, events))),
-                    "nic {}", nic.id);
-        ++at.slot;
+Result<void> MachineDevices::create_hotplug(const VmConfig& config) {
+    gpe_ = std::make_unique<GpeBlock>([this](bool wanted) { pm_->set_gpe(wanted); });
+    uint32_t slots = 0;
+    for (unsigned slot = board::kPciNicSlotFirst; slot <= board::kPciDiskSlotLast; ++slot) {
+        slots |= uint32_t{1} << slot;
     }
-    at = {board::kPciDiskSlotFirst};
+    pci_hotplug_ = std::make_unique<PciHotplug>(
+        slots, PciHotplug::Events{.changed = [this] { gpe_->raise(board::kGpePci); },
+                                  .ejected = events_.pci_ejected});
+    cpu_hotplug_ = std::make_unique<CpuHotplug>(
+        config.vcpus, config.resources.vcpus_max,
+        CpuHotplug::Events{.changed = [this] { gpe_->raise(board::kGpeCpu); },
+                           .ejected = events_.cpu_ejected});
+    IoBus& ports = platform_.port_bus();
+    TRY(ports.add(board::kGpe0Base, board::kGpe0Size, *gpe_));
+    TRY(ports.add(board::kPciHotplugBase, board::kPciHotplugSize, *pci_hotplug_));
+    return ports.add(board::kCpuHotplugBase, board::kCpuHotplugSize, *cpu_hotplug_);
+}
+
+// Devices that name no slot take the first free one.
+Result<void> MachineDevices::create_network_and_disks(const VmConfig& config) {
+    const auto place = [this](unsigned wanted, unsigned first) {
+        PciAddress at{wanted != 0 ? wanted : first};
+        while (wanted == 0 && pci_->at(at) != nullptr) {
+            ++at.slot;
+        }
+        pci_hotplug_->set_present(at.slot, true);
+        return at;
+    };
+    for (const NicConfig& nic : config.nics) {
+        const PciAddress at = place(nic.slot, board::kPciNicSlotFirst);
+        TRY_CONTEXT(pci_->add(at, make_nic(nic, at)), "nic {}", nic.id);
+    }
     for (const DiskConfig& disk : config.disks) {
-        TRY_CONTEXT(add_pci(at, make_virtio_block(platform, files, block_config(disk),
-                                                  pci_config(at, events))),
-                    "disk {}", disk.id);
-        ++at.slot;
+        const PciAddress at = place(disk.slot, board::kPciDiskSlotFirst);
+        TRY_CONTEXT(pci_->add(at, make_disk(disk, at)), "disk {}", disk.id);
     }
     return {};
 }
 
-Result<void> MachineDevices::add_pci(PciAddress at,
-                                     Result<std::unique_ptr<VirtioPciDevice>> device) {
-    virtio_.push_back(TRY(std::move(device)));
-    return pci_->add(at, *virtio_.back());
+Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_nic(const NicConfig& nic,
+                                                                  PciAddress at) {
+    VirtioNetConfig net;
+    net.name = nic.id;
+    net.tap = nic.tap;
+    net.mac = nic.mac;
+    net.mtu = nic.mtu;
+    return make_virtio_net(platform_, files_, net, pci_config(at, events_));
+}
+
+Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_disk(const DiskConfig& disk,
+                                                                   PciAddress at) {
+    return make_virtio_block(platform_, files_, block_config(disk), pci_config(at, events_));
 }
 
 void MachineDevices::pause() {
-    for (const auto& device : virtio_) {
-        device->pause();
-    }
+    pci_->pause();
 }
 
 void MachineDevices::resume() {
-    for (const auto& device : virtio_) {
-        device->resume();
-    }
+    pci_->resume();
 }
 
 Result<void> MachineDevices::reset() {
@@ -175,25 +197,19 @@ Result<void> MachineDevices::reset() {
     keyboard_->reset();
     port92_->reset();
     pm_->reset();
+    gpe_->reset();
+    pci_hotplug_->reset();
+    cpu_hotplug_->reset();
     fw_cfg_->reset();
     return pci_->reset();
 }
 
 Json MachineDevices::statistics() const {
-    Json all = Json::object();
+    Json all = pci_->statistics();
     const auto& serial = serial_->counters();
     all.set("serial", Json::object({{"transmitted_bytes", serial.transmitted.value()},
                                     {"received_bytes", serial.received.value()},
                                     {"receive_dropped_bytes", serial.receive_dropped.value()}}));
-    all.set("pvpanic", Json::object({{"panics", pvpanic_->panic_count()},
-                                     {"crash_loads", pvpanic_->crash_loaded_count()}}));
-    for (const auto& device : virtio_) {
-        Json one = Json::object();
-        for (const Statistic& statistic : device->statistics()) {
-            one.set(statistic.name, statistic.value);
-        }
-        all.set(device->name(), std::move(one));
-    }
     return all;
 }
 

@@ -2,7 +2,8 @@
 // buses. Places of PCI functions are fixed by the board (board/pci_layout.h), never by discovery:
 // they are part of what a guest and a migration peer rely on.
 //
-// Made, paused, resumed and reset on the loop's thread, with all vCPUs parked.
+// Made, paused, resumed and reset on the loop's thread, with all vCPUs parked. PCI devices come on
+// the same thread while vCPUs run, and go while they are parked for a moment.
 #pragma once
 
 #include <functional>
@@ -14,14 +15,16 @@
 #include "base/json.h"
 #include "hypervisor/board/acpi_pm.h"
 #include "hypervisor/board/cmos_rtc.h"
+#include "hypervisor/board/cpu_hotplug.h"
 #include "hypervisor/board/fw_cfg.h"
+#include "hypervisor/board/gpe_block.h"
 #include "hypervisor/board/legacy_ports.h"
 #include "hypervisor/board/lpc_bridge.h"
+#include "hypervisor/board/pci_hotplug.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/board/serial_16550.h"
 #include "hypervisor/console/serial_console.h"
-#include "hypervisor/pci/pci_root.h"
-#include "hypervisor/pci/pvpanic.h"
+#include "hypervisor/pci/pci_devices.h"
 #include "hypervisor/virtio/device_factory.h"
 #include "hypervisor/vm_config.h"
 
@@ -35,6 +38,9 @@ public:
         // From a vCPU thread, as often as the guest likes.
         std::function<void()> guest_panicked;
         std::function<void()> guest_crash_loaded;  // it panicked and its crash kernel takes over
+        // From a vCPU thread: the guest has let go of these slots, of this processor.
+        std::function<void(uint32_t slots)> pci_ejected;
+        std::function<void(uint32_t cpu)> cpu_ejected;
     };
 
     static Result<std::unique_ptr<MachineDevices>> create(const VmConfig& config,
@@ -50,18 +56,28 @@ public:
     Json statistics() const;
     Result<VirtioBlock*> disk(const std::string& id);
     FwCfg& fw_cfg() { return *fw_cfg_; }
-    PciRoot& pci() { return *pci_; }
+    PciRoot& pci() { return pci_->root(); }
+    PciDevices& pci_devices() { return *pci_; }
+    PciHotplug& pci_hotplug() { return *pci_hotplug_; }
+    CpuHotplug& cpu_hotplug() { return *cpu_hotplug_; }
+
+    // A device for the table: opened, not yet in it.
+    Result<std::unique_ptr<VirtioPciDevice>> make_disk(const DiskConfig& disk, PciAddress at);
+    Result<std::unique_ptr<VirtioPciDevice>> make_nic(const NicConfig& nic, PciAddress at);
 
 private:
-    MachineDevices() = default;
+    MachineDevices(Platform& platform, FileSource& files, Events events)
+        : platform_(platform), files_(files), events_(std::move(events)) {}
+    Result<void> create_hotplug(const VmConfig& config);
     Result<void> create_board(const VmConfig& config, Platform& platform, SerialConsole& console,
                               const Clock& clock);
     Result<void> create_pci(const VmConfig& config, Platform& platform, FileSource& files,
                             const Events& events);
-    Result<void> create_network_and_disks(const VmConfig& config, Platform& platform,
-                                          FileSource& files, const Events& events);
-    Result<void> add_pci(PciAddress at, Result<std::unique_ptr<VirtioPciDevice>> device);
+    Result<void> create_network_and_disks(const VmConfig& config);
 
+    Platform& platform_;
+    FileSource& files_;
+    const Events events_;
     std::unique_ptr<Serial16550> serial_;
     std::unique_ptr<CmosRtc> rtc_;
     std::unique_ptr<I8042> keyboard_;
@@ -71,12 +87,11 @@ private:
     std::unique_ptr<PostPort> post_;
     std::unique_ptr<AcpiPm> pm_;
     std::unique_ptr<FwCfg> fw_cfg_;
-    std::unique_ptr<LpcBridge> lpc_;
     SmiRegisters smi_;
-    std::unique_ptr<PvPanic> pvpanic_;
-    // The root unmaps the devices' BARs when it goes, so it goes first.
-    std::vector<std::unique_ptr<VirtioPciDevice>> virtio_;
-    std::unique_ptr<PciRoot> pci_;
+    std::unique_ptr<GpeBlock> gpe_;
+    std::unique_ptr<PciHotplug> pci_hotplug_;
+    std::unique_ptr<CpuHotplug> cpu_hotplug_;
+    std::unique_ptr<PciDevices> pci_;
 };
 
 }  // namespace kumoi::hypervisor

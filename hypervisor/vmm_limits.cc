@@ -6,10 +6,10 @@
 namespace kumoi::hypervisor {
 
 Result<VirtioBlock*> MachineDevices::disk(const std::string& id) {
-    for (const auto& device : virtio_) {
-        if (device->name() == id && device->device().type() == virtio::kTypeBlock) {
-            return static_cast<VirtioBlock*>(&device->device());
-        }
+    const auto at = pci_->find(id);
+    auto* device = at ? dynamic_cast<VirtioPciDevice*>(pci_->at(*at)) : nullptr;
+    if (device != nullptr && device->device().type() == virtio::kTypeBlock) {
+        return static_cast<VirtioBlock*>(&device->device());
     }
     return Error::not_found("there is no disk \"{}\"", id)
         .with_hint("\"statistics\" lists the devices of this machine");

@@ -111,11 +111,17 @@ void AcpiPm::write_byte(uint64_t offset, uint8_t value) {
 }
 
 void AcpiPm::update_sci() {
-    const bool wanted = (status_ & enable_) != 0;
+    const bool wanted = (status_ & enable_) != 0 || gpe_wanted_;
     if (wanted != sci_asserted_) {
         sci_asserted_ = wanted;
         sci_->set_level(wanted);
     }
+}
+
+void AcpiPm::set_gpe(bool wanted) {
+    const std::lock_guard lock(mutex_);
+    gpe_wanted_ = wanted;
+    update_sci();
 }
 
 bool AcpiPm::press_power_button() {

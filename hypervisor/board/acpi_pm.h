@@ -33,6 +33,8 @@ public:
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
     // False when the guest has not enabled the button: nobody will answer it.
     bool press_power_button();
+    // The GPE block asks for the SCI, or no longer does; any thread.
+    void set_gpe(bool wanted);
     void reset();
 
 private:
@@ -48,6 +50,7 @@ private:
     uint16_t status_ = 0;
     uint16_t enable_ = 0;
     uint16_t control_ = 0;
+    bool gpe_wanted_ = false;
     bool sci_asserted_ = false;
 };
 

@@ -1,5 +1,6 @@
 #include "hypervisor/board/acpi_tables.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <numeric>
@@ -136,6 +137,8 @@ std::string fadt(uint32_t facs, uint32_t dsdt) {
     body.pm1a_evt_blk = board::kPm1Event;
     body.pm1a_cnt_blk = board::kPm1Control;
     body.pm_tmr_blk = board::kPmTimer;
+    body.gpe0_blk = board::kGpe0Base;
+    body.gpe0_blk_len = static_cast<uint8_t>(board::kGpe0Size);
     body.pm1_evt_len = 4;
     body.pm1_cnt_len = 2;
     body.pm_tmr_len = 4;
@@ -184,21 +187,27 @@ struct [[gnu::packed]] MadtLocalNmi {  // §5.2.12.7
     uint8_t lint = 1;
 };
 
-std::string madt(uint32_t vcpus) {
+// A processor that may come later is not enabled, but can be (§5.2.12.2, table 5.48).
+std::string madt(uint32_t vcpus, uint32_t vcpus_max) {
+    constexpr uint32_t kEnabled = 1u << 0;
+    constexpr uint32_t kOnlineCapable = 1u << 1;
     constexpr uint32_t kApicIdsMax = 255;
     constexpr uint32_t kPcatCompat = 1;  // 8259s are there
     constexpr uint16_t kLevelActiveHigh = 0x000d;
     const uint32_t local_apic = static_cast<uint32_t>(board::kLocalApicAddress);
     std::string body = bytes_of(local_apic) + bytes_of(kPcatCompat);
-    for (uint32_t id = 0; id < vcpus; ++id) {
+    for (uint32_t id = 0; id < std::max(vcpus, vcpus_max); ++id) {
+        const uint32_t flags = id < vcpus ? kEnabled : kOnlineCapable;
         if (id < kApicIdsMax) {
             MadtLocalApic entry;
             entry.processor_uid = static_cast<uint8_t>(id);
             entry.apic_id = static_cast<uint8_t>(id);
+            entry.flags = flags;
             body += bytes_of(entry);
         } else {
             MadtLocalX2Apic entry;
             entry.apic_id = id;
+            entry.flags = flags;
             entry.processor_uid = id;
             body += bytes_of(entry);
         }
@@ -297,15 +306,21 @@ private:
 AcpiImage assemble_acpi(const AcpiConfig& config) {
     Assembly assembly;
     const uint32_t facs_at = assembly.place(facs());
-    const uint32_t dsdt_at = assembly.place_table(
-        table("DSDT", 2, dsdt_body(config.ram_end, config.ecam_base, config.mmio64_end)));
+    const uint32_t dsdt_at =
+        assembly.place_table(table("DSDT", 2,
+                                   dsdt_body({.ram_end = config.ram_end,
+                                              .ecam_base = config.ecam_base,
+                                              .mmio64_end = config.mmio64_end,
+                                              .vcpus = config.vcpus,
+                                              .vcpus_max = config.vcpus_max})));
     const uint32_t fadt_at = assembly.place_table(fadt(facs_at, dsdt_at));
     constexpr size_t kBody = sizeof(TableHeader);
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, firmware_ctrl), 4);
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, dsdt), 4);
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, x_dsdt), 8);
-    const std::vector<uint32_t> tables = {fadt_at, assembly.place_table(madt(config.vcpus)),
-                                          assembly.place_table(mcfg(config.ecam_base))};
+    const std::vector<uint32_t> tables = {
+        fadt_at, assembly.place_table(madt(config.vcpus, config.vcpus_max)),
+        assembly.place_table(mcfg(config.ecam_base))};
     const uint32_t rsdt = assembly.place_root<uint32_t>("RSDT", tables);
     assembly.set_rsdp(rsdt, assembly.place_root<uint64_t>("XSDT", tables));
     return assembly.take();

@@ -22,6 +22,7 @@ struct AcpiConfig {
     uint32_t vcpus = 1;
     uint64_t ram_end = 0;  // first address behind the highest RAM
     uint64_t ecam_base = board::kEcamStart;
+    uint32_t vcpus_max = 0;   // how many there may ever be; less than vcpus: no more than those
     uint64_t mmio64_end = 0;  // where the 64-bit PCI window ends if beyond the board's own
 };
 

@@ -53,6 +53,23 @@ Aml with_length(const Aml& body) {
     return {};
 }
 
+// §20.2.4 without counting itself: the width of a field in bits.
+Aml bit_count(uint32_t bits) {
+    constexpr uint32_t kOneByteMax = 0x3f;
+    if (bits <= kOneByteMax) {
+        return Aml(1, static_cast<char>(bits));
+    }
+    KUMOI_ASSERT(bits < (1u << 12));
+    return Aml(1, static_cast<char>(1u << 6 | (bits & 0x0f))) + static_cast<char>(bits >> 4);
+}
+
+Aml name_segment(std::string_view name) {
+    std::string segment(name);
+    KUMOI_ASSERT(segment.size() <= kSegment);
+    segment.resize(kSegment, '_');
+    return segment;
+}
+
 // Address space descriptors (§6.4.3.5) share this head; the fields differ in width only.
 constexpr char kMinAndMaxFixed = 0x0c;
 
@@ -203,6 +220,116 @@ std::string memory_window32(uint32_t base, uint32_t size) {
 
 std::string memory_window64(uint64_t base, uint64_t size) {
     return address_space<uint64_t>(kQword, kMemoryKind, kReadWrite, base, base + (size - 1));
+}
+
+Aml buffer(std::string_view bytes) {
+    return kBufferOp + with_length(integer(bytes.size()) + std::string(bytes));
+}
+
+Aml io_region(std::string_view name, uint16_t base, uint16_t size) {
+    constexpr char kRegionOp = static_cast<char>(0x80);
+    constexpr char kSystemIo = 1;
+    return Aml() + kExtPrefix + kRegionOp + path(name) + kSystemIo + integer(base) + integer(size);
+}
+
+Aml field(std::string_view region, FieldAccess access, const std::vector<FieldUnit>& units) {
+    constexpr char kFieldOp = static_cast<char>(0x81);
+    constexpr uint8_t kWriteAsZeros = 2u << 5;  // the other bits of a register that is written
+    Aml body = path(region) + static_cast<char>(static_cast<uint8_t>(access) | kWriteAsZeros);
+    for (const FieldUnit& unit : units) {
+        body += (unit.name.empty() ? Aml(1, '\0') : name_segment(unit.name)) + bit_count(unit.bits);
+    }
+    return Aml() + kExtPrefix + kFieldOp + with_length(body);
+}
+
+Aml method(std::string_view name, uint8_t argument_count, const Aml& body) {
+    constexpr char kMethodOp = 0x14;
+    constexpr uint8_t kSerialized = 1u << 3;
+    return kMethodOp +
+           with_length(path(name) + static_cast<char>(argument_count | kSerialized) + body);
+}
+
+Aml arg(uint8_t index) {
+    constexpr char kArg0Op = 0x68;
+    KUMOI_ASSERT(index <= 6);
+    return Aml(1, static_cast<char>(kArg0Op + index));
+}
+
+Aml local(uint8_t index) {
+    constexpr char kLocal0Op = 0x60;
+    KUMOI_ASSERT(index <= 7);
+    return Aml(1, static_cast<char>(kLocal0Op + index));
+}
+
+Aml call(std::string_view name, const std::vector<Aml>& arguments) {
+    Aml all = path(name);
+    for (const Aml& argument : arguments) {
+        all += argument;
+    }
+    return all;
+}
+
+Aml store(const Aml& value, const Aml& target) {
+    constexpr char kStoreOp = 0x70;
+    return kStoreOp + value + target;
+}
+
+Aml op_and(const Aml& left, const Aml& right) {
+    constexpr char kAndOp = 0x7b;
+    constexpr char kNoTarget = 0;
+    return kAndOp + left + right + kNoTarget;
+}
+
+Aml less(const Aml& left, const Aml& right) {
+    constexpr char kLessOp = static_cast<char>(0x95);
+    return kLessOp + left + right;
+}
+
+Aml equal(const Aml& left, const Aml& right) {
+    constexpr char kEqualOp = static_cast<char>(0x93);
+    return kEqualOp + left + right;
+}
+
+Aml increment(const Aml& target) {
+    constexpr char kIncrementOp = 0x75;
+    return kIncrementOp + target;
+}
+
+Aml op_if(const Aml& condition, const Aml& body) {
+    constexpr char kIfOp = static_cast<char>(0xa0);
+    return kIfOp + with_length(condition + body);
+}
+
+Aml op_while(const Aml& condition, const Aml& body) {
+    constexpr char kWhileOp = static_cast<char>(0xa2);
+    return kWhileOp + with_length(condition + body);
+}
+
+Aml op_return(const Aml& value) {
+    constexpr char kReturnOp = static_cast<char>(0xa4);
+    return kReturnOp + value;
+}
+
+Aml notify(std::string_view object, const Aml& value) {
+    constexpr char kNotifyOp = static_cast<char>(0x86);
+    return kNotifyOp + path(object) + value;
+}
+
+Aml mutex(std::string_view name) {
+    constexpr char kMutexOp = 0x01;
+    constexpr char kSyncLevel = 0;
+    return Aml() + kExtPrefix + kMutexOp + path(name) + kSyncLevel;
+}
+
+Aml acquire(std::string_view name) {
+    constexpr char kAcquireOp = 0x23;
+    constexpr uint16_t kForever = 0xffff;
+    return Aml() + kExtPrefix + kAcquireOp + path(name) + little_endian(kForever);
+}
+
+Aml release(std::string_view name) {
+    constexpr char kReleaseOp = 0x27;
+    return Aml() + kExtPrefix + kReleaseOp + path(name);
 }
 
 }  // namespace kumoi::hypervisor::aml

@@ -5,6 +5,8 @@
 
 #include "hypervisor/board/aml.h"
 #include "hypervisor/board/board_layout.h"
+#include "hypervisor/board/dsdt_hotplug.h"
+#include "hypervisor/board/hotplug_layout.h"
 
 namespace kumoi::hypervisor {
 
@@ -43,7 +45,7 @@ Aml pci_root(uint64_t ram_end, uint64_t mmio64_end) {
         aml::name_decl("_CID", aml::eisa_id("PNP0A03")) + aml::name_decl("_ADR", aml::integer(0)) +
         aml::name_decl("_SEG", aml::integer(0)) + aml::name_decl("_BBN", aml::integer(0)) +
         aml::name_decl("_UID", aml::integer(0)) + aml::name_decl("_CRS", windows) +
-        aml::name_decl("_PRT", interrupt_routes());
+        aml::name_decl("_PRT", interrupt_routes()) + dsdt_pci_slots();
     return aml::device("PCI0", body);
 }
 
@@ -70,6 +72,8 @@ Aml reserved_ranges(uint64_t ecam_base) {
         aml::io_ports(board::kPmBase, static_cast<uint8_t>(board::kPmSize)),
         aml::io_ports(board::kGpe0Base, static_cast<uint8_t>(board::kGpe0Size)),
         aml::io_ports(board::kSmiBase, static_cast<uint8_t>(board::kSmiSize)),
+        aml::io_ports(board::kPciHotplugBase, static_cast<uint8_t>(board::kPciHotplugSize)),
+        aml::io_ports(board::kCpuHotplugBase, static_cast<uint8_t>(board::kCpuHotplugSize)),
     });
     return aml::device("MRES", aml::name_decl("_HID", aml::eisa_id("PNP0C02")) +
                                    aml::name_decl("_UID", aml::integer(1)) +
@@ -87,13 +91,15 @@ Aml firmware_configuration() {
 
 }  // namespace
 
-std::string dsdt_body(uint64_t ram_end, uint64_t ecam_base, uint64_t mmio64_end) {
+std::string dsdt_body(const DsdtConfig& config) {
     // §7.4.2: SLP_TYPa, SLP_TYPb and two reserved elements; some systems insist on all four.
     const Aml s5 = aml::package(
         {aml::integer(board::kSleepTypeS5), aml::integer(0), aml::integer(0), aml::integer(0)});
     return aml::name_decl("\\_S5_", s5) +
-           aml::scope("\\_SB_", pci_root(ram_end, mmio64_end) + serial_port() + real_time_clock() +
-                                    firmware_configuration() + reserved_ranges(ecam_base));
+           aml::scope("\\_SB_", pci_root(config.ram_end, config.mmio64_end) + serial_port() +
+                                    real_time_clock() + firmware_configuration() +
+                                    reserved_ranges(config.ecam_base)) +
+           dsdt_hotplug_events(config.vcpus, config.vcpus_max);
 }
 
 }  // namespace kumoi::hypervisor

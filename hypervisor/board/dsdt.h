@@ -7,8 +7,15 @@
 
 namespace kumoi::hypervisor {
 
-// The definition block's body, without the table header. The 64-bit PCI window is the board's own,
-// or reaches up to `mmio64_end` where firmware put BARs beyond it.
-std::string dsdt_body(uint64_t ram_end, uint64_t ecam_base, uint64_t mmio64_end);
+struct DsdtConfig {
+    uint64_t ram_end = 0;  // first address behind memory, plugged later or not
+    uint64_t ecam_base = 0;
+    uint64_t mmio64_end = 0;  // where firmware put BARs beyond the board's 64-bit PCI window, or 0
+    uint32_t vcpus = 1;
+    uint32_t vcpus_max = 0;
+};
+
+// The definition block's body, without the table header.
+std::string dsdt_body(const DsdtConfig& config);
 
 }  // namespace kumoi::hypervisor

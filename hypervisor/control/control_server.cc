@@ -82,16 +82,35 @@ void ControlServer::serve_line(StreamServer::ClientId id, const std::string& lin
         server_->send(id, control_result_line(request->id, Json::object()));
         return;
     }
-    const Result<Json> answer = serve(id, *request);
-    server_->send(id, answer ? control_result_line(request->id, *answer)
-                             : control_error_line(request->id, answer.error()));
+    if (const auto now = serve(id, *request); now) {
+        answer(id, request->id, *now);
+    }
+}
+
+// A client that has gone meanwhile gets nothing: ids are not used twice.
+void ControlServer::answer(StreamServer::ClientId id, const Json& request_id,
+                           const Result<Json>& answer) {
+    server_->send(id, answer ? control_result_line(request_id, *answer)
+                             : control_error_line(request_id, answer.error()));
+}
+
+std::optional<Result<Json>> ControlServer::handle(StreamServer::ClientId id,
+                                                  const ControlRequest& request) {
+    const Answer later = [this, id, request_id = request.id](const Result<Json>& result) {
+        answer(id, request_id, result);
+    };
+    if (deferred_ && deferred_(request, later)) {
+        return std::nullopt;
+    }
+    return handler_(request);
 }
 
 // Those that the request names are taken in any case: a refused one must not leave its descriptors
 // to the next.
-Result<Json> ControlServer::serve(StreamServer::ClientId id, const ControlRequest& request) {
+std::optional<Result<Json>> ControlServer::serve(StreamServer::ClientId id,
+                                                 const ControlRequest& request) {
     if (request.fds.empty()) {
-        return handler_(request);
+        return handle(id, request);
     }
     std::vector<UniqueFd> mine;
     std::deque<UniqueFd>& waiting = descriptors_[id];
@@ -110,7 +129,7 @@ Result<Json> ControlServer::serve(StreamServer::ClientId id, const ControlReques
     for (size_t i = 0; i < mine.size(); ++i) {
         TRY_CONTEXT(table_->put_named(request.fds[i], std::move(mine[i])), "fds[{}]", i);
     }
-    return handler_(request);
+    return handle(id, request);
 }
 
 void ControlServer::publish(const ControlEvent& event) {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -28,10 +29,15 @@ public:
 
     // Answers one method. "subscribe" is answered here and not passed on.
     using Handler = std::function<Result<Json>(const ControlRequest& request)>;
+    // Takes methods whose answer comes later, by calling the function once; false: not one of them.
+    using Answer = std::function<void(const Result<Json>&)>;
+    using DeferredHandler =
+        std::function<bool(const ControlRequest& request, const Answer& answer)>;
 
     static Result<std::unique_ptr<ControlServer>> listen(EventLoop& loop, FileSource& files,
                                                          const std::string& path, Handler handler,
                                                          PassedFiles* table = nullptr);
+    void set_deferred(DeferredHandler handler) { deferred_ = std::move(handler); }
     void publish(const ControlEvent& event);
     void flush() { server_->flush_all(); }
 
@@ -41,10 +47,14 @@ private:
     void receive_descriptors(StreamServer::ClientId id, std::vector<UniqueFd> descriptors);
     void received(StreamServer::ClientId id, std::string_view bytes);
     void serve_line(StreamServer::ClientId id, const std::string& line);
-    Result<Json> serve(StreamServer::ClientId id, const ControlRequest& request);
+    // Nothing: the answer comes later.
+    std::optional<Result<Json>> serve(StreamServer::ClientId id, const ControlRequest& request);
+    std::optional<Result<Json>> handle(StreamServer::ClientId id, const ControlRequest& request);
+    void answer(StreamServer::ClientId id, const Json& request_id, const Result<Json>& answer);
     void forget(StreamServer::ClientId id);
 
     Handler handler_;
+    DeferredHandler deferred_;
     PassedFiles* table_;  // null: requests bring no descriptors
     std::map<StreamServer::ClientId, LineBuffer> buffers_;
     std::map<StreamServer::ClientId, std::deque<UniqueFd>> descriptors_;  // not yet named

@@ -61,6 +61,10 @@ Result<void> VmmProcess::listen(const std::string& path) {
     control_ = TRY(ControlServer::listen(
         loop_, files_, path, [this](const ControlRequest& request) { return handle(request); },
         &files_));
+    control_->set_deferred(
+        [this](const ControlRequest& request, const ControlServer::Answer& answer) {
+            return vmm_ && !finishing_ && vmm_->hotplug().handle(request, answer);
+        });
     return {};
 }
 
@@ -222,8 +226,11 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
         return TRY(machine())->dump_json();
     }
     static const std::vector<std::string> kMethods = {
-        "hello", "create", "start",      "pause",     "resume", "power_button", "reset",
-        "nmi",   "quit",   "statistics", "subscribe", "state",  "dump",         "set_disk_limits"};
+        "hello",   "create",          "start",     "pause",
+        "resume",  "power_button",    "reset",     "nmi",
+        "quit",    "statistics",      "subscribe", "state",
+        "dump",    "set_disk_limits", "add_disk",  "remove_disk",
+        "add_nic", "remove_nic",      "set_vcpus"};
     const auto near = nearest_name(request.method, kMethods);
     return Error::unsupported("there is no method \"{}\"", request.method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "base/json.h"
 #include "base/result.h"
 #include "hypervisor/board/io_bus.h"
 #include "hypervisor/pci/config_space.h"
@@ -31,6 +32,12 @@ public:
     virtual IoDevice* bar(unsigned /*index*/) { return nullptr; }
     // The BAR is now mapped at `base`, or no longer mapped (0). For doorbells, which move with it.
     virtual void bar_moved(unsigned /*index*/, uint64_t /*base*/) {}
+
+    // Control thread. When pause() has returned, nothing is in flight and no guest memory is
+    // touched until resume().
+    virtual void pause() {}
+    virtual void resume() {}
+    virtual Json statistics_json() const { return {}; }  // null: nothing is counted
 };
 
 }  // namespace kumoi::hypervisor

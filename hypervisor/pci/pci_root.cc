@@ -150,6 +150,22 @@ Result<void> PciRoot::add(PciAddress place, PciDevice& device) {
     return {};
 }
 
+Result<void> PciRoot::remove(PciAddress place) {
+    const std::lock_guard lock(mutex_);
+    if (place.slot == 0 || !exists(place.slot, place.function) ||
+        at(place.slot, place.function).device == nullptr) {
+        return Error::not_found("PCI slot {} function {} holds nothing that could be removed",
+                                place.slot, place.function);
+    }
+    Function& function = at(place.slot, place.function);
+    for (unsigned index = 0; index < pci::kBarCount; ++index) {
+        unmap_bar(function, index);
+    }
+    function = {};
+    present_[place.slot] &= static_cast<uint8_t>(~(1u << place.function));
+    return {};
+}
+
 bool PciRoot::exists(unsigned slot, unsigned function) {
     return slot < kSlotCount && function < kFunctionCount;
 }

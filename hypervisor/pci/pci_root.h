@@ -13,8 +13,8 @@
 // a place that overlaps something else is refused and the register rolled back to the last good
 // place. Outside the windows nothing is decoded. Functions that do not exist read as all ones.
 // Threading: config cycles come from any vCPU thread and are serialised by one mutex here.
-// Devices must outlive the root. After the PCI Firmware Spec 3.3 and the Q35 (82G33) host bridge
-// ids.
+// Devices must outlive the root, or be removed. After the PCI Firmware Spec 3.3 and the Q35 (82G33)
+// host bridge ids.
 #pragma once
 
 #include <array>
@@ -53,6 +53,8 @@ public:
 
     // Refuses a taken place and slot 0, which is the host bridge's.
     Result<void> add(PciAddress at, PciDevice& device);
+    // Takes the function off the bus. With all vCPUs parked: none may be inside the function.
+    Result<void> remove(PciAddress at);
     // Gives every BAR a place in its window and turns memory decoding on.
     Result<void> assign_bars();
     Result<void> attach();

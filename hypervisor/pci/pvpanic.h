@@ -29,6 +29,9 @@ public:
 
     uint64_t panic_count() const { return panics_.value(); }
     uint64_t crash_loaded_count() const { return crash_loads_.value(); }
+    Json statistics_json() const override {
+        return Json::object({{"panics", panics_.value()}, {"crash_loads", crash_loads_.value()}});
+    }
 
     std::string name() const override { return "pvpanic"; }
     uint32_t config_read(uint32_t offset, uint32_t width) override;

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "base/log.h"
+#include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/register_dump.h"
 
 namespace kumoi::hypervisor {
@@ -111,11 +112,29 @@ Result<void> Vcpu::start() {
 void Vcpu::resume() {
     {
         const std::lock_guard lock(mutex_);
+        if (!plugged_) {
+            return;
+        }
         pause_wanted_ = false;
         attention_ = stop_wanted_;
         fd_.set_immediate_exit(stop_wanted_);
     }
     changed_.notify_all();
+}
+
+void Vcpu::set_plugged(bool plugged) {
+    const std::lock_guard lock(mutex_);
+    plugged_ = plugged;
+}
+
+bool Vcpu::plugged() const {
+    const std::lock_guard lock(mutex_);
+    return plugged_;
+}
+
+Result<void> Vcpu::set_affinity(const CpuList& cpus) {
+    const std::lock_guard lock(mutex_);
+    return set_thread_affinity(thread_.native_handle(), cpus);
 }
 
 void Vcpu::request_pause() {

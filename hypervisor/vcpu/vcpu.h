@@ -23,6 +23,7 @@
 #include "hypervisor/board/io_bus.h"
 #include "hypervisor/kvm/vcpu_fd.h"
 #include "hypervisor/memory/guest_memory.h"
+#include "hypervisor/resources_config.h"
 
 namespace kumoi::hypervisor {
 
@@ -59,7 +60,12 @@ public:
     static Result<void> install_kick_handler();
 
     Result<void> start();  // the thread, parked
-    void resume();
+    void resume();         // nothing for a vCPU that is not plugged
+    // Unplugged: stays parked, whatever the guest sends it. While parked, or before start().
+    void set_plugged(bool plugged);
+    bool plugged() const;
+    // Host CPUs its thread may use; after start().
+    Result<void> set_affinity(const CpuList& cpus);
     void request_pause();
     bool wait_parked(int64_t timeout_ns);
     void request_stop();
@@ -100,6 +106,7 @@ private:
     std::condition_variable changed_;
     bool pause_wanted_ = true;
     bool stop_wanted_ = false;
+    bool plugged_ = true;
     bool parked_ = false;
     bool started_ = false;
     std::thread thread_;

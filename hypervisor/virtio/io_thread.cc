@@ -6,6 +6,8 @@
 #include <future>
 #include <memory>
 
+#include "hypervisor/vcpu/affinity.h"
+
 namespace kumoi::hypervisor {
 
 IoThread::IoThread(std::string name)
@@ -30,6 +32,7 @@ void IoThread::run() {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
+    use_io_affinity();  // a vCPU's thread may have made us, and we inherit its own
     pthread_setname_np(pthread_self(), name_.c_str());  // at most 15 characters
     loop_.run();
 }

@@ -138,6 +138,14 @@ DeviceStatistics VirtioPciDevice::statistics() const {
     return all;
 }
 
+Json VirtioPciDevice::statistics_json() const {
+    Json all = Json::object();
+    for (const Statistic& statistic : statistics()) {
+        all.set(statistic.name, statistic.value);
+    }
+    return all;
+}
+
 // --- Configuration space ---
 
 uint32_t VirtioPciDevice::config_read(uint32_t offset, uint32_t width) {

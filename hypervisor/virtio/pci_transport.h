@@ -57,11 +57,12 @@ public:
 
     // Nothing in flight and no guest memory touched once this has returned; a driver that gets
     // ready meanwhile is served after resume().
-    void pause();
-    void resume();
+    void pause() override;
+    void resume() override;
     bool is_broken() const { return needs_reset_.load(); }
     VirtioDevice& device() { return *device_; }
     DeviceStatistics statistics() const;
+    Json statistics_json() const override;
 
     std::string name() const override { return device_->name(); }
     uint32_t config_read(uint32_t offset, uint32_t width) override;
