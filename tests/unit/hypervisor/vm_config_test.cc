@@ -57,7 +57,7 @@ TEST(VmConfig, TakesEveryMember) {
 }
 
 TEST(VmConfig, NamesUnknownKeysAndTheirNeighbours) {
-    expect_error(with(R"("vcpu": 2)"), "vcpus");
+    expect_error(with(R"("vcpuz": 2)"), "vcpus");
     expect_error(with(R"("serial": {"logs": "x"})"), "serial");
     expect_error(with(R"("disks": [{"id":"a","path":"p","readonly":true}])"), "disks[0]");
 }
