@@ -124,6 +124,7 @@ private:
     void watchdog_acts();
     MachineDevices::Events device_events();
     void post_once(std::atomic<bool>& flag, std::function<void()> function);
+    Snapshottable* nvram();
     Result<void> stop_for_a_moment();
     void go_on();
     Result<void> take_state(SaveJob& job, const SaveRequest& request);

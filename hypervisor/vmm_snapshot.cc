@@ -55,8 +55,8 @@ Result<SnapshotOutput> open_output(FileSource& files, const std::string& path) {
 // A back end in another process maps guest memory too: what it reads or writes there is not seen by
 // our userfaultfd.
 bool shares_memory(const VmConfig& config) {
-    return std::ranges::any_of(config.disks,
-                               [](const DiskConfig& disk) { return !disk.vhost_user.empty(); });
+    const auto shares = [](const auto& device) { return !device.vhost_user.empty(); };
+    return std::ranges::any_of(config.disks, shares) || std::ranges::any_of(config.nics, shares);
 }
 
 }  // namespace
@@ -148,7 +148,7 @@ Result<Json> Vmm::save(const SaveRequest& request) {
     }
     if (request.mode == SaveJob::Mode::Live && shares_memory(config_)) {
         return Error::unsupported(
-                   "a disk's vhost-user back end writes to guest memory unseen, so "
+                   "a vhost-user back end writes to guest memory unseen, so "
                    "the guest cannot be saved while it runs")
             .with_hint("save it with mode \"stop\"");
     }
@@ -186,6 +186,10 @@ Result<Json> Vmm::save(const SaveRequest& request) {
     return snapshots_.save_json();
 }
 
+Snapshottable* Vmm::nvram() {
+    return firmware_ ? firmware_->nvram() : nullptr;
+}
+
 // The vCPUs and devices stand still; the state stays "running" for everybody else.
 Result<void> Vmm::stop_for_a_moment() {
     TRY(pause_vcpus());
@@ -200,7 +204,7 @@ void Vmm::go_on() {
 
 Result<void> Vmm::take_state(SaveJob& job, const SaveRequest& request) {
     const uint64_t clock_ns = paused_clock_ns_ ? *paused_clock_ns_ : TRY(vm_->clock());
-    const MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_});
+    const MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_, nvram()});
     auto sections = TRY(state.save(clock_ns));
     SnapshotInfo info;
     info.board = config_.board;
@@ -293,7 +297,7 @@ Result<std::unique_ptr<Vmm>> Vmm::restore(RestoreRequest request, Seams seams, H
 
 Result<void> Vmm::load_snapshot(std::unique_ptr<SnapshotReader> reader,
                                 const RestoreRequest& request) {
-    MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_});
+    MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_, nvram()});
     SnapshotReader& file = *reader;  // lives on in the page server while memory is on demand
     const SectionSource sections = [&file](const std::string& name) { return file.section(name); };
     TRY(state.check(sections));
