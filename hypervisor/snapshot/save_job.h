@@ -3,9 +3,10 @@
 // Stopped mode: the machine stands still until Events::done; threads read memory and write it.
 // Live mode: arm() write-protects all memory while the machine runs, noting what is written to
 // nevertheless; prepare(), while it stands still for a moment, protects just that again, so the
-// moment does not grow with the memory. Afterwards the machine runs, and whoever first writes to a block waits until its old content has been
-// copied aside (into a bounded pool; when that is full, until it has been written). So the file
-// holds the memory of the moment of prepare(), whatever the guest does meanwhile.
+// moment does not grow with the memory. Afterwards the machine runs, and whoever first writes to a
+// block waits until its old content has been copied aside (into a bounded pool; when that is full,
+// until it has been written). So the file holds the memory of the moment of prepare(), whatever the
+// guest does meanwhile.
 // Pages the guest never touched are not read: they are holes of the memory file.
 // Made, started and destroyed on the control thread; Events come from a thread of the job.
 #pragma once
