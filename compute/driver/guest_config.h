@@ -26,6 +26,15 @@ struct GuestOptions {
 // Unsupported or InvalidArgument, naming the property and its value.
 Result<void> check_guest_supported(const Instance& instance);
 
+// What of a rescue is in the server's folder.
+struct RescueFiles {
+    Properties image_properties;
+    bool ramdisk = false;
+    bool config_drive = false;
+    bool stable_device =
+        false;  // the server's own disks keep their places, the rescue disk is last
+};
+
 // Which of the folder's files there are.
 struct GuestFiles {
     bool ramdisk = false;
@@ -34,13 +43,7 @@ struct GuestFiles {
     bool config_drive = false;
     bool cdrom = false;  // the image is an ISO 9660 file
     // A rescued server boots another image.
-    struct Rescue {
-        Properties image_properties;
-        bool ramdisk = false;
-        bool config_drive = false;
-        bool stable_device =
-            false;  // the server's own disks keep their places, the rescue disk is last
-    };
+    using Rescue = RescueFiles;
     std::optional<Rescue> rescue;
 };
 
