@@ -20,6 +20,12 @@ void show_progress(Session& session, std::string_view verb, uint64_t done, uint6
     session.out.progress(fmt::format(" {} {} of {} MiB", verb, done / kMib, all / kMib));
 }
 
+void discard_image(Session& session, Cloud& cloud, const std::string& id) {
+    if (auto removed = cloud.remove("image", "/images/" + id); !removed) {
+        session.out.say(fmt::format("image {} stays behind: {}", id, removed.error().text()));
+    }
+}
+
 }  // namespace
 
 Result<Json> wait_for_image(Session& session, const std::string& id) {
@@ -120,15 +126,21 @@ Result<std::string> upload_image(Session& session, const NewImage& image, const 
         }
         sent = ready.error();
     }
-    if (auto removed = cloud->remove("image", "/images/" + id); !removed) {
-        session.out.say(fmt::format("image {} stays behind: {}", id, removed.error().text()));
-    }
+    discard_image(session, *cloud, id);
     return sent.error();
 }
 
-Result<std::string> file_digest(const std::string& path) {
+TemporaryImages::~TemporaryImages() {
+    const auto cloud = session_.cloud();
+    for (const std::string& id : ids_) {
+        if (cloud) {
+            discard_image(session_, **cloud, id);
+        }
+    }
+}
+
+Result<void> read_pieces(const std::string& path, const ImageSink& sink) {
     const UniqueFd file = TRY(open_file(path, O_RDONLY));
-    Digest digest(DigestKind::Sha256);
     std::vector<std::byte> buffer(kMib);
     while (true) {
         const ssize_t size = read(file.get(), buffer.data(), buffer.size());
@@ -136,10 +148,19 @@ Result<std::string> file_digest(const std::string& path) {
             return Error::from_errno(errno, fmt::format("reading {}", path));
         }
         if (size == 0) {
-            return digest.finish_hex();
+            return {};
         }
-        digest.update(std::span(buffer).first(static_cast<size_t>(size)));
+        TRY(sink(std::span(buffer).first(static_cast<size_t>(size))));
     }
+}
+
+Result<std::string> file_digest(const std::string& path) {
+    Digest digest(DigestKind::Sha256);
+    TRY(read_pieces(path, [&digest](std::span<const std::byte> bytes) -> Result<void> {
+        digest.update(bytes);
+        return {};
+    }));
+    return digest.finish_hex();
 }
 
 }  // namespace kumoi::cli

@@ -5,6 +5,8 @@
 #include <map>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "api/cli/session.h"
 #include "base/json.h"
@@ -29,6 +31,23 @@ struct NewImage {
 // Makes an image of a file; its id. Nothing stays behind when it fails.
 Result<std::string> upload_image(Session& session, const NewImage& image, const std::string& path);
 
+// Images that are deleted again when this goes, unless they are to be kept.
+class TemporaryImages {
+public:
+    explicit TemporaryImages(Session& session) : session_(session) {}
+    ~TemporaryImages();
+    TemporaryImages(const TemporaryImages&) = delete;
+    TemporaryImages& operator=(const TemporaryImages&) = delete;
+    void add(std::string id) { ids_.push_back(std::move(id)); }
+    void keep() { ids_.clear(); }
+
+private:
+    Session& session_;
+    std::vector<std::string> ids_;
+};
+
+// The whole file, piece by piece.
+Result<void> read_pieces(const std::string& path, const ImageSink& sink);
 Result<std::string> file_digest(const std::string& path);  // SHA-256, hexadecimal
 
 }  // namespace kumoi::cli

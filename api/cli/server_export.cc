@@ -23,28 +23,6 @@ bool ends_with(const std::string& text, std::string_view ending) {
     return text.size() > ending.size() && text.ends_with(ending);
 }
 
-// The image of the server, deleted again when this goes.
-class TemporaryImage {
-public:
-    TemporaryImage(Session& session, std::string id) : session_(session), id_(std::move(id)) {}
-    ~TemporaryImage() {
-        const auto cloud = session_.cloud();
-        if (!cloud) {
-            return;
-        }
-        if (auto removed = (*cloud)->remove("image", "/images/" + id_); !removed) {
-            session_.out.say(fmt::format("image {} stays behind: {}", id_, removed.error().text()));
-        }
-    }
-    TemporaryImage(const TemporaryImage&) = delete;
-    TemporaryImage& operator=(const TemporaryImage&) = delete;
-    const std::string& id() const { return id_; }
-
-private:
-    Session& session_;
-    const std::string id_;
-};
-
 Result<std::string> take_image(Session& session, const Json& server) {
     const std::string id = server.string_or("id");
     const Json body = Json::object(
@@ -173,19 +151,10 @@ Result<void> write_ova(int fd, const std::string& base, const OvfParts& parts) {
     TarWriter archive(fd);  // DSP0243 §5.3: the descriptor first, then the manifest
     TRY(archive.add(base + ".ovf", parts.descriptor));
     TRY(archive.add(base + ".mf", parts.manifest));
-    const UniqueFd disk = TRY(open_file(parts.disk_path, O_RDONLY));
     TRY(archive.begin(base + "-disk0.vmdk", TRY(file_size(parts.disk_path))));
-    std::vector<std::byte> buffer(kMib);
-    while (true) {
-        const ssize_t size = read(disk.get(), buffer.data(), buffer.size());
-        if (size < 0) {
-            return Error::from_errno(errno, fmt::format("reading {}", parts.disk_path));
-        }
-        if (size == 0) {
-            return archive.finish();
-        }
-        TRY(archive.write(std::span(buffer).first(static_cast<size_t>(size))));
-    }
+    TRY(read_pieces(parts.disk_path,
+                    [&archive](std::span<const std::byte> bytes) { return archive.write(bytes); }));
+    return archive.finish();
 }
 
 // `path` without folder and ending, as a plain name.
@@ -263,8 +232,10 @@ Result<void> export_server(Session& session, const ExportOptions& options) {
             fmt::format(" its {} volumes are not part of the archive", volumes->size()));
     }
     session.out.say(fmt::format(" taking an image of {}", server->string_or("name")));
-    const TemporaryImage image(session, TRY(take_image(session, *server)));
-    const Json ready = TRY(wait_for_image(session, image.id()));
+    const std::string id = TRY(take_image(session, *server));
+    TemporaryImages image(session);
+    image.add(id);
+    const Json ready = TRY(wait_for_image(session, id));
     TRY_CONTEXT(write_out(session, options.output, *server, ready), "exporting {}",
                 server->string_or("name"));
     session.out.say(

@@ -194,49 +194,30 @@ Result<Unpacked> unpack_input(Session& session, const std::string& input, const 
     return Error::unsupported("{} holds neither {} nor an OVF descriptor", input, kManifestName);
 }
 
-// The images made so far, deleted again unless they are kept.
-class Images {
-public:
-    explicit Images(Session& session) : session_(session) {}
-    ~Images() {
-        const auto cloud = session_.cloud();
-        for (const std::string& id : ids_) {
-            if (cloud && !kept_) {
-                if (auto removed = (*cloud)->remove("image", "/images/" + id); !removed) {
-                    session_.out.say(
-                        fmt::format("image {} stays behind: {}", id, removed.error().text()));
-                }
-            }
-        }
-    }
-    Images(const Images&) = delete;
-    Images& operator=(const Images&) = delete;
-    Result<std::string> add(const NewImage& image, const std::string& path) {
-        ids_.push_back(TRY(upload_image(session_, image, path)));
-        return ids_.back();
-    }
-    void keep() { kept_ = true; }
+Result<std::string> upload(Session& session, TemporaryImages& images, const NewImage& image,
+                           const std::string& path) {
+    std::string id = TRY(upload_image(session, image, path));
+    images.add(id);
+    return id;
+}
 
-private:
-    Session& session_;
-    std::vector<std::string> ids_;
-    bool kept_ = false;
-};
-
-Result<std::string> upload_all(Images& images, const Unpacked& unpacked, const std::string& name) {
+Result<std::string> upload_all(Session& session, TemporaryImages& images, const Unpacked& unpacked,
+                               const std::string& name) {
     NewImage image{.name = name,
                    .disk_format = unpacked.about.disk_format,
                    .min_disk_gib = unpacked.about.min_disk_gib,
                    .properties = unpacked.about.image_properties};
     if (!unpacked.kernel_path.empty()) {
         image.properties["kernel_id"] =
-            TRY(images.add({.name = name + " kernel", .disk_format = "aki"}, unpacked.kernel_path));
+            TRY(upload(session, images, {.name = name + " kernel", .disk_format = "aki"},
+                       unpacked.kernel_path));
     }
     if (!unpacked.ramdisk_path.empty()) {
-        image.properties["ramdisk_id"] = TRY(
-            images.add({.name = name + " ramdisk", .disk_format = "ari"}, unpacked.ramdisk_path));
+        image.properties["ramdisk_id"] =
+            TRY(upload(session, images, {.name = name + " ramdisk", .disk_format = "ari"},
+                       unpacked.ramdisk_path));
     }
-    return images.add(image, unpacked.disk_path);
+    return upload(session, images, image, unpacked.disk_path);
 }
 
 // Those the archive names, if this cloud has all of them; else the caller's default.
@@ -303,8 +284,8 @@ Result<void> import_server(Session& session, const ImportOptions& options) {
         launch.networks = options.networks.empty() ? TRY(choose_networks(session, unpacked.about))
                                                    : options.networks;
     }
-    Images images(session);
-    launch.image = TRY(upload_all(images, unpacked, name));
+    TemporaryImages images(session);
+    launch.image = TRY(upload_all(session, images, unpacked, name));
     if (options.image_only) {
         images.keep();
         return session.out.record({{"IMAGE", "id"}}, Json::object({{"id", launch.image}}));
