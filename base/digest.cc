@@ -151,6 +151,12 @@ std::string base64url_encode(std::string_view bytes) {
     return encode(bytes, kUrlSafe, false);
 }
 
+std::string secret_text(Random& random, size_t byte_count) {
+    std::string bytes(byte_count, '\0');
+    random.fill(std::as_writable_bytes(std::span(bytes)));
+    return "k" + base64url_encode(bytes);
+}
+
 std::optional<std::string> base64_decode(std::string_view text) {
     std::string out;
     out.reserve(text.size() / 4 * 3);

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/random.h"
 #include "base/result.h"
 
 namespace kumoi {
@@ -44,5 +45,8 @@ std::string base64_encode(std::string_view bytes);  // RFC 4648 §4, padded
 std::optional<std::string> base64_decode(
     std::string_view text);  // strict: alphabet, padding; whitespace skipped
 std::string base64url_encode(std::string_view bytes);  // RFC 4648 §5, no padding
+// base64url of that many random bytes, with a letter in front: a token or password that begins with
+// '-' would be taken for an option on every command line it is given to.
+std::string secret_text(Random& random, size_t byte_count);
 
 }  // namespace kumoi

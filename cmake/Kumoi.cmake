@@ -22,7 +22,7 @@ if(KUMOI_COVERAGE)
   target_link_options(kumoi_options INTERFACE --coverage)
 endif()
 find_program(KUMOI_MOLD mold)
-if(KUMOI_MOLD AND NOT KUMOI_FUZZ)
+if(KUMOI_MOLD)
   target_link_options(kumoi_options INTERFACE -fuse-ld=mold)
 endif()
 

@@ -138,12 +138,14 @@ Result<OvfParts> make_ovf(Session& session, const std::string& folder, const std
     const auto firmware = about.image_properties.find("hw_firmware_type");
     machine.uefi = firmware != about.image_properties.end() && firmware->second == "uefi";
     machine.networks = about.networks;
-    machine.disks.push_back({base + "-disk0.vmdk", TRY(file_size(parts.disk_path)),
-                             static_cast<uint64_t>(info.integer_or("virtual-size"))});
+    const uint64_t disk_size = TRY(file_size(parts.disk_path));
+    const std::string disk_digest = TRY(file_digest(parts.disk_path));
+    machine.disks.push_back(
+        {base + "-disk0.vmdk", disk_size, static_cast<uint64_t>(info.integer_or("virtual-size"))});
     parts.descriptor = write_ovf(machine);
     parts.manifest = write_ovf_manifest(
         {{base + ".ovf", "SHA256", digest_hex(DigestKind::Sha256, parts.descriptor)},
-         {base + "-disk0.vmdk", "SHA256", TRY(file_digest(parts.disk_path))}});
+         {base + "-disk0.vmdk", "SHA256", disk_digest}});
     return parts;
 }
 

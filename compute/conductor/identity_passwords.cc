@@ -84,7 +84,7 @@ Result<void> PasswordChecker::check(const std::string& subject, std::string_view
 }
 
 std::string PasswordChecker::random_secret() {
-    return base64url_encode(random_bytes(random_, 32));
+    return secret_text(random_, 32);
 }
 
 Result<void> PasswordChecker::refuse_if_guessing(const std::string& subject) {

@@ -40,7 +40,7 @@ public:
     Result<void> check(const std::string& subject, std::string_view password,
                        const std::string& hash);
     // The same for a secret that is not a person's password but must be kept hashed.
-    std::string random_secret();  // 256 bits, base64url
+    std::string random_secret();  // 256 bits, secret_text()
 
 private:
     struct Failures {

@@ -19,12 +19,6 @@ Error invalid_token() {
         .with_fault("TokenNotFound");
 }
 
-std::string random_text(Random& random, size_t byte_count) {
-    std::string bytes(byte_count, '\0');
-    random.fill(std::as_writable_bytes(std::span(bytes)));
-    return base64url_encode(bytes);
-}
-
 // Only what both the credential names and the user still holds.
 std::vector<Role> restrict_to(std::vector<Role> held, const std::vector<Role>& allowed) {
     std::erase_if(held, [&](const Role& role) {
@@ -84,9 +78,9 @@ std::optional<Target> target_of(const SqlRow& row, size_t scope_index, size_t pr
 
 Result<IssuedToken> TokenStore::issue(const TokenRequest& request) {
     remove_expired_now_and_then();
-    IssuedToken issued{.secret = random_text(random_, 32), .token = nullptr};
+    IssuedToken issued{.secret = secret_text(random_, 32), .token = nullptr};
     const std::string hash = digest_hex(DigestKind::Sha256, issued.secret);
-    std::vector<std::string> audit_ids{random_text(random_, 16)};
+    std::vector<std::string> audit_ids{secret_text(random_, 16)};
     if (request.parent_audit_id) {
         audit_ids.push_back(*request.parent_audit_id);
     }

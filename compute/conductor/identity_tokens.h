@@ -1,4 +1,4 @@
-// TokenStore: opaque bearer tokens. A token is 256 random bits in base64url; only its SHA-256 is
+// TokenStore: opaque bearer tokens. A token is 256 random bits as text; only its SHA-256 is
 // stored, so the database holds nothing that could be presented. validate() answers from memory in
 // about a microsecond; a miss reads SQLite. Roles are not stored with a token but found when it is
 // loaded, and the cache is dropped whenever the identity generation moves: a revoked role works for

@@ -151,7 +151,8 @@ Result<CachedImage> ImageCache::use(const std::string& path) const {
     if (::utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) {
         return Error::from_errno(errno, "using cached image " + path);
     }
-    return CachedImage{path, TRY(file_size(path))};
+    const uint64_t size = TRY(file_size(path));
+    return CachedImage{path, size};
 }
 
 Result<void> ImageCache::produce(const RequestContext& context, const ImageMeta& meta,

@@ -51,8 +51,10 @@ Result<SnapshotIndex> read_index(std::span<const std::byte> body) {
     index.memory_size = TRY(in.u64(kFieldMemorySize));
     index.table_offset = TRY(in.u64(kFieldTableOffset));
     for (SectionReader& one : TRY(in.groups(kFieldSections, kSnapshotSectionsMax))) {
-        index.sections.push_back({one.name(), one.version(), TRY(one.u64(kFieldOffset)),
-                                  TRY(one.u64(kFieldSize)), TRY(one.u32(kFieldChecksum))});
+        const uint64_t offset = TRY(one.u64(kFieldOffset));
+        const uint64_t size = TRY(one.u64(kFieldSize));
+        const uint32_t checksum = TRY(one.u32(kFieldChecksum));
+        index.sections.push_back({one.name(), one.version(), offset, size, checksum});
         TRY(one.finish());
     }
     TRY(in.finish());

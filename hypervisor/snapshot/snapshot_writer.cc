@@ -160,8 +160,9 @@ Result<void> SnapshotWriter::finish(const SnapshotInfo& info,
     SnapshotIndex index;
     index.info = info;
     for (const SectionWriter& section : sections) {
-        index.sections.push_back({section.name(), section.version(), TRY(append(section.body())),
-                                  section.body().size(), crc32c(section.body())});
+        const uint64_t offset = TRY(append(section.body()));
+        index.sections.push_back({section.name(), section.version(), offset, section.body().size(),
+                                  crc32c(section.body())});
     }
     index.table_offset = TRY(append(std::as_bytes(std::span(table_))));
     index.memory_size = memory_size_;

@@ -115,9 +115,10 @@ class Micro(Devices):
         self.assertEqual(guest.wait_exit(60), 0, guest.story())
 
     def test_a_panic_is_told_once_and_the_guest_may_go_on(self):
-        guest = self.micro("watchdog", "panic", watchdog={"action": "none"}, on_crash="continue")
+        guest = self.micro("watchdog", "panic wait", watchdog={"action": "none"}, on_crash="continue")
         control = guest.control()
         control.call("subscribe")
+        guest.console().sendall(b"go")
         control.wait_event("guest_panicked")
         self.expect_verdict(guest, "survived", 90)
         with self.assertRaises(EOFError):

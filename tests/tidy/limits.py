@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Refuses files over 800 lines, functions over 70 lines and lines over 100 columns."""
+"""Refuses files over 800 lines, functions over 70 lines, lines over 100 columns, and TRY() after another element
+of a braced list: when TRY returns, compilers forget to destroy what the list already holds."""
 import re
 
 import tree
@@ -7,6 +8,7 @@ import tree
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
 COLUMNS_MAX = 100
+BRACED_TRY = re.compile(r"[(,=\w]\s*\{[^{};()]*(?:\([^(){};]*\)[^{};()]*)*,\s*TRY\(")
 NOT_A_FUNCTION = re.compile(r"^(namespace|struct|class|enum|union|extern|template\s*<[^>]*>\s*(struct|class))\b")
 
 
@@ -55,6 +57,9 @@ def check(root=tree.ROOT):
         for number, line in enumerate(lines, 1):
             if len(line) > COLUMNS_MAX:
                 findings.append(f"{name}:{number}: {len(line)} columns, at most {COLUMNS_MAX}")
+        for match in BRACED_TRY.finditer(without_literals(text)):
+            findings.append(f"{name}:{text.count(chr(10), 0, match.end()) + 1}: TRY() inside a braced list leaks what "
+                            "stands before it: name its value first")
         for first, count, head in functions(text):
             if count > FUNCTION_LINES_MAX:
                 findings.append(f"{name}:{first}: function of {count} lines, at most {FUNCTION_LINES_MAX}: {head[-60:]}")

@@ -44,6 +44,12 @@ class Tidy(unittest.TestCase):
         findings = limits.check(self.root)
         self.assertEqual([finding.split(":")[0] for finding in findings], ["base/a.cc", "base/b.cc", "base/c.cc"])
 
+    def test_try_in_a_braced_list_is_found(self):
+        self.write("base/a.cc", "void f() {\n    return A{g(1), TRY(h())};\n}\n")
+        self.write("base/b.cc", "void f() {\n    x.push_back({name,\n        TRY(h())});\n}\n")
+        self.write("base/c.cc", "void f() {\n    if (x) {\n        return g(1, TRY(h()));\n    }\n}\n")
+        self.assertEqual([finding.split(":")[0] for finding in limits.check(self.root)], ["base/a.cc", "base/b.cc"])
+
     def test_short_functions_pass(self):
         self.write("base/a.cc", "void f() {\n    auto s = \"{{{\";\n    if (s) {\n    }\n}\n" * 20)
         self.assertEqual(limits.check(self.root), [])

@@ -109,7 +109,8 @@ Result<std::vector<AddressPair>> parse_pairs(const std::vector<Json>& items) {
     for (const Json& item : items) {
         Attributes attributes(item, true);
         const auto mac = TRY(attributes.text_or_null("mac_address"));
-        pairs.push_back({mac.value_or(""), TRY(attributes.required("ip_address"))});
+        const std::string ip_address = TRY(attributes.required("ip_address"));
+        pairs.push_back({mac.value_or(""), ip_address});
         TRY(attributes.finish());
     }
     return pairs;

@@ -71,10 +71,10 @@ Json subnet_view(const Subnet& subnet) {
 Result<std::pair<std::string, std::string>> text_pair(const Json& object, const char* first,
                                                       const char* second) {
     Attributes attributes(object, true);
-    std::pair<std::string, std::string> pair{TRY(attributes.required(first)),
-                                             TRY(attributes.required(second))};
+    const std::string first_text = TRY(attributes.required(first));
+    const std::string second_text = TRY(attributes.required(second));
     TRY(attributes.finish());
-    return pair;
+    return std::pair(first_text, second_text);
 }
 
 Result<SubnetUpdate> parse(Attributes& attributes) {

@@ -1,5 +1,5 @@
 // The i6300esb watchdog and pvpanic. `expire`: lets the watchdog run out and waits for what the
-// host does. `panic`: reports a panic. Else: keeps it alive, then writes nonsense into every
+// host does. `panic`: reports a panic, with `wait` once a byte came on the serial line. Else: keeps it alive, then writes nonsense into every
 // register.
 #include "pci.h"
 
@@ -83,6 +83,11 @@ int main(void) {
         print("\nmicro: watchdog armed\n");
         wait_us(30000000);
         verdict_fail(kName, "nothing happened for 30 s");
+    }
+    if (option("wait")) {  // for a line, so that the test listens before anything happens
+        while ((in8(0x3fd) & 1) == 0) {
+            pause_once();
+        }
     }
     panic(notifier);
     start(1024);

@@ -55,6 +55,15 @@ TEST(SeededRandom, RepeatsAndSeparatesStreams) {
     }
 }
 
+TEST(SecretText, IsNeverTakenForAnOption) {
+    SeededRandom random(7);
+    for (int index = 0; index < 500; ++index) {  // one in 64 of plain base64url begins with '-'
+        const std::string secret = secret_text(random, 32);
+        EXPECT_EQ(secret.size(), 44U);
+        EXPECT_TRUE(std::isalpha(static_cast<unsigned char>(secret[0])));
+    }
+}
+
 TEST(Digest, MatchesPublishedVectors) {
     EXPECT_EQ(digest_hex(DigestKind::Md5, "abc"), "900150983cd24fb0d6963f7d28e17f72");
     EXPECT_EQ(digest_hex(DigestKind::Sha256, "abc"),
