@@ -1,4 +1,5 @@
-// The io_uring engine: one small ring for one queue; an eventfd tells the loop of completions.
+// The io_uring engine: one small ring for one queue; an eventfd tells the loop of completions. Small
+// buffered writes do not go through the ring (cached_writes.h).
 
 #include <liburing.h>
 #include <unistd.h>
@@ -6,6 +7,7 @@
 #include <cerrno>
 
 #include "base/assert.h"
+#include "hypervisor/block/cached_writes.h"
 #include "hypervisor/block/raw_queue.h"
 
 namespace kumoi::hypervisor {
@@ -30,8 +32,17 @@ public:
 
 private:
     void start(uint32_t slot) override;
+    void enqueue(uint32_t slot, const RawOperation::Step& step);
+    void completed(uint32_t slot, int64_t result);
     void reap();
 
+    struct Written {
+        uint32_t slot = 0;
+        int64_t result = 0;
+    };
+    SystemClock clock_;
+    CachedWrites cached_writes_{clock_};
+    std::vector<Written> written_;  // by this thread; told when completions are looked for
     io_uring ring_{};
     bool ready_ = false;
     bool reaping_ = false;
@@ -59,13 +70,22 @@ Result<void> UringQueue::open(EventLoop& loop) {
 }
 
 void UringQueue::start(uint32_t slot) {
+    const RawOperation::Step step = operation(slot).step();
+    if (step.call == RawOperation::Call::Write && !file_.direct &&
+        cached_writes_.at_once(step.size)) {
+        written_.push_back({slot, cached_writes_.write(file_.fd, step.vectors, step.offset)});
+    } else {
+        enqueue(slot, step);
+    }
+}
+
+void UringQueue::enqueue(uint32_t slot, const RawOperation::Step& step) {
     io_uring_sqe* entry = io_uring_get_sqe(&ring_);
     if (entry == nullptr) {  // as many operations as entries: only when some are not submitted yet
         io_uring_submit(&ring_);
         entry = io_uring_get_sqe(&ring_);
     }
     KUMOI_ASSERT(entry != nullptr);
-    const RawOperation::Step step = operation(slot).step();
     const auto count = static_cast<unsigned>(step.vectors.size());
     switch (step.call) {
         case RawOperation::Call::Read:
@@ -97,22 +117,34 @@ void UringQueue::kick() {
     io_uring_submit(&ring_);
     (void)io_uring_cq_eventfd_toggle(&ring_, true);
     // After the toggle: a completion is either seen here or signals.
-    if (io_uring_cq_ready(&ring_) > 0) {
+    if (!written_.empty() || io_uring_cq_ready(&ring_) > 0) {
         reap();
+    }
+}
+
+void UringQueue::completed(uint32_t slot, int64_t result) {
+    if (operation(slot).advance(result)) {
+        finish(slot);
+    } else {
+        start(slot);
     }
 }
 
 void UringQueue::reap() {
     reaping_ = true;
     io_uring_cqe* entry = nullptr;
-    while (io_uring_peek_cqe(&ring_, &entry) == 0) {
-        const auto slot = static_cast<uint32_t>(entry->user_data);
-        const int result = entry->res;
-        io_uring_cqe_seen(&ring_, entry);
-        if (operation(slot).advance(result)) {
-            finish(slot);
+    for (;;) {
+        if (!written_.empty()) {
+            const Written written = written_.back();
+            written_.pop_back();
+            completed(written.slot, written.result);
+        } else if (io_uring_peek_cqe(&ring_, &entry) == 0) {
+            const auto slot = static_cast<uint32_t>(entry->user_data);
+            const int result = entry->res;
+            io_uring_cqe_seen(&ring_, entry);
+            completed(slot, result);
         } else {
-            start(slot);
+            break;
         }
     }
     io_uring_submit(&ring_);
@@ -122,7 +154,9 @@ void UringQueue::reap() {
 
 void UringQueue::drain() {
     while (in_flight() > 0) {
-        io_uring_submit_and_wait(&ring_, 1);
+        if (written_.empty()) {
+            io_uring_submit_and_wait(&ring_, 1);
+        }
         reap();
     }
 }

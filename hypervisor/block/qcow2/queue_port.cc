@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/worker_pool.h"
+#include "hypervisor/block/cached_writes.h"
 #include "hypervisor/block/qcow2/blocking_port.h"
 
 namespace kumoi::hypervisor::qcow2 {
@@ -40,8 +41,11 @@ private:
     // While completions are looked for anyway they need not ring.
     void set_quiet(bool quiet) override { (void)io_uring_cq_eventfd_toggle(&ring_, !quiet); }
     bool has_more() const override { return io_uring_cq_ready(&ring_) > 0; }
+    void enqueue(IoCall& call);
     bool queue(IoCall& call);
 
+    SystemClock clock_;
+    CachedWrites cached_writes_{clock_};
     io_uring ring_{};
     bool ready_ = false;
     std::deque<IoCall*> backlog_;  // found no room in the ring
@@ -62,10 +66,22 @@ Result<void> UringPort::setup(EventLoop& loop) {
 }
 
 bool UringPort::start(IoCall& call) {
+    if (call.kind == IoCall::Kind::Write && io_descriptor(call) == call.file->fd &&
+        cached_writes_.at_once(call.size)) {
+        int64_t result = 0;
+        do {
+            result = cached_writes_.write(call.file->fd, io_rest(call), call.offset + call.done);
+        } while (!io_advance(call, result));
+        return false;
+    }
+    enqueue(call);
+    return true;
+}
+
+void UringPort::enqueue(IoCall& call) {
     if (!backlog_.empty() || !queue(call)) {
         backlog_.push_back(&call);
     }
-    return true;
 }
 
 bool UringPort::queue(IoCall& call) {
@@ -122,7 +138,7 @@ bool UringPort::reap() {
         if (io_advance(call, result)) {
             io_complete(call);
         } else {
-            start(call);
+            enqueue(call);
         }
     }
     while (!backlog_.empty() && queue(*backlog_.front())) {
