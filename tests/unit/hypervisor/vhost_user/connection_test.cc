@@ -123,7 +123,7 @@ TEST_F(VhostUserConnectionTest, HandsTheInflightMemoryOn) {
     ASSERT_TRUE(connection->negotiate(kWanted).ok());
     auto inflight = connection->get_inflight(2, 128);
     ASSERT_TRUE(inflight.ok()) << inflight.error().text();
-    EXPECT_EQ(inflight->description.mmap_size, 4096u);
+    EXPECT_EQ(uint64_t{inflight->description.mmap_size}, 4096u);
     EXPECT_EQ(inflight->description.queue_count, 2);
     EXPECT_TRUE(connection->set_inflight(*inflight).ok());
 }
