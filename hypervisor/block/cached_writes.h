@@ -1,9 +1,10 @@
 // CachedWrites: which buffered writes a disk queue's thread makes itself.
 //
-// ext4 and others cannot promise that a buffered write will not wait (RWF_NOWAIT), so io_uring hands
-// every one to a kernel thread: two context switches for a copy of some microseconds. The queue makes
-// small ones itself, until one took long, which is the kernel throttling writers of dirty pages: then
-// io_uring's threads get all writes for a while, so that reads behind them do not wait.
+// ext4 and others cannot promise that a buffered write will not wait (RWF_NOWAIT), so io_uring
+// hands every one to a kernel thread: two context switches for a copy of some microseconds. The
+// queue makes small ones itself, until one took long, which is the kernel throttling writers of
+// dirty pages: then io_uring's threads get all writes for a while, so that reads behind them do not
+// wait.
 // One per queue, used by its thread.
 #pragma once
 

@@ -1,5 +1,5 @@
-// The io_uring engine: one small ring for one queue; an eventfd tells the loop of completions. Small
-// buffered writes do not go through the ring (cached_writes.h).
+// The io_uring engine: one small ring for one queue; an eventfd tells the loop of completions.
+// Small buffered writes do not go through the ring (cached_writes.h).
 
 #include <liburing.h>
 #include <unistd.h>

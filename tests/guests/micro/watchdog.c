@@ -1,6 +1,6 @@
 // The i6300esb watchdog and pvpanic. `expire`: lets the watchdog run out and waits for what the
-// host does. `panic`: reports a panic, with `wait` once a byte came on the serial line. Else: keeps it alive, then writes nonsense into every
-// register.
+// host does. `panic`: reports a panic, with `wait` once a byte came on the serial line. Else: keeps
+// it alive, then writes nonsense into every register.
 #include "pci.h"
 
 static const char kName[] = "watchdog";
