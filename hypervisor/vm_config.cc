@@ -178,7 +178,7 @@ Result<CdromConfig> parse_cdrom(const JsonView& view, const std::string& base,
 
 Result<NicConfig> parse_nic(const JsonView& view, const std::string& base,
                             std::set<std::string>& ids) {
-    TRY(view.only({"id", "tap", "mac", "mtu", "queue_pairs", "vhost_user", "slot"}));
+    TRY(view.only({"id", "tap", "mac", "mtu", "queue_pairs", "vhost_user", "slot", "limits"}));
     NicConfig nic;
     nic.id = TRY(parse_id(view, ids));
     nic.tap = TRY(view.string_or("tap", ""));
@@ -198,6 +198,9 @@ Result<NicConfig> parse_nic(const JsonView& view, const std::string& base,
     nic.mtu = static_cast<uint16_t>(TRY(view.integer_or("mtu", 1500, {kMtuMin, kMtuMax})));
     nic.queue_pairs =
         static_cast<uint16_t>(TRY(view.integer_or("queue_pairs", 1, {1, kQueuePairsMax})));
+    if (view.has("limits")) {
+        nic.limits = TRY(parse_nic_limits(TRY(view.object("limits"))));
+    }
     return nic;
 }
 

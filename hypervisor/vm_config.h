@@ -48,6 +48,7 @@ struct NicConfig {
     std::array<uint8_t, 6> mac{};
     uint16_t mtu = 1500;
     uint16_t queue_pairs = 1;
+    NicLimits limits;
     unsigned slot = 0;
 };
 

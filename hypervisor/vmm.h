@@ -85,6 +85,7 @@ public:
     Json state_json() const;
     Json statistics_json() const;
     Result<Json> set_disk_limits(const Json& params);
+    Result<Json> set_nic_limits(const Json& params);
     Result<Json> resize_disk(const Json& params);
     Result<Json> dump_json();
 

@@ -198,6 +198,7 @@ Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_nic(const NicConfi
     net.mac = nic.mac;
     net.mtu = nic.mtu;
     net.queue_pairs = nic.queue_pairs;
+    net.limits = nic.limits;
     return make_virtio_net(platform_, files_, net, pci_config(at, events_));
 }
 

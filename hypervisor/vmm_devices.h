@@ -59,6 +59,7 @@ public:
     size_t receive_serial(std::string_view bytes) { return serial_->receive(bytes); }
     Json statistics() const;
     Result<VirtioBlock*> disk(const std::string& id);
+    Result<VirtioNet*> nic(const std::string& id);
     FwCfg& fw_cfg() { return *fw_cfg_; }
     // The chips of the board outside of PCI that have state of their own.
     std::vector<Snapshottable*> chips() const;

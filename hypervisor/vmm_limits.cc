@@ -1,18 +1,39 @@
-// set_disk_limits: bandwidth and IOPS limits of a disk, changed while the guest runs.
+// set_disk_limits, set_nic_limits: bandwidth and IOPS limits, changed while the guest runs.
 
 #include "hypervisor/virtio/block.h"
+#include "hypervisor/virtio/net.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
 
-Result<VirtioBlock*> MachineDevices::disk(const std::string& id) {
-    const auto at = pci_->find(id);
-    auto* device = at ? dynamic_cast<VirtioPciDevice*>(pci_->at(*at)) : nullptr;
-    if (device != nullptr && device->device().type() == virtio::kTypeBlock) {
-        return static_cast<VirtioBlock*>(&device->device());
-    }
-    return Error::not_found("there is no disk \"{}\"", id)
+namespace {
+
+// Null without a virtio device of that name and type.
+VirtioDevice* find(PciDevices& devices, const std::string& id, uint16_t type) {
+    const auto at = devices.find(id);
+    auto* device = at ? dynamic_cast<VirtioPciDevice*>(devices.at(*at)) : nullptr;
+    return device != nullptr && device->device().type() == type ? &device->device() : nullptr;
+}
+
+Error missing(std::string_view what, const std::string& id) {
+    return Error::not_found("there is no {} \"{}\"", what, id)
         .with_hint("\"statistics\" lists the devices of this machine");
+}
+
+}  // namespace
+
+Result<VirtioBlock*> MachineDevices::disk(const std::string& id) {
+    if (auto* device = find(*pci_, id, virtio::kTypeBlock)) {
+        return static_cast<VirtioBlock*>(device);
+    }
+    return missing("disk", id);
+}
+
+Result<VirtioNet*> MachineDevices::nic(const std::string& id) {
+    if (auto* device = find(*pci_, id, virtio::kTypeNet)) {
+        return static_cast<VirtioNet*>(device);
+    }
+    return missing("nic", id);
 }
 
 // Replaces all limits of the disk: what is not named is not limited any more.
@@ -23,6 +44,16 @@ Result<Json> Vmm::set_disk_limits(const Json& params) {
     const DiskLimits limits = TRY(parse_disk_limits(TRY(view.object("limits"))));
     TRY(disk->set_limits(limits, seams_.clock.monotonic_ns()));
     return Json::object({{"limits", disk_limits_json(disk->limits())}});
+}
+
+// As set_disk_limits.
+Result<Json> Vmm::set_nic_limits(const Json& params) {
+    const JsonView view(params, "params");
+    TRY(view.only({"nic", "limits"}));
+    VirtioNet* nic = TRY(devices_->nic(TRY(view.string("nic"))));
+    const NicLimits limits = TRY(parse_nic_limits(TRY(view.object("limits"))));
+    TRY(nic->set_limits(limits, seams_.clock.monotonic_ns()));
+    return Json::object({{"limits", nic_limits_json(nic->limits())}});
 }
 
 }  // namespace kumoi::hypervisor

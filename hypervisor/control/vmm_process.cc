@@ -207,11 +207,15 @@ Result<Json> VmmProcess::handle_create(const Json& params) {
 
 Error unknown_method(const std::string& method) {
     static const std::vector<std::string> kMethods = {
-        "hello",       "create",   "start",    "pause",       "resume",      "power_button",
-        "reset",       "nmi",      "quit",     "state",       "dump",        "statistics",
-        "subscribe",   "save",     "restore",  "save_status", "save_cancel", "set_disk_limits",
-        "resize_disk", "balloon",  "announce", "add_disk",    "remove_disk", "add_nic",
-        "remove_nic",  "set_vcpus"};
+        "hello",       "create",      "start",
+        "pause",       "resume",      "power_button",
+        "reset",       "nmi",         "quit",
+        "state",       "dump",        "statistics",
+        "subscribe",   "save",        "restore",
+        "save_status", "save_cancel", "set_disk_limits",
+        "resize_disk", "balloon",     "announce",
+        "add_disk",    "remove_disk", "add_nic",
+        "remove_nic",  "set_vcpus",   "set_nic_limits"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
@@ -264,6 +268,9 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     }
     if (request.method == "set_disk_limits") {
         return TRY(machine())->set_disk_limits(request.params);
+    }
+    if (request.method == "set_nic_limits") {
+        return TRY(machine())->set_nic_limits(request.params);
     }
     if (request.method == "resize_disk") {
         return TRY(machine())->resize_disk(request.params);

@@ -152,4 +152,21 @@ Result<NicLimits> parse_nic_limits(const JsonView& view) {
     return limits;
 }
 
+Json nic_limits_json(const NicLimits& limits) {
+    Json json = Json::object();
+    const auto add = [&json](const std::string& direction, const RateLimit& limit) {
+        const std::pair<const char*, uint64_t> members[] = {{"_bytes_sec", limit.average},
+                                                            {"_bytes_sec_max", limit.maximum},
+                                                            {"_burst_bytes", limit.burst}};
+        for (const auto& [name, value] : members) {
+            if (value != 0) {
+                json.set(direction + name, value);
+            }
+        }
+    };
+    add("inbound", limits.inbound);
+    add("outbound", limits.outbound);
+    return json;
+}
+
 }  // namespace kumoi::hypervisor

@@ -42,5 +42,6 @@ Result<void> check_limits(const NicLimits& limits);
 Result<DiskLimits> parse_disk_limits(const JsonView& view);
 Json disk_limits_json(const DiskLimits& limits);
 Result<NicLimits> parse_nic_limits(const JsonView& view);
+Json nic_limits_json(const NicLimits& limits);
 
 }  // namespace kumoi::hypervisor

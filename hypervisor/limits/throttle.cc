@@ -170,4 +170,9 @@ void NicThrottle::count(Direction direction, uint64_t bytes) {
     }
 }
 
+void NicThrottle::forget_wait(Direction direction) {
+    const std::lock_guard lock(mutex_);
+    throttles_[index(direction)].forget_wait();
+}
+
 }  // namespace kumoi::hypervisor

@@ -22,6 +22,7 @@ public:
     bool limited() const { return count_ != 0; }
     int64_t ask(uint64_t cost, int64_t now_ns);  // nanoseconds to wait; 0: take() may follow
     void take(uint64_t cost);
+    void forget_wait() { due_ns_ = 0; }  // whoever waited will ask as if for the first time
 
 private:
     std::array<TokenBucket, 2> buckets_{};  // the average's, and the burst's own speed
@@ -66,6 +67,7 @@ public:
     // afterwards: the bucket pays for what was too much.
     int64_t admit(Direction direction, int64_t now_ns);
     void count(Direction direction, uint64_t bytes);
+    void forget_wait(Direction direction);
 
 private:
     static size_t index(Direction direction) { return static_cast<size_t>(direction); }

@@ -96,12 +96,11 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, Fil
                                                 .connect = {},
                                                 .clock = &system_clock()},
                                                TRY(files.connect(config.vhost_user))));
-    return VirtioPciDevice::create(
-        platform,
-        std::make_unique<VirtioNet>(
-            VirtioNet::Options{config.name, config.mac, config.mtu, config.queue_size},
-            std::move(queues)),
-        pci);
+    auto net = std::make_unique<VirtioNet>(
+        VirtioNet::Options{config.name, config.mac, config.mtu, config.queue_size},
+        std::move(queues));
+    TRY(net->set_limits(config.limits, system_clock().monotonic_ns()));
+    return VirtioPciDevice::create(platform, std::move(net), pci);
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_console(Platform& platform, FileSource& files,

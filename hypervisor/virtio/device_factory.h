@@ -54,6 +54,7 @@ struct VirtioNetConfig {
     uint16_t mtu = 1500;
     uint16_t queue_size = 256;
     uint16_t queue_pairs = 1;  // the TAP device must have as many queues
+    NicLimits limits;
 };
 
 struct VirtioVsockConfig {

@@ -34,7 +34,7 @@ VirtioNet::VirtioNet(Options options, std::vector<std::unique_ptr<NetBackend>> b
     for (auto& backend : backends) {
         pairs_.push_back(std::make_unique<NetPair>(
             options_.name, static_cast<uint16_t>(2 * pairs_.size()), options_.mtu,
-            std::move(backend), control_.filter(), counters_));
+            std::move(backend), control_.filter(), throttle_, counters_));
     }
 }
 
@@ -83,6 +83,12 @@ void VirtioNet::announce() {
         control_.set_announcing(true);
         context_->config_changed();
     }
+}
+
+Result<void> VirtioNet::set_limits(const NicLimits& limits, int64_t now_ns) {
+    TRY(check_limits(limits));
+    throttle_.set(limits, now_ns);
+    return {};
 }
 
 Result<void> VirtioNet::start(VirtioContext& context) {
@@ -167,6 +173,8 @@ DeviceStatistics VirtioNet::statistics() const {
             {"tx_frames", counters_.tx_frames.value()},
             {"tx_bytes", counters_.tx_bytes.value()},
             {"tx_dropped", counters_.tx_dropped.value()},
+            {"rx_throttled", counters_.rx_throttled.value()},
+            {"tx_throttled", counters_.tx_throttled.value()},
             {"queue_pairs", control_.pairs()},
             {"control_commands", control_.command_count()},
             {"control_refused", control_.refused_count()},

@@ -36,6 +36,9 @@ public:
 
     // Any thread: the guest is asked to send what tells switches its place.
     void announce();
+    // From any thread, also while running.
+    Result<void> set_limits(const NicLimits& limits, int64_t now_ns);
+    NicLimits limits() const { return throttle_.limits(); }
 
     std::string name() const override { return options_.name; }
     uint16_t type() const override { return virtio::kTypeNet; }
@@ -60,6 +63,7 @@ private:
 
     const Options options_;
     NetCounters counters_;
+    NicThrottle throttle_;  // of all pairs together
     NetControl control_;
     std::vector<std::unique_ptr<NetPair>> pairs_;
     std::mutex context_mutex_;  // context_ against announce() from another thread

@@ -42,16 +42,21 @@ NetOffloads virtio_net::offloads_of(uint64_t features) {
 
 NetPair::NetPair(std::string device, uint16_t receive_queue, uint16_t mtu,
                  std::unique_ptr<NetBackend> backend, const NetFilter& filter,
-                 NetCounters& counters)
+                 NicThrottle& throttle, NetCounters& counters)
     : device_(std::move(device)),
       receive_queue_(receive_queue),
       mtu_(mtu),
       backend_(std::move(backend)),
       filter_(filter),
-      counters_(counters) {}
+      counters_(counters),
+      inbound_(throttle, NicThrottle::Direction::Inbound, receive_queue, counters.rx_throttled),
+      outbound_(throttle, NicThrottle::Direction::Outbound,
+                static_cast<uint16_t>(receive_queue + 1), counters.tx_throttled) {}
 
 void NetPair::start(VirtioContext& context, bool active) {
     context_ = &context;
+    inbound_.start(context);
+    outbound_.start(context);
     negotiated_ = context.features();
     paused_ = false;
     active_ = active;
@@ -66,7 +71,11 @@ void NetPair::set_active(bool active) {
 // --- Transmit ---
 
 void NetPair::transmit(Queue& queue) {
-    while (auto chain = queue.next_chain()) {
+    while (outbound_.may_pass()) {
+        auto chain = queue.next_chain();
+        if (!chain) {
+            return;
+        }
         transmit_chain(*chain);
     }
 }
@@ -86,6 +95,7 @@ void NetPair::transmit_chain(Chain& chain) {
         counters_.malformed.increment();
         return;
     }
+    outbound_.count(size - kHeaderSize);
     // A full backend loses the frame, as a full cable would; waiting would let one guest's speed
     // decide how long its buffers stay with us.
     if (backend_->send(vectors_) < 0) {
@@ -124,6 +134,9 @@ bool NetPair::sanitise(Header& header, uint64_t frame_size) const {
 
 void NetPair::receive(Queue& queue) {
     for (unsigned count = 0; count < kFramesPerWakeup; ++count) {
+        if (!inbound_.may_pass()) {
+            return watch_backend(false);  // until the limit lets the next frame in
+        }
         switch (receive_frame(queue)) {
             case Received::Frame: break;
             case Received::NothingThere: watch_backend(true); return;
@@ -245,6 +258,7 @@ void NetPair::deliver(uint64_t size) {
     }
     counters_.rx_frames.increment();
     counters_.rx_bytes.increment(size - kHeaderSize);
+    inbound_.count(size - kHeaderSize);
 }
 
 uint64_t NetPair::receive_size_max() const {
@@ -287,6 +301,8 @@ void NetPair::quiesce() {
     if (context_ == nullptr) {
         return;
     }
+    inbound_.stop();
+    outbound_.stop();
     watch_backend(false);
     Queue* queue = context_->queue(receive_queue_);
     while (!buffers_.empty()) {

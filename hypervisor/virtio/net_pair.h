@@ -5,7 +5,8 @@
 // can change after the check. Receive: frames are read straight into the driver's buffers; with
 // mergeable buffers one frame may fill several. When the buffers at hand are too small for the
 // largest frame, a bounce buffer decides: the frame fits, or it is dropped and counted. What the
-// filter refuses leaves its buffers for the next frame. Work per wake-up is bounded. I/O thread.
+// filter refuses leaves its buffers for the next frame, and counts towards no limit. Work per
+// wake-up is bounded. I/O thread.
 #pragma once
 
 #include <deque>
@@ -17,6 +18,7 @@
 #include "hypervisor/net/net_backend.h"
 #include "hypervisor/virtio/device.h"
 #include "hypervisor/virtio/net_filter.h"
+#include "hypervisor/virtio/net_limit.h"
 #include "hypervisor/virtio/net_spec.h"
 
 namespace kumoi::hypervisor {
@@ -25,6 +27,7 @@ namespace kumoi::hypervisor {
 struct NetCounters {
     Counter rx_frames, rx_bytes, rx_dropped, rx_filtered;
     Counter tx_frames, tx_bytes, tx_dropped, malformed;
+    Counter rx_throttled, tx_throttled;  // how often a queue had to wait for a limit
 };
 
 class NetPair {
@@ -32,7 +35,8 @@ public:
     static constexpr unsigned kFramesPerWakeup = 64;
 
     NetPair(std::string device, uint16_t receive_queue, uint16_t mtu,
-            std::unique_ptr<NetBackend> backend, const NetFilter& filter, NetCounters& counters);
+            std::unique_ptr<NetBackend> backend, const NetFilter& filter, NicThrottle& throttle,
+            NetCounters& counters);
 
     void start(VirtioContext& context, bool active);
     void set_active(bool active);  // an inactive pair leaves its queues and its backend alone
@@ -62,6 +66,8 @@ private:
     std::unique_ptr<NetBackend> backend_;
     const NetFilter& filter_;
     NetCounters& counters_;
+    NetLimit inbound_;
+    NetLimit outbound_;
     VirtioContext* context_ = nullptr;
     uint64_t negotiated_ = 0;
     EventLoop::Watch watch_;

@@ -4,15 +4,19 @@
 //     device_net_bench [TAP]    with the name of an existing TAP interface, through the kernel, too
 //
 // The memory backend takes frames and gives them for nothing, so its figures are the device's own
-// cost.
+// cost. Last the error of the bandwidth limits on a real clock: the device's own thread and timers,
+// a driver that never lets its queue run dry.
 #include <fmt/core.h>
 
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "hypervisor/net/tap.h"
+#include "hypervisor/virtio/device_runner.h"
 #include "hypervisor/virtio/net.h"
 #include "tests/support/platform_fake.h"
 #include "tests/support/queue_fake.h"
@@ -110,6 +114,75 @@ void print(const char* direction, const char* backend, uint32_t payload, const F
                direction, backend, payload, figure.frames_per_s, figure.mib_per_s);
 }
 
+struct Silent final : RunnerEvents {
+    void queue_interrupt(uint16_t /*queue_index*/) override {}
+    void config_interrupt() override {}
+    void device_broken(std::string_view /*reason*/) override { std::abort(); }
+};
+
+uint64_t bytes_of(const VirtioNet& net, const char* counter) {
+    for (const Statistic& statistic : net.statistics()) {
+        if (statistic.name == counter) {
+            return statistic.value;
+        }
+    }
+    std::abort();
+}
+
+// Bytes a second that pass in one direction under a limit of `rate`.
+double limited(bool transmit, uint64_t rate) {
+    constexpr uint32_t kFrame = kHeader + 1514;
+    PlatformFake platform(64u << 20);
+    std::vector<std::unique_ptr<NetBackend>> backends;
+    backends.push_back(std::make_unique<Endless>(kFrame));
+    VirtioNet net({.name = "net0", .mac = {2, 0, 0, 0, 0, 1}}, std::move(backends));
+    const SystemClock clock;
+    const RateLimit limit{.average = rate};
+    net.set_limits(transmit ? NicLimits{.outbound = limit} : NicLimits{.inbound = limit},
+                   clock.monotonic_ns())
+        .value();
+    QueueFake queue(platform.memory(), transmit ? 1 : 0, 0x10'0000, kQueueSize);
+    for (uint16_t i = 0; i < kQueueSize; ++i) {
+        queue.set_descriptor(i, 0x100'0000 + uint64_t{i} * 2048, kFrame,
+                             transmit ? 0 : QueueFake::kWrite, 0);
+    }
+    Silent silent;
+    const auto runner = DeviceRunner::create(net, platform.memory(), silent).value();
+    runner->start({queue.config()}, virtio::kFeatureVersion1).value();
+    const char* counter = transmit ? "tx_bytes" : "rx_bytes";
+    uint16_t offered = 0;
+    const auto drive = [&](int64_t nanoseconds) {
+        const int64_t end = clock.monotonic_ns() + nanoseconds;
+        while (clock.monotonic_ns() < end) {
+            while (static_cast<uint16_t>(offered - queue.used_index()) < kQueueSize) {
+                queue.make_available(offered++ % kQueueSize);
+            }
+            runner->ring(queue.config().index);
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        }
+    };
+    drive(kRunNs / 10);  // the bucket it starts with
+    const uint64_t before = bytes_of(net, counter);
+    const int64_t begun = clock.monotonic_ns();
+    drive(3 * kRunNs);
+    const auto bytes = static_cast<double>(bytes_of(net, counter) - before);
+    const auto seconds = static_cast<double>(clock.monotonic_ns() - begun) / 1e9;
+    runner->stop();
+    return bytes / seconds;
+}
+
+void limiter() {
+    for (const uint64_t rate : {256u << 10, 10u << 20, 100u << 20}) {
+        for (const bool transmit : {true, false}) {
+            const double got = limited(transmit, rate);
+            const auto wanted = static_cast<double>(rate);
+            fmt::print("net_limiter direction={} wanted={} got={:.0f} error={:.2f}%\n",
+                       transmit ? "to_host" : "to_guest", rate, got,
+                       100 * std::abs(got - wanted) / wanted);
+        }
+    }
+}
+
 }  // namespace
 
 int run_all(const char* tap) {
@@ -122,6 +195,7 @@ int run_all(const char* tap) {
         print("to_guest", "memory", payload,
               run(std::make_unique<Endless>(kHeader + payload), false, payload, features));
     }
+    limiter();
     if (tap == nullptr) {
         return 0;
     }

@@ -73,11 +73,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static PlatformFake platform;
     FuzzInput input(data, size);
     std::vector<std::unique_ptr<NetBackend>> backends;
-    for (unsigned pairs = 1 + input.take<uint8_t>() % 3; pairs > 0; --pairs) {
+    const auto shape = input.take<uint8_t>();
+    for (unsigned pairs = 1 + shape % 3; pairs > 0; --pairs) {
         backends.push_back(std::make_unique<Backend>());
     }
     VirtioNet device({.name = "net0", .mac = {2, 0, 0, 0, 0, 1}, .mtu = 1500, .queue_size = 16},
                      std::move(backends));
+    if (shape >= 128) {
+        const RateLimit limit{.average = uint64_t{shape} << 6};
+        require(device.set_limits({.inbound = limit, .outbound = limit}, 0).ok());
+    }
     fuzz_device(device, platform, input);
     return 0;
 }

@@ -140,7 +140,12 @@ class MicroNetwork(Devices):
         harness.run("ip", "link", "set", "tap1", "up")
 
     def test_control_queue_and_attacks(self):
-        guest = self.micro("netctl", nics=[{"id": "net0", "tap": "tap0", "mac": "52:54:00:4b:00:02"}])
+        guest = self.micro("netctl", nics=[{"id": "net0", "tap": "tap0", "mac": "52:54:00:4b:00:02",
+                                            "limits": {"outbound_bytes_sec": 100000}}])
+        control = guest.control()
+        limits = {"inbound_bytes_sec": 200000, "inbound_burst_bytes": 9000}
+        self.assertEqual(control.call("set_nic_limits", nic="net0", limits=limits)["limits"], limits)
+        self.assertEqual(control.ask("set_nic_limits", nic="rng", limits={})["error"]["code"], "not_found")
         self.expect_verdict(guest, "pairs=1", 120)
 
     def test_control_queue_with_several_pairs_and_attacks(self):

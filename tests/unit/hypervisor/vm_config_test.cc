@@ -41,7 +41,8 @@ TEST(VmConfig, TakesEveryMember) {
         "boot":{"kernel":"/k","initrd":"i","cmdline":"quiet"},
         "disks":[{"id":"a","path":"../d.raw","format":"raw","read_only":true,"serial":"s",
                   "cache":"none"}],
-        "nics":[{"id":"n","tap":"tap0","mac":"52:54:00:aB:00:01","mtu":9000}],
+        "nics":[{"id":"n","tap":"tap0","mac":"52:54:00:aB:00:01","mtu":9000,
+                 "limits":{"inbound_bytes_sec":7}}],
         "serial":{"log":"l","socket":"s","log_size_max":8192},"rng":{"enabled":false},
         "console":{"socket":"c"},"control_socket":"ctl","pid_file":"pid",
         "on_reboot":"exit","on_shutdown":"stay","on_crash":"exit"})");
@@ -51,6 +52,7 @@ TEST(VmConfig, TakesEveryMember) {
     EXPECT_EQ(config->disks[0].cache, DiskCache::None);
     EXPECT_EQ(config->nics[0].mac, (std::array<uint8_t, 6>{0x52, 0x54, 0, 0xab, 0, 1}));
     EXPECT_EQ(config->nics[0].mtu, 9000);
+    EXPECT_EQ(config->nics[0].limits, (NicLimits{.inbound = {.average = 7}}));
     EXPECT_TRUE(config->console.enabled);
     EXPECT_EQ(config->on_reboot, OnReboot::Exit);
     EXPECT_EQ(config->on_shutdown, OnShutdown::Stay);

@@ -51,6 +51,8 @@ TEST(NicLimits, ReadsBothDirections) {
     ASSERT_TRUE(limits.ok()) << limits.error().text();
     EXPECT_EQ(limits->inbound, (RateLimit{.average = 10, .burst = 30}));
     EXPECT_EQ(limits->outbound, (RateLimit{.average = 5, .maximum = 7}));
+    EXPECT_EQ(nic_limits_json(*limits), json);
+    EXPECT_EQ(nic_limits_json({}), Json::object());
 }
 
 }  // namespace
