@@ -70,9 +70,8 @@ class Boot(Linux):
         self.assertEqual(guest.wait_exit(), 0, guest.story())
 
     def config_drive(self, files):
-        program = shutil.which("genisoimage") or shutil.which("mkisofs")
-        if program is None:
-            harness.skip("no genisoimage to make a config drive: install genisoimage")
+        if shutil.which("xorriso") is None:
+            harness.skip("no xorriso to make a config drive: install xorriso")
         folder = tempfile.mkdtemp(prefix="kumoi-it-")
         self.addCleanup(shutil.rmtree, folder, True)
         for name, text in files.items():
@@ -81,7 +80,7 @@ class Boot(Linux):
             with open(path, "w") as file:
                 file.write(text)
         image = os.path.join(folder, "config.iso")
-        harness.run(program, "-quiet", "-J", "-r", "-V", "config-2", "-o", image,
+        harness.run("xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-V", "config-2", "-o", image,
                     os.path.join(folder, "files"))
         return image
 
