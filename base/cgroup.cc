@@ -89,7 +89,7 @@ Result<void> hand_down(const std::string& parent, const std::set<std::string>& w
 
 Result<void> check_name(const std::string& name) {
     const auto parts = words(name, "/");
-    const bool odd = name.empty() || name.front() == '/' || name.find('\0') != std::string::npos;
+    const bool odd = parts.empty() || name.find('\0') != std::string::npos;
     if (odd || std::ranges::find(parts, "..") != parts.end()) {
         return Error::invalid("\"{}\" is no name of a control group", name);
     }
@@ -114,6 +114,64 @@ Result<void> check_ranges(const CgroupLimits& limits) {
     return {};
 }
 
+// "5:cpu,cpuacct:/system.slice/x" for v1, "0::/system.slice/x" for v2; empty for the root, and for
+// what lies outside of the part of the hierarchy that is mounted here.
+std::string own_group(const std::vector<std::string>& lines, const std::string& controller,
+                      const CgroupHost::Place& place) {
+    for (const std::string& line : lines) {
+        const size_t first = line.find(':');
+        const size_t second = line.find(':', first + 1);
+        if (second == std::string::npos) {
+            continue;
+        }
+        const auto names = words(line.substr(first + 1, second - first - 1), ",");
+        const bool ours = place.version == CgroupHost::Version::V2
+                              ? line.starts_with("0::")
+                              : std::ranges::find(names, controller) != names.end();
+        const std::string path = line.substr(second + 1);
+        if (ours && path.size() > 1 && path.find("..") == std::string::npos &&
+            path_exists(place.root + path)) {
+            return path;
+        }
+    }
+    return {};
+}
+
+// The folder that `name` counts from.
+std::string start_of(const CgroupHost::Place& place, const std::string& name) {
+    return name.starts_with('/') ? place.root : place.root + place.own;
+}
+
+// The folder of group `name` of one hierarchy, made where it is missing.
+Result<std::string> make_groups(const CgroupHost& host, const CgroupHost::Place& place,
+                                const std::set<std::string>& controllers, const std::string& start,
+                                const std::string& name) {
+    std::string path = start;
+    for (const std::string& part : words(name, "/")) {
+        if (place.version == CgroupHost::Version::V2) {
+            TRY(hand_down(path, controllers));
+        }
+        TRY(make_folder(path + "/" + part));
+        if (has_v1_cpuset(host, place.root)) {
+            TRY(inherit_cpuset(path, path + "/" + part));
+        }
+        path += "/" + part;
+    }
+    return path;
+}
+
+// v2: a group with processes of its own, as ours is, cannot hand controllers down. Its parent can.
+Result<std::string> make_groups_somewhere(const CgroupHost& host, const CgroupHost::Place& place,
+                                          const std::set<std::string>& controllers,
+                                          const std::string& name) {
+    const std::string start = start_of(place, name);
+    auto made = make_groups(host, place, controllers, start, name);
+    if (made.ok() || place.version == CgroupHost::Version::V1 || start == place.root) {
+        return made;
+    }
+    return make_groups(host, place, controllers, start.substr(0, start.rfind('/')), name);
+}
+
 }  // namespace
 
 uint64_t cgroup_weight_of_shares(uint64_t shares) {
@@ -121,7 +179,7 @@ uint64_t cgroup_weight_of_shares(uint64_t shares) {
     return 1 + (bounded - kSharesMin) * 9'999 / (kSharesMax - kSharesMin);
 }
 
-Result<CgroupHost> CgroupHost::detect(const std::string& mounts_path) {
+Result<CgroupHost> CgroupHost::detect(const std::string& mounts_path, const std::string& own_path) {
     const std::string mounts = TRY(read_file(mounts_path, kSmallFileMax));
     CgroupHost host;
     std::string unified;
@@ -136,7 +194,7 @@ Result<CgroupHost> CgroupHost::detect(const std::string& mounts_path) {
             const auto options = words(fields[3], ",");
             for (const char* controller : kControllers) {
                 if (std::ranges::find(options, controller) != options.end()) {
-                    host.controllers.try_emplace(controller, Place{Version::V1, fields[1]});
+                    host.controllers.try_emplace(controller, Place{Version::V1, fields[1], ""});
                 }
             }
         }
@@ -145,9 +203,13 @@ Result<CgroupHost> CgroupHost::detect(const std::string& mounts_path) {
         const auto offered = words(TRY(get(unified + "/cgroup.controllers")), " ");
         for (const char* controller : kControllers) {
             if (std::ranges::find(offered, controller) != offered.end()) {
-                host.controllers.try_emplace(controller, Place{Version::V2, unified});
+                host.controllers.try_emplace(controller, Place{Version::V2, unified, ""});
             }
         }
+    }
+    const auto lines = words(TRY(read_file(own_path, kSmallFileMax)), "\n");
+    for (auto& [controller, place] : host.controllers) {
+        place.own = own_group(lines, controller, place);
     }
     return host;
 }
@@ -155,29 +217,21 @@ Result<CgroupHost> CgroupHost::detect(const std::string& mounts_path) {
 Result<Cgroup> Cgroup::create(const CgroupHost& host, const std::string& name) {
     TRY(check_name(name));
     Cgroup group(name);
-    std::map<std::string, std::set<std::string>> unified;  // by root
+    std::map<std::string, std::set<std::string>> shared;  // controllers by root: v2's have one
     for (const auto& [controller, place] : host.controllers) {
-        group.folders_.emplace(controller, Folder{place.version, place.root + "/" + name});
-        if (place.version == CgroupHost::Version::V2) {
-            unified[place.root].insert(controller);
-        }
+        shared[place.root].insert(controller);
     }
-    std::set<std::string> made;  // controllers of v2 share their folders
+    std::map<std::string, std::string> made;  // folder by root
     for (const auto& [controller, place] : host.controllers) {
-        std::string path = place.root;
-        if (!made.insert(path).second) {
-            continue;
-        }
-        for (const std::string& part : words(name, "/")) {
-            if (place.version == CgroupHost::Version::V2) {
-                TRY(hand_down(path, unified[place.root]));
+        if (!made.contains(place.root)) {
+            auto folder = make_groups_somewhere(host, place, shared[place.root], name);
+            if (!folder.ok()) {
+                (void)group.remove();  // half of a group is none; one in use stays
+                return std::move(folder).error();
             }
-            TRY(make_folder(path + "/" + part));
-            if (has_v1_cpuset(host, place.root)) {
-                TRY(inherit_cpuset(path, path + "/" + part));
-            }
-            path += "/" + part;
+            made[place.root] = std::move(folder).value();
         }
+        group.folders_.emplace(controller, Folder{place.version, made[place.root]});
     }
     return group;
 }
@@ -299,10 +353,22 @@ Result<std::vector<pid_t>> Cgroup::processes() const {
     return std::vector<pid_t>(pids.begin(), pids.end());
 }
 
-Result<void> Cgroup::remove() const {
+std::vector<std::string> Cgroup::folders() const {
+    std::set<std::string> paths;
     for (const auto& [controller, folder] : folders_) {
-        if (::rmdir(folder.path.c_str()) != 0 && errno != ENOENT) {
-            return Error::from_errno(errno, "removing the control group " + folder.path)
+        paths.insert(folder.path);
+    }
+    return {paths.begin(), paths.end()};
+}
+
+Result<void> Cgroup::remove() const {
+    return remove_cgroup_folders(folders());
+}
+
+Result<void> remove_cgroup_folders(const std::vector<std::string>& folders) {
+    for (const std::string& folder : folders) {
+        if (::rmdir(folder.c_str()) != 0 && errno != ENOENT) {
+            return Error::from_errno(errno, "removing the control group " + folder)
                 .with_hint("processes still run in it, or it has groups of its own");
         }
     }
@@ -313,7 +379,7 @@ Result<std::vector<std::string>> list_cgroups(const CgroupHost& host, const std:
     TRY(check_name(parent));
     std::set<std::string> names;
     for (const auto& [controller, place] : host.controllers) {
-        const std::string folder = place.root + "/" + parent;
+        const std::string folder = start_of(place, parent) + "/" + parent;
         if (!path_exists(folder)) {
             continue;
         }

@@ -31,11 +31,13 @@ struct CgroupHost {
     struct Place {
         Version version = Version::V2;
         std::string root;  // mount point
+        std::string own;   // our own group below it: "/system.slice/x", or empty
     };
     std::map<std::string, Place> controllers;
 
     // From the mount table and, for v2, from cgroup.controllers of its root.
-    static Result<CgroupHost> detect(const std::string& mounts_path = "/proc/self/mounts");
+    static Result<CgroupHost> detect(const std::string& mounts_path = "/proc/self/mounts",
+                                     const std::string& own_path = "/proc/self/cgroup");
     bool has(const std::string& controller) const { return controllers.contains(controller); }
 };
 
@@ -52,8 +54,10 @@ struct CgroupLimits {
 
 class Cgroup {
 public:
-    // `name` is a relative path below each controller's root, without "..". Makes what is missing;
-    // fine when it is there. Exhausted or Forbidden when the host does not let us.
+    // `name` is a path without "..": "/kumoi/1" below each controller's root, "kumoi/1" below the
+    // group we run in ourselves. With v2, where a group with processes hands nothing down, that is
+    // beside our group. Makes what is missing; fine when it is there. Exhausted or Forbidden when
+    // the host does not let us.
     static Result<Cgroup> create(const CgroupHost& host, const std::string& name);
 
     // The controllers that a limit needs and the host has not mounted, for a warning or a refusal.
@@ -63,6 +67,8 @@ public:
     Result<void> add_process(pid_t pid) const;
     // For DaemonOptions::cgroup_procs: writing "0" there joins the writer.
     std::vector<std::string> procs_files() const;
+    // Where it is, for remove_cgroup_folders() of another process.
+    std::vector<std::string> folders() const;
     Result<std::vector<pid_t>> processes() const;
     // Gone everywhere; fine when it is gone already. Conflict while processes live in it.
     Result<void> remove() const;
@@ -82,6 +88,10 @@ private:
     std::string name_;
     std::map<std::string, Folder> folders_;  // by controller; several may share one
 };
+
+// The folders of a group and nothing that lives in it. Fine when they are gone; Conflict while
+// processes are in it.
+Result<void> remove_cgroup_folders(const std::vector<std::string>& folders);
 
 // The names of the groups below `parent`: what an earlier life of a daemon may have left.
 Result<std::vector<std::string>> list_cgroups(const CgroupHost& host, const std::string& parent);

@@ -160,6 +160,15 @@ void add_node_options(OptionTable& table) {
          {},
          {},
          {"qcow2", "raw"}});
+    table.add(
+        {"kumoi", "cgroup_parent", OptionType::String, "kumoi",
+         "Control group in which each guest gets one of its own, for its CPU time, memory and "
+         "processes: a name below the daemon's own group, or with a leading / one from the "
+         "root. Empty: guests stay in the daemon's group, without limits."});
+    table.add({"kumoi", "guest_memory_overhead", OptionType::Integer, "512",
+               "MiB that a guest's process may use beside the guest's RAM, page cache of its disks "
+               "included; with the RAM and a 64th of it the limit of its control group. 0: no "
+               "limit."});
     table.add({"kumoi", "start_timeout", OptionType::Integer, "30",
                "Seconds a kumoi-vmm process may take to answer after it was started.", 1, 600});
     table.add({"simulated", "seed", OptionType::Integer, "1",

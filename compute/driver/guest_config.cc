@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "compute/driver/guest_resources.h"
 #include "compute/driver/quota_specs.h"
 #include "compute/instance_properties.h"
 
@@ -101,13 +102,18 @@ Json nics(const Instance& instance) {
     Json list = Json::array();
     const int64_t pairs =
         wants_multi_queue(instance) ? std::min(instance.flavor.vcpus, kQueuePairsMax) : 1;
+    const Json limits = nic_limits(instance.flavor.extra_specs);
     for (size_t index = 0; index < instance.network_info.size(); ++index) {
         const VifInfo& vif = instance.network_info[index];
-        list.push_back(Json::object({{"id", fmt::format("net{}", index)},
-                                     {"tap", vif.tap_name},
-                                     {"mac", vif.mac},
-                                     {"mtu", vif.mtu},
-                                     {"queue_pairs", pairs}}));
+        Json nic = Json::object({{"id", fmt::format("net{}", index)},
+                                 {"tap", vif.tap_name},
+                                 {"mac", vif.mac},
+                                 {"mtu", vif.mtu},
+                                 {"queue_pairs", pairs}});
+        if (!limits.as_object().empty()) {
+            nic.set("limits", limits);
+        }
+        list.push_back(std::move(nic));
     }
     return list;
 }
@@ -238,6 +244,7 @@ Result<void> check_guest_supported(const Instance& instance) {
     TRY(check_properties("Image property", instance.image.properties, kImageProperties));
     TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
     TRY(check_quota_specs(instance.flavor.extra_specs));
+    TRY(check_guest_resources(instance));
     for (const auto& [name, value] : instance.flavor.extra_specs) {
         for (const std::string_view prefix : kRefusedPrefixes) {
             if (name.starts_with(prefix)) {
@@ -279,6 +286,7 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
     if (boot_method(from.image) != BootMethod::Kernel) {
         machine.set("firmware", firmware_config(from.image, folder, options.firmware));
     }
+    add_guest_resources(machine, instance);
     if (files.cdrom) {
         machine.set("cdroms", cdroms(folder));
     }

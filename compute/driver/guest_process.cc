@@ -60,7 +60,8 @@ Result<bool> GuestProcess::is_alive() const {
     return !lock.has_value();
 }
 
-Result<void> GuestProcess::start(const std::vector<std::string>& more) const {
+Result<void> GuestProcess::start(const std::vector<std::string>& more,
+                                 const std::vector<std::string>& cgroup_procs) const {
     const int64_t deadline = clock_.monotonic_ns() + kLockPatienceMs * kNanosPerMilli;
     auto lock = TRY(try_lock(folder_.lock()));
     while (!lock && clock_.monotonic_ns() < deadline) {
@@ -78,6 +79,7 @@ Result<void> GuestProcess::start(const std::vector<std::string>& more) const {
     daemon.log_path = folder_.vmm_log();
     daemon.inherited_fds = {lock->get()};
     daemon.directory = folder_.path();
+    daemon.cgroup_procs = cgroup_procs;
     Identity process;
     std::vector<std::string> argv = {options_.vmm_path, "--config", folder_.guest_config()};
     argv.insert(argv.end(), more.begin(), more.end());

@@ -35,8 +35,9 @@ public:
     // The lock says so. Error: the folder cannot be read.
     Result<bool> is_alive() const;
     // Starts the machine that guest.json describes and waits until it runs. Conflict when one
-    // lives. `more`: arguments besides.
-    Result<void> start(const std::vector<std::string>& more = {}) const;
+    // lives. `more`: arguments besides. `cgroup_procs`: as DaemonOptions has them.
+    Result<void> start(const std::vector<std::string>& more = {},
+                       const std::vector<std::string>& cgroup_procs = {}) const;
     // One request over the control socket.
     Result<Json> call(std::string_view method, const Json& params = Json::object()) const;
     // Waits for the end of the process; false when it still lives after the time.

@@ -35,6 +35,7 @@ public:
     std::string control_socket() const { return path_ + "/control.sock"; }
     std::string pid_file() const { return path_ + "/pid"; }          // written by kumoi-vmm
     std::string process() const { return path_ + "/process.json"; }  // pid and start time
+    std::string cgroups() const { return path_ + "/cgroups.json"; }  // folders of its control group
     std::string lock() const { return path_ + "/lock"; }             // held while a VMM lives
     std::string vmm_log() const { return path_ + "/vmm.log"; }
     std::string saved_state() const { return path_ + "/state"; }  // of a suspended guest

@@ -14,6 +14,7 @@
 #include "compute/driver/console_tail.h"
 #include "compute/driver/disk_file.h"
 #include "compute/driver/guest_diagnostics.h"
+#include "compute/driver/guest_resources.h"
 #include "compute/driver/host_inventory.h"
 #include "compute/driver/resize_folder.h"
 #include "compute/vm_states.h"
@@ -92,6 +93,8 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
         options.process.vmm_path = TRY(find_vmm());
     }
     options.process.start_timeout_ms = config.integer("kumoi", "start_timeout") * 1000;
+    options.cgroup_parent = config.string("kumoi", "cgroup_parent");
+    options.guest_overhead_mib = config.integer("kumoi", "guest_memory_overhead");
     options.guest.cpu_model = config.string("kumoi", "cpu_model");
     options.guest.cpu_features_masked = config.list("kumoi", "cpu_features_masked");
     options.guest.kernel_append = config.string("kumoi", "kernel_append");
@@ -111,7 +114,8 @@ KumoiVmmDriver::KumoiVmmDriver(KumoiDriverOptions options, ImageApi& images, Ima
       cache_(cache),
       clock_(clock),
       random_(random),
-      monitor_(clock) {}
+      monitor_(clock),
+      cgroups_(options_.cgroup_parent) {}
 
 Result<void> KumoiVmmDriver::init_host(const std::string&) {
     TRY(make_directories(options_.instances_path, 0711));
@@ -140,6 +144,7 @@ Result<void> KumoiVmmDriver::init_host(const std::string&) {
         const InstanceFolder folder(options_.instances_path, uuid);
         const auto alive = process_of(folder).is_alive();
         if (!alive.ok() || !*alive) {
+            cgroups_.remove(folder);
             continue;
         }
         const auto watched =
@@ -252,14 +257,28 @@ Result<void> KumoiVmmDriver::write_configs(const Instance& instance,
 Result<void> KumoiVmmDriver::start_guest(const Instance& instance, const InstanceFolder& folder) {
     TRY(write_configs(instance, folder));
     TRY(remove_file(folder.saved_state()));  // a guest that boots anew has no use for it
-    TRY_CONTEXT(process_of(folder).start(), "starting the guest of server {}", instance.uuid);
+    TRY_CONTEXT(start_process(instance, folder, {}), "starting the guest of server {}",
+                instance.uuid);
     return monitor_.add(instance.uuid, folder.control_socket(),
                         options_.process.control_timeout_ms);
 }
 
 Result<void> KumoiVmmDriver::stop_guest(const Instance& instance, const InstanceFolder& folder) {
     monitor_.remove(instance.uuid);
-    return process_of(folder).stop();
+    TRY(process_of(folder).stop());
+    cgroups_.remove(folder);
+    return {};
+}
+
+Result<void> KumoiVmmDriver::start_process(const Instance& instance, const InstanceFolder& folder,
+                                           const std::vector<std::string>& more) {
+    const GuestLimits limits = guest_limits(instance, options_.guest_overhead_mib);
+    const auto procs = TRY(cgroups_.make(folder, instance.uuid, limits));
+    auto started = process_of(folder).start(more, procs);
+    if (!started.ok() && started.error().code != ErrorCode::Conflict) {
+        cgroups_.remove(folder);
+    }
+    return started;
 }
 
 Result<void> KumoiVmmDriver::destroy(const Instance& instance) {
@@ -352,8 +371,10 @@ Result<void> KumoiVmmDriver::unpause(const Instance& instance) {
 }
 
 Result<InstanceInfo> KumoiVmmDriver::get_info(const Instance& instance) {
-    const GuestProcess process = process_of(TRY(existing_folder(instance)));
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    const GuestProcess process = process_of(folder);
     if (!TRY(process.is_alive())) {
+        cgroups_.remove(folder);  // it ended by itself
         return InstanceInfo{power_states::kShutdown, 0};
     }
     const auto state = process.call("state");

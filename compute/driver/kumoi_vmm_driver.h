@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "base/random.h"
+#include "compute/driver/guest_cgroup.h"
 #include "compute/driver/guest_config.h"
 #include "compute/driver/guest_monitor.h"
 #include "compute/driver/guest_process.h"
@@ -22,6 +23,8 @@ struct KumoiDriverOptions {
     std::string instances_path;
     GuestProcessOptions process;
     GuestOptions guest;
+    std::string cgroup_parent;       // of the guests' control groups; empty: none
+    int64_t guest_overhead_mib = 0;  // memory of a guest beside its RAM; 0: not limited
     bool force_config_drive = false;
     std::string dhcp_domain = "novalocal";
     std::string snapshot_image_format = "qcow2";
@@ -83,6 +86,9 @@ private:
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);
     Result<void> write_configs(const Instance& instance, const InstanceFolder& folder) const;
     Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
+    // Starts the process in the guest's control group.
+    Result<void> start_process(const Instance& instance, const InstanceFolder& folder,
+                               const std::vector<std::string>& more);
     Result<void> stop_guest(const Instance& instance, const InstanceFolder& folder);
     // Presses the power button; false when the guest does not listen to it.
     Result<bool> press_power_button(const InstanceFolder& folder) const;
@@ -95,6 +101,7 @@ private:
     const Clock& clock_;
     Random& random_;
     GuestMonitor monitor_;
+    GuestCgroups cgroups_;
 };
 
 }  // namespace kumoi::compute

@@ -106,8 +106,10 @@ Result<void> KumoiVmmDriver::resume(const Instance& instance) {
         }
         TRY(write_configs(instance, folder));
         // All memory is read before the guest runs, so that the file may go.
-        TRY_CONTEXT(process.start({"--restore", folder.saved_state(), "--restore-memory", "all"}),
-                    "resuming the guest of server {}", instance.uuid);
+        const std::vector<std::string> restore = {"--restore", folder.saved_state(),
+                                                  "--restore-memory", "all"};
+        TRY_CONTEXT(start_process(instance, folder, restore), "resuming the guest of server {}",
+                    instance.uuid);
     }
     TRY(monitor_.add(instance.uuid, folder.control_socket(), options_.process.control_timeout_ms));
     return remove_file(folder.saved_state());

@@ -40,7 +40,8 @@ protected:
     }
     CgroupHost host(const std::string& mounts) const {
         write("mounts", mounts);
-        auto found = CgroupHost::detect(path("mounts"));
+        write("own", own_);
+        auto found = CgroupHost::detect(path("mounts"), path("own"));
         EXPECT_TRUE(found.ok());
         return found ? *found : CgroupHost{};
     }
@@ -57,6 +58,7 @@ protected:
     }
 
     std::optional<TemporaryDirectory> folder_;
+    std::string own_;  // as in /proc/self/cgroup
 };
 
 TEST_F(CgroupTest, FindsEachControllerWhereItIsMounted) {
@@ -123,6 +125,42 @@ TEST_F(CgroupTest, VersionTwoFilesGetTheValuesAndParentsHandDown) {
     EXPECT_EQ(group->procs_files().size(), 1u);
 }
 
+TEST_F(CgroupTest, GroupsAreMadeBelowOurOwnOrFromTheRoot) {
+    own_ = "3:cpu,cpuacct:/system/daemon\n2:pids:/gone\n1:name=systemd:/x\n0::/y\n";
+    ASSERT_TRUE(make_directories(path("cpu,cpuacct/system/daemon")).ok());
+    ASSERT_TRUE(make_directories(path("pids")).ok());
+    const auto found = host(v1_line("cpu,cpuacct", "cpu,cpuacct") + v1_line("pids", "pids"));
+    EXPECT_EQ(found.controllers.at("cpu").own, "/system/daemon");
+    EXPECT_EQ(found.controllers.at("pids").own, "");  // of a part that is not mounted here
+    const auto below = Cgroup::create(found, "kumoi/g");
+    ASSERT_TRUE(below.ok()) << below.error().text();
+    EXPECT_EQ(below->folders(), (std::vector<std::string>{path("cpu,cpuacct/system/daemon/kumoi/g"),
+                                                          path("pids/kumoi/g")}));
+    EXPECT_EQ(list_cgroups(found, "kumoi").value(), std::vector<std::string>{"kumoi/g"});
+    const auto absolute = Cgroup::create(found, "/kumoi/g");
+    ASSERT_TRUE(absolute.ok());
+    EXPECT_EQ(absolute->folders(),
+              (std::vector<std::string>{path("cpu,cpuacct/kumoi/g"), path("pids/kumoi/g")}));
+    const auto folders = below->folders();
+    EXPECT_TRUE(remove_cgroup_folders(folders).ok());
+    EXPECT_FALSE(path_exists(folders.front()));
+    EXPECT_TRUE(remove_cgroup_folders(folders).ok());
+}
+
+// The kernel refuses to let a group with processes hand controllers down; here its file is missing.
+TEST_F(CgroupTest, VersionTwoGroupsAreMadeBesideAGroupThatHasProcesses) {
+    own_ = "0::/system/daemon\n";
+    write("unified/cgroup.controllers", "cpu pids\n");
+    ASSERT_TRUE(make_directories(path("unified/system/daemon")).ok());
+    write("unified/system/cgroup.subtree_control", "cpu pids");
+    write("unified/system/kumoi/cgroup.subtree_control", "");
+    const auto found = host("cgroup2 " + path("unified") + " cgroup2 rw 0 0\n");
+    const auto group = Cgroup::create(found, "kumoi/g");
+    ASSERT_TRUE(group.ok()) << group.error().text();
+    EXPECT_EQ(group->folders(), std::vector<std::string>{path("unified/system/kumoi/g")});
+    EXPECT_EQ(read("unified/system/kumoi/cgroup.subtree_control"), "+cpu +pids");
+}
+
 TEST_F(CgroupTest, RefusesBeforeAnythingIsChanged) {
     const auto found = host(v1_line("pids", "pids"));
     ASSERT_TRUE(make_directories(path("pids")).ok());
@@ -138,7 +176,7 @@ TEST_F(CgroupTest, RefusesBeforeAnythingIsChanged) {
     EXPECT_FALSE(group->apply({.cpu_shares = 1}).ok());
     EXPECT_FALSE(group->apply({.cpu_quota_us = 999}).ok());
     EXPECT_FALSE(group->apply({.cpu_period_us = 2'000'000}).ok());
-    for (const char* name : {"", "/abs", "a/../b"}) {
+    for (const char* name : {"", "/", "a/../b"}) {
         EXPECT_FALSE(Cgroup::create(found, name).ok()) << name;
     }
 }

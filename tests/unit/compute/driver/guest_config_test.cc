@@ -85,6 +85,17 @@ TEST(GuestConfig, AcceptsWhatMeansTheSameHere) {
     EXPECT_TRUE(check_guest_supported(instance).ok());
 }
 
+TEST(GuestConfig, FlavorsLimitNetworkCards) {
+    Instance instance = server();
+    const InstanceFolder folder("/i", instance.uuid);
+    EXPECT_FALSE(
+        guest_config(instance, folder, {}, {}).find("nics")->as_array()[0].contains("limits"));
+    instance.flavor.extra_specs["quota:vif_outbound_average"] = "10";
+    const Json json = guest_config(instance, folder, {}, {});
+    EXPECT_EQ(json.find("nics")->as_array()[0].find("limits")->dump(),
+              R"({"outbound_bytes_sec":10240})");
+}
+
 TEST(GuestConfig, DescribesTheMachine) {
     const InstanceFolder folder("/i", server().uuid);
     GuestOptions options;
