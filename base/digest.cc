@@ -19,6 +19,7 @@ constexpr std::string_view kPasswordPrefix = "$scrypt$";
 const EVP_MD* algorithm(DigestKind kind) {
     switch (kind) {
         case DigestKind::Md5: return EVP_md5();
+        case DigestKind::Sha1: return EVP_sha1();
         case DigestKind::Sha224: return EVP_sha224();
         case DigestKind::Sha256: return EVP_sha256();
         case DigestKind::Sha512: return EVP_sha512();

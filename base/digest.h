@@ -15,7 +15,7 @@
 
 namespace kumoi {
 
-enum class DigestKind { Md5, Sha224, Sha256, Sha512 };
+enum class DigestKind { Md5, Sha1, Sha224, Sha256, Sha512 };
 
 class Digest {
 public:

@@ -267,6 +267,9 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
     if (view.has("vsock")) {
         config.vsock = TRY(parse_vsock(TRY(view.object("vsock")), base));
     }
+    if (view.has("display")) {
+        config.display = TRY(parse_display(TRY(view.object("display")), base));
+    }
     if (view.has("watchdog")) {
         config.watchdog = TRY(parse_watchdog(TRY(view.object("watchdog"))));
     }
@@ -409,11 +412,11 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
         return view.wrong_type("an object");
     }
     TRY(view.only(
-        {"name",      "uuid",       "board",          "memory_mib",  "vcpus",    "cpu",
-         "boot",      "firmware",   "smbios",         "disks",       "cdroms",   "nics",
-         "serial",    "rng",        "console",        "balloon",     "vsock",    "watchdog",
-         "on_reboot", "pid_file",   "control_socket", "on_shutdown", "on_crash", "vcpus_max",
-         "vcpu",      "io_affinity"}));
+        {"name",      "uuid",        "board",          "memory_mib",  "vcpus",    "cpu",
+         "boot",      "firmware",    "smbios",         "disks",       "cdroms",   "nics",
+         "serial",    "rng",         "console",        "balloon",     "vsock",    "watchdog",
+         "on_reboot", "pid_file",    "control_socket", "on_shutdown", "on_crash", "vcpus_max",
+         "vcpu",      "io_affinity", "display"}));
     VmConfig config;
     config.source = json;
     config.base_directory = base_directory;

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "hypervisor/block/disk_format.h"
 #include "hypervisor/device_config.h"
+#include "hypervisor/display/display_config.h"
 #include "hypervisor/firmware/firmware.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
@@ -89,6 +90,7 @@ struct VmConfig {
     BalloonConfig balloon;
     VsockConfig vsock;
     WatchdogConfig watchdog;
+    DisplayConfig display;
     std::string control_socket;
     std::string pid_file;
     OnReboot on_reboot = OnReboot::Reset;

@@ -254,6 +254,9 @@ Json MachineDevices::statistics() const {
     all.set("serial", Json::object({{"transmitted_bytes", serial.transmitted.value()},
                                     {"received_bytes", serial.received.value()},
                                     {"receive_dropped_bytes", serial.receive_dropped.value()}}));
+    if (display_) {
+        all.set("vnc", display_->statistics());
+    }
     return all;
 }
 

@@ -25,6 +25,7 @@
 #include "hypervisor/board/platform.h"
 #include "hypervisor/board/serial_16550.h"
 #include "hypervisor/console/serial_console.h"
+#include "hypervisor/display/machine_display.h"
 #include "hypervisor/pci/pci_devices.h"
 #include "hypervisor/virtio/balloon.h"
 #include "hypervisor/virtio/device_factory.h"
@@ -107,6 +108,7 @@ private:
     std::unique_ptr<PciHotplug> pci_hotplug_;
     std::unique_ptr<CpuHotplug> cpu_hotplug_;
     std::unique_ptr<PciDevices> pci_;
+    std::unique_ptr<MachineDisplay> display_;  // null: none
 };
 
 }  // namespace kumoi::hypervisor

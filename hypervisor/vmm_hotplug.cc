@@ -20,6 +20,7 @@ AcpiConfig Vmm::acpi_config() const {
     AcpiConfig acpi;
     acpi.vcpus = config_.vcpus;
     acpi.vcpus_max = config_.resources.vcpus_max;
+    acpi.keyboard = config_.display.enabled;
     acpi.ram_end = last.gpa + last.size;
     return acpi;
 }

@@ -1,4 +1,4 @@
-// MachineDevices' balloon, vsock and watchdog: each exists at most once and has a place of its own.
+// MachineDevices' balloon, vsock, watchdog and display: each exists at most once and has a place of its own.
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/pci/i6300esb.h"
 #include "hypervisor/vmm_devices.h"
@@ -41,6 +41,12 @@ Result<void> MachineDevices::create_single_devices(const VmConfig& config, Platf
     if (config.watchdog.enabled) {
         TRY(pci_->add(board::kPciWatchdog,
                       std::make_unique<I6300Esb>(loop, clock, events.watchdog_expired)));
+    }
+    if (config.display.enabled) {
+        const MachineDisplay::Place place{
+            platform, files, *pci_, *keyboard_,
+            [&events](PciAddress at) { return pci_config(at, events); }};
+        display_ = TRY(MachineDisplay::create(config.display, config.name, place));
     }
     return {};
 }

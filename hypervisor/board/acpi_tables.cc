@@ -93,6 +93,7 @@ constexpr uint32_t kFlagRtcNotFixed = 1u << 6;        // no RTC wake-up
 constexpr uint32_t kFlagTimer32 = 1u << 8;
 constexpr uint32_t kFlagResetRegister = 1u << 10;
 constexpr uint16_t kBootLegacyDevices = 1u << 0;
+constexpr uint16_t kBoot8042 = 1u << 1;
 constexpr uint16_t kBootNoVga = 1u << 2;
 constexpr uint8_t kProfileServer = 4;
 constexpr uint8_t kCenturyIndex = 0x32;
@@ -128,7 +129,7 @@ GenericAddress io_register(uint16_t port, uint8_t bits) {
     return {1, bits, 0, access, port};
 }
 
-std::string fadt(uint32_t facs, uint32_t dsdt) {
+std::string fadt(uint32_t facs, uint32_t dsdt, bool keyboard) {
     Fadt body{};
     body.firmware_ctrl = facs;
     body.dsdt = dsdt;
@@ -145,8 +146,11 @@ std::string fadt(uint32_t facs, uint32_t dsdt) {
     body.p_lvl2_lat = 0xffff;  // no C2 or C3: HLT is the only idle state
     body.p_lvl3_lat = 0xffff;
     body.century = kCenturyIndex;
-    // No 8042 flag: there is no keyboard to probe for, and a probe costs the guest half a second.
+    // Without a keyboard no 8042 flag: a probe costs the guest half a second.
     body.iapc_boot_arch = kBootLegacyDevices | kBootNoVga;
+    if (keyboard) {
+        body.iapc_boot_arch |= kBoot8042;
+    }
     body.flags = kFlagWbinvd | kFlagC1 | kFlagSleepButtonAbsent | kFlagRtcNotFixed | kFlagTimer32 |
                  kFlagResetRegister;
     body.reset_reg = io_register(board::kPmReset, 8);
@@ -306,14 +310,14 @@ private:
 AcpiImage assemble_acpi(const AcpiConfig& config) {
     Assembly assembly;
     const uint32_t facs_at = assembly.place(facs());
-    const uint32_t dsdt_at =
-        assembly.place_table(table("DSDT", 2,
-                                   dsdt_body({.ram_end = config.ram_end,
-                                              .ecam_base = config.ecam_base,
-                                              .mmio64_end = config.mmio64_end,
-                                              .vcpus = config.vcpus,
-                                              .vcpus_max = config.vcpus_max})));
-    const uint32_t fadt_at = assembly.place_table(fadt(facs_at, dsdt_at));
+    const uint32_t dsdt_at = assembly.place_table(table("DSDT", 2,
+                                                        dsdt_body({.ram_end = config.ram_end,
+                                                                   .ecam_base = config.ecam_base,
+                                                                   .mmio64_end = config.mmio64_end,
+                                                                   .vcpus = config.vcpus,
+                                                                   .vcpus_max = config.vcpus_max,
+                                                                   .keyboard = config.keyboard})));
+    const uint32_t fadt_at = assembly.place_table(fadt(facs_at, dsdt_at, config.keyboard));
     constexpr size_t kBody = sizeof(TableHeader);
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, firmware_ctrl), 4);
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, dsdt), 4);

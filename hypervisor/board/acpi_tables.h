@@ -23,6 +23,7 @@ struct AcpiConfig {
     uint64_t ram_end = 0;  // first address behind the highest RAM
     uint64_t ecam_base = board::kEcamStart;
     uint32_t vcpus_max = 0;   // how many there may ever be; less than vcpus: no more than those
+    bool keyboard = false;    // behind the 8042; without, nobody probes for one
     uint64_t mmio64_end = 0;  // where the 64-bit PCI window ends if beyond the board's own
 };
 

@@ -58,6 +58,7 @@ constexpr uint16_t kPciIoStart = 0x1000;  // port window of the PCI root
 constexpr uint16_t kPciIoSize = 0xf000;
 
 // Interrupts.
+constexpr uint32_t kKeyboardIrq = 1;
 constexpr uint32_t kSerialIrq = 4;
 constexpr uint32_t kRtcIrq = 8;
 constexpr uint32_t kSciIrq = 9;

@@ -57,6 +57,14 @@ Aml serial_port() {
                                    aml::name_decl("_CRS", resources));
 }
 
+Aml keyboard_controller() {
+    const Aml resources = aml::resources({aml::io_ports(board::kI8042DataPort, 1),
+                                          aml::io_ports(board::kI8042DataPort + 4, 1),
+                                          aml::irq(board::kKeyboardIrq)});
+    return aml::device("KBD0", aml::name_decl("_HID", aml::eisa_id("PNP0303")) +
+                                   aml::name_decl("_CRS", resources));
+}
+
 Aml real_time_clock() {
     const Aml resources =
         aml::resources({aml::io_ports(board::kCmosPort, 2), aml::irq(board::kRtcIrq)});
@@ -95,10 +103,12 @@ std::string dsdt_body(const DsdtConfig& config) {
     // §7.4.2: SLP_TYPa, SLP_TYPb and two reserved elements; some systems insist on all four.
     const Aml s5 = aml::package(
         {aml::integer(board::kSleepTypeS5), aml::integer(0), aml::integer(0), aml::integer(0)});
-    return aml::name_decl("\\_S5_", s5) +
-           aml::scope("\\_SB_", pci_root(config.ram_end, config.mmio64_end) + serial_port() +
-                                    real_time_clock() + firmware_configuration() +
-                                    reserved_ranges(config.ecam_base)) +
+    Aml devices = pci_root(config.ram_end, config.mmio64_end) + serial_port() + real_time_clock() +
+                  firmware_configuration() + reserved_ranges(config.ecam_base);
+    if (config.keyboard) {
+        devices += keyboard_controller();
+    }
+    return aml::name_decl("\\_S5_", s5) + aml::scope("\\_SB_", devices) +
            dsdt_hotplug_events(config.vcpus, config.vcpus_max);
 }
 

@@ -13,6 +13,7 @@ struct DsdtConfig {
     uint64_t mmio64_end = 0;  // where firmware put BARs beyond the board's 64-bit PCI window, or 0
     uint32_t vcpus = 1;
     uint32_t vcpus_max = 0;
+    bool keyboard = false;
 };
 
 // The definition block's body, without the table header.

@@ -7,18 +7,23 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 
 #include "hypervisor/board/io_bus.h"
+#include "hypervisor/board/platform.h"
+#include "hypervisor/board/ps2_keyboard.h"
+#include "hypervisor/display/input_hub.h"
 #include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
 
-// Intel 8042 at ports 0x60 and 0x64 with no keyboard or mouse behind it: self-test, command byte,
-// output port, and the pulse of bit 0 that resets the machine. A20 is always open.
-class I8042 final : public IoDevice, public Snapshottable {
+// Intel 8042 at ports 0x60 and 0x64, without a mouse, and with a keyboard only after plug_keyboard():
+// self-test, command byte, output port, scan code translation, and the pulse of bit 0 that resets the
+// machine. A20 is always open. key() and ready() from any thread.
+class I8042 final : public IoDevice, public Snapshottable, public KeySink {
 public:
     static constexpr uint64_t kPortSpan = 5;  // 0x60 to 0x64; 0x61 belongs to the in-kernel PIT
 
@@ -31,14 +36,21 @@ public:
     std::string section_name() const override { return name(); }
     void save(SectionWriter& out) const override;
     Result<void> load(SectionReader& in) override;
+    // Before the machine runs. `irq` is line 1.
+    void plug_keyboard(std::unique_ptr<IrqLine> irq);
+    bool ready() const override;
+    void key(uint16_t code, bool down) override;
 
 private:
     void command(uint8_t value);
     void data_write(uint8_t value);
     void answer(uint8_t value);
+    void refill();  // the keyboard's next byte into the output buffer, if it is free
 
     std::function<void()> request_reset_;
-    mutable std::mutex mutex_;     // guards all below
+    mutable std::mutex mutex_;      // guards all below
+    std::unique_ptr<IrqLine> irq_;  // null: no keyboard
+    Ps2Keyboard keyboard_;
     uint8_t command_byte_ = 0x30;  // both devices disabled
     uint8_t output_ = 0;
     bool output_full_ = false;

@@ -12,7 +12,7 @@ constexpr uint32_t kStatusCapabilityList = 1u << 4;
 constexpr uint32_t kBarType64 = 0b100;  // §6.2.5.1: memory, anywhere in 64-bit space
 
 constexpr uint32_t bar_offset(unsigned index) {
-    return pci::kBar0 + 4 * index;
+    return index == pci::kRom ? pci::kRomRegister : pci::kBar0 + 4 * index;
 }
 
 }  // namespace
@@ -42,6 +42,14 @@ void PciConfigSpace::add_bar(unsigned index, uint64_t size, BarWidth width) {
         set(bar_offset(index), 4, kBarType64);
         set_writable(bar_offset(index + 1), 4, ~0u);
     }
+}
+
+void PciConfigSpace::add_rom(uint64_t size) {
+    KUMOI_ASSERT(std::has_single_bit(size));
+    KUMOI_ASSERT(size >= 2u << 10);
+    KUMOI_ASSERT(size <= 16u << 20);
+    bar_sizes_[pci::kRom] = size;
+    set_writable(pci::kRomRegister, 4, ~static_cast<uint32_t>(size - 1) | pci::kRomEnable);
 }
 
 uint8_t PciConfigSpace::add_capability(uint8_t id, std::span<const uint8_t> body,
@@ -89,10 +97,13 @@ void PciConfigSpace::write(uint32_t offset, uint32_t width, uint32_t value) {
 }
 
 bool PciConfigSpace::bar_is_64bit(unsigned index) const {
-    return (read(bar_offset(index), 4) & kBarType64) != 0;
+    return index != pci::kRom && (read(bar_offset(index), 4) & kBarType64) != 0;
 }
 
 uint64_t PciConfigSpace::bar_base(unsigned index) const {
+    if (index == pci::kRom) {
+        return read(pci::kRomRegister, 4) & pci::kRomAddressMask;
+    }
     uint64_t base = read(bar_offset(index), 4) & ~0xfu;
     if (bar_is_64bit(index)) {
         base |= static_cast<uint64_t>(read(bar_offset(index + 1), 4)) << 32;
@@ -100,7 +111,16 @@ uint64_t PciConfigSpace::bar_base(unsigned index) const {
     return base;
 }
 
+bool PciConfigSpace::bar_enabled(unsigned index) const {
+    return index != pci::kRom || (read(pci::kRomRegister, 4) & pci::kRomEnable) != 0;
+}
+
 void PciConfigSpace::set_bar_base(unsigned index, uint64_t base) {
+    if (index == pci::kRom) {
+        write(pci::kRomRegister, 4,
+              static_cast<uint32_t>(base) | (read(pci::kRomRegister, 4) & pci::kRomEnable));
+        return;
+    }
     write(bar_offset(index), 4, static_cast<uint32_t>(base));
     if (bar_is_64bit(index)) {
         write(bar_offset(index + 1), 4, static_cast<uint32_t>(base >> 32));

@@ -29,6 +29,11 @@ constexpr uint16_t kCommandIntxDisable = 1u << 10;
 constexpr uint8_t kCapabilityVendor = 0x09;
 constexpr uint8_t kCapabilityMsix = 0x11;
 constexpr unsigned kBarCount = 6;
+constexpr unsigned kRom = 6;         // the expansion ROM's base register, counted after the BARs
+constexpr unsigned kPlaceCount = 7;  // BARs and ROM
+constexpr uint32_t kRomRegister = 0x30;
+constexpr uint32_t kRomEnable = 1;
+constexpr uint32_t kRomAddressMask = 0xffff'f800;
 }  // namespace pci
 
 struct PciIds {
@@ -49,6 +54,9 @@ public:
     // Declares a memory BAR; size is a power of two from 16 up to 2 GiB. Memory64 also takes index
     // + 1.
     void add_bar(unsigned index, uint64_t size, BarWidth width);
+    // Declares the expansion ROM (§6.2.5.2), bar index pci::kRom; size is a power of two from 2 KiB
+    // up to 16 MiB.
+    void add_rom(uint64_t size);
     // Appends a capability. `body` follows the id and next bytes; `writable` masks it bit by bit
     // and may be shorter. Returns the capability's offset.
     uint8_t add_capability(uint8_t id, std::span<const uint8_t> body,
@@ -61,6 +69,7 @@ public:
     uint64_t bar_size(unsigned index) const { return bar_sizes_[index]; }  // 0: no BAR starts here
     bool bar_is_64bit(unsigned index) const;
     uint64_t bar_base(unsigned index) const;
+    bool bar_enabled(unsigned index) const;  // a ROM has a bit of its own beside the command's
     void set_bar_base(unsigned index, uint64_t base);
     uint16_t command() const;
     void reset_command();  // memory decoding and bus mastering off, INTx allowed
@@ -76,7 +85,7 @@ public:
 private:
     std::array<uint8_t, 256> bytes_{};
     std::array<uint8_t, 256> writable_{};
-    std::array<uint64_t, pci::kBarCount> bar_sizes_{};
+    std::array<uint64_t, pci::kPlaceCount> bar_sizes_{};
     uint8_t capability_end_ = 0x40;
     uint8_t last_capability_link_ = static_cast<uint8_t>(pci::kCapabilities);
 };

@@ -124,7 +124,7 @@ PciRoot::PciRoot(Platform& platform, const PciRootConfig& config)
 PciRoot::~PciRoot() {
     const std::lock_guard lock(mutex_);
     for (Function& function : functions_) {
-        for (unsigned index = 0; index < pci::kBarCount; ++index) {
+        for (unsigned index = 0; index < pci::kPlaceCount; ++index) {
             unmap_bar(function, index);
         }
     }
@@ -161,7 +161,7 @@ Result<void> PciRoot::remove(PciAddress place) {
                                 place.slot, place.function);
     }
     Function& function = at(place.slot, place.function);
-    for (unsigned index = 0; index < pci::kBarCount; ++index) {
+    for (unsigned index = 0; index < pci::kPlaceCount; ++index) {
         unmap_bar(function, index);
     }
     function = {};
@@ -204,7 +204,7 @@ Result<void> PciRoot::reset() {
         if (function.device == nullptr) {
             continue;
         }
-        for (unsigned index = 0; index < pci::kBarCount; ++index) {
+        for (unsigned index = 0; index < pci::kPlaceCount; ++index) {
             unmap_bar(function, index);
         }
         function.last_good = {};
@@ -260,7 +260,7 @@ Result<void> PciRoot::check_function_zero() const {
 
 uint64_t PciRoot::bar_address(PciAddress place, unsigned index) {
     const std::lock_guard lock(mutex_);
-    return exists(place.slot, place.function) && index < pci::kBarCount
+    return exists(place.slot, place.function) && index < pci::kPlaceCount
                ? at(place.slot, place.function).mapped[index]
                : 0;
 }
@@ -269,7 +269,7 @@ uint64_t PciRoot::highest_bar_end() {
     const std::lock_guard lock(mutex_);
     uint64_t end = 0;
     for (const Function& function : functions_) {
-        for (unsigned index = 0; index < pci::kBarCount; ++index) {
+        for (unsigned index = 0; index < pci::kPlaceCount; ++index) {
             const uint64_t base = function.mapped[index];
             if (base >= k4Gib) {
                 end = std::max(end, base + function.device->config_space()->bar_size(index));
@@ -323,7 +323,7 @@ Result<void> PciRoot::assign_bars_locked() {
         if (space == nullptr) {
             continue;
         }
-        for (unsigned index = 0; index < pci::kBarCount; ++index) {
+        for (unsigned index = 0; index < pci::kPlaceCount; ++index) {
             if (space->bar_size(index) != 0) {
                 TRY(assign_bar(function, index, next32, next64));
             }
@@ -357,7 +357,7 @@ void PciRoot::follow_bars(Function& function) {
         return;
     }
     const bool decoding = (space->command() & pci::kCommandMemory) != 0;
-    for (unsigned index = 0; index < pci::kBarCount; ++index) {
+    for (unsigned index = 0; index < pci::kPlaceCount; ++index) {
         if (space->bar_size(index) != 0) {
             follow_bar(function, index, decoding);
         }
@@ -367,7 +367,8 @@ void PciRoot::follow_bars(Function& function) {
 void PciRoot::follow_bar(Function& function, unsigned index, bool decoding) {
     PciConfigSpace& space = *function.device->config_space();
     const uint64_t base = space.bar_base(index);
-    const uint64_t wanted = decoding && inside_window(base, space.bar_size(index)) ? base : 0;
+    const bool shown = decoding && space.bar_enabled(index);
+    const uint64_t wanted = shown && inside_window(base, space.bar_size(index)) ? base : 0;
     if (wanted == function.mapped[index]) {
         return;
     }

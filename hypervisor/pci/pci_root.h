@@ -84,8 +84,8 @@ public:
 private:
     struct Function {
         PciDevice* device = nullptr;
-        std::array<uint64_t, pci::kBarCount> mapped{};     // 0: not on the bus
-        std::array<uint64_t, pci::kBarCount> last_good{};  // last place that was accepted
+        std::array<uint64_t, pci::kPlaceCount> mapped{};     // 0: not on the bus
+        std::array<uint64_t, pci::kPlaceCount> last_good{};  // last place that was accepted
     };
     class PortAccess;
     class EcamAccess;

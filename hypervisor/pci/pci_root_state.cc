@@ -81,7 +81,7 @@ Result<std::vector<std::string>> PciRoot::check(SectionReader& in) const {
 Result<void> PciRoot::load(SectionReader& in) {
     const std::lock_guard lock(mutex_);
     for (Function& function : functions_) {  // all at once: places may have been swapped
-        for (unsigned index = 0; function.device != nullptr && index < pci::kBarCount; ++index) {
+        for (unsigned index = 0; function.device != nullptr && index < pci::kPlaceCount; ++index) {
             unmap_bar(function, index);
         }
         function.last_good = {};

@@ -11,6 +11,7 @@ constexpr uint16_t kTypeBlock = 2;
 constexpr uint16_t kTypeConsole = 3;
 constexpr uint16_t kTypeEntropy = 4;
 constexpr uint16_t kTypeBalloon = 5;
+constexpr uint16_t kTypeInput = 18;
 constexpr uint16_t kTypeVsock = 19;
 
 // §2.1: device status.

@@ -125,6 +125,58 @@ TEST(I8042, PulsesResetAndAnswersItsTests) {
     EXPECT_EQ(resets, 2);
 }
 
+class LineFake final : public IrqLine {
+public:
+    explicit LineFake(int& rises) : rises_(rises) {}
+    void set_level(bool asserted) override { rises_ += asserted ? 1 : 0; }
+
+private:
+    int& rises_;
+};
+
+TEST(I8042, CarriesAKeyboardsCodes) {
+    int rises = 0;
+    I8042 controller([] {});
+    const auto command = [&](uint8_t value) { controller.io_write(4, {&value, 1}); };
+    const auto data = [&](uint8_t value) { controller.io_write(0, {&value, 1}); };
+    const auto in = [&](uint64_t offset) {
+        uint8_t value = 0;
+        controller.io_read(offset, {&value, 1});
+        return value;
+    };
+    command(0xab);
+    EXPECT_EQ(in(0), 0x01);  // nothing is plugged in
+    controller.plug_keyboard(std::make_unique<LineFake>(rises));
+    command(0xab);
+    EXPECT_EQ(in(0), 0x00);
+    command(0x60);
+    data(0x61);  // translation and interrupts, as SeaBIOS wants them
+    data(0xff);
+    EXPECT_EQ(in(0), 0xfa);
+    EXPECT_EQ(in(0), 0xaa);
+    EXPECT_EQ(in(4) & 1, 0);
+    EXPECT_TRUE(controller.ready());
+    rises = 0;
+    controller.key(30, true);  // KEY_A
+    controller.key(30, false);
+    controller.key(103, true);  // KEY_UP
+    EXPECT_EQ(rises, 1);
+    EXPECT_EQ(in(0), 0x1e);
+    EXPECT_EQ(in(0), 0x9e);
+    EXPECT_EQ(in(0), 0xe0);
+    EXPECT_EQ(in(0), 0x48);
+    EXPECT_EQ(in(4) & 1, 0);
+    EXPECT_EQ(rises, 4);
+    command(0xad);  // off: codes wait
+    controller.key(30, true);
+    EXPECT_EQ(in(4) & 1, 0);
+    command(0xae);
+    EXPECT_EQ(in(0), 0x1e);
+    command(0xd2);
+    data(0x77);
+    EXPECT_EQ(in(0), 0x77);
+}
+
 TEST(Port92, ResetsOnTheRisingBitAndKeepsA20) {
     int resets = 0;
     Port92 port([&] { ++resets; });
