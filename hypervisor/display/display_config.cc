@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <charconv>
+#include <filesystem>
 
 #include "hypervisor/display/display_source.h"
 
@@ -11,8 +12,17 @@ namespace {
 
 constexpr size_t kListensMax = 8;
 
-std::string absolute(const std::string& path, const std::string& base) {
-    return path.empty() || path.front() == '/' ? path : base + "/" + path;
+Result<std::string> path_or_none(const JsonView& view, std::string_view key,
+                                 const std::string& base) {
+    if (!view.has(key)) {
+        return std::string();
+    }
+    const std::string path = TRY(view.string(key));
+    if (path.empty() || path.find('\0') != std::string::npos) {
+        return TRY(view.at(key)).error("expected a path");
+    }
+    return path.front() == '/' ? path
+                               : (std::filesystem::path(base) / path).lexically_normal().string();
 }
 
 // "127.0.0.1:5901" or "[::1]:5901".
@@ -37,7 +47,7 @@ Result<VncListen> parse_listen(const JsonView& view, const std::string& base) {
     TRY(view.only({"socket", "listen", "websocket"}));
     VncListen listen;
     listen.websocket = TRY(view.boolean_or("websocket", false));
-    listen.socket = absolute(TRY(view.string_or("socket", "")), base);
+    listen.socket = TRY(path_or_none(view, "socket", base));
     if (view.has("listen") == !listen.socket.empty()) {
         return view.error("either \"socket\" or \"listen\" says where viewers connect");
     }
@@ -70,7 +80,7 @@ Result<DisplayConfig> parse_display(const JsonView& view, const std::string& bas
     }
     display.tablet = TRY(view.boolean_or("tablet", true));
     display.keyboard = TRY(view.boolean_or("keyboard", true));
-    display.vgabios = absolute(TRY(view.string_or("vgabios", "")), base);
+    display.vgabios = TRY(path_or_none(view, "vgabios", base));
     if (view.has("vnc")) {
         for (const JsonView& item : TRY(view.array("vnc"))) {
             display.vnc.push_back(TRY(parse_listen(item, base)));

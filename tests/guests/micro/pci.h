@@ -21,6 +21,7 @@ enum {
     kVirtioConsole = 3,
     kVirtioRng = 4,
     kVirtioBalloon = 5,
+    kVirtioInput = 18,
     kVirtioVsock = 19,
     kStatusAcknowledge = 1,
     kStatusDriver = 2,

@@ -108,6 +108,29 @@ TEST(VmConfig, SingleDevicesAreAbsentUnlessConfigured) {
     EXPECT_EQ(config->watchdog.action, WatchdogAction::InjectNmi);
 }
 
+TEST(VmConfig, Display) {
+    EXPECT_FALSE(parse("{" + std::string(kBoot) + "}")->display.enabled);
+    const auto config = parse(with(R"("display": {"width": 800, "height": 600, "vgabios": "rom.bin",
+        "tablet": false, "vnc": [{"socket": "vnc.sock"}, {"listen": "[::1]:5901",
+        "websocket": true}]})"));
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_TRUE(config->display.enabled && config->display.keyboard);
+    EXPECT_FALSE(config->display.tablet);
+    EXPECT_EQ(config->display.vgabios, "/srv/guest/rom.bin");
+    ASSERT_EQ(config->display.vnc.size(), 2u);
+    EXPECT_EQ(config->display.vnc[0].socket, "/srv/guest/vnc.sock");
+    EXPECT_EQ(config->display.vnc[1].host, "::1");
+    EXPECT_EQ(config->display.vnc[1].port, 5901);
+    EXPECT_TRUE(config->display.vnc[1].websocket);
+    expect_error(with(R"("display": {"memory_mib": 3})"), "power of two");
+    expect_error(with(R"("display": {"width": 2560, "height": 1600, "memory_mib": 8})"),
+                 "memory_mib");
+    expect_error(with(R"("display": {"vnc": [{"listen": "localhost"}]})"), "127.0.0.1:5901");
+    expect_error(with(R"("display": {"vnc": [{}]})"), "socket");
+    expect_error(with(R"("display": {"vgabios": ""})"), "display.vgabios");
+    expect_error(with(R"("display": {"colour": 1})"), "colour");
+}
+
 TEST(VmConfig, SingleDevicesAreChecked) {
     expect_error(with(R"("balloon": {"target_mib": 65})"), "balloon.target_mib");
     expect_error(with(R"("balloon": {"statistics_interval_ms": 1})"), "statistics_interval_ms");

@@ -119,6 +119,31 @@ TEST_F(VirtioInputTest, TabletReportsWhatChanged) {
     EXPECT_TRUE(events().empty());
 }
 
+TEST_F(VirtioInputTest, RestoredKeyboardLetsGoOfItsKeys) {
+    VirtioKeyboard before("keyboard0");
+    begin(before);
+    offer(3);
+    before.key(KEY_A, true);
+    EXPECT_EQ(events().size(), 2u);
+    before.key(KEY_B, true);
+    EXPECT_EQ(events().size(), 1u);  // the end of this report has not been read
+    SectionWriter state("device", 1);
+    before.save(state);
+    VirtioKeyboard after("keyboard0");
+    auto reader = SectionReader::parse(state).value();
+    ASSERT_TRUE(after.load(reader));
+    fake_.reset();
+    gpas_.clear();
+    taken_ = 0;
+    begin(after);
+    offer(5);
+    EXPECT_EQ(events(), (std::vector<Event>{{EV_SYN, 0, 0},
+                                            {EV_KEY, KEY_A, 0},
+                                            {EV_SYN, 0, 0},
+                                            {EV_KEY, KEY_B, 0},
+                                            {EV_SYN, 0, 0}}));
+}
+
 TEST_F(VirtioInputTest, WhatNobodyReadsIsBounded) {
     VirtioKeyboard keyboard("keyboard0");
     begin(keyboard);

@@ -1,0 +1,145 @@
+"""What a person sees of a guest by VNC and does to it: firmware's text and keys, a bare metal guest that draws,
+listens and attacks, pictures that survive a snapshot, and the same through a WebSocket."""
+import os
+import socket
+import subprocess
+import sys
+
+import harness
+import rfb_client
+sys.path.insert(0, os.path.join(harness.SOURCE, "tests/support"))
+import websocket_client  # noqa: E402
+
+BIOS = "/usr/share/seabios/bios-256k.bin"
+VGABIOS = "/usr/share/seabios/vgabios-bochs-display.bin"
+BIOS_SECONDS = 90
+KEY_ESCAPE = 0xff1b
+
+
+class Display(harness.Test):
+    def watch(self, guest):
+        path = guest.path("vnc.sock")
+        harness.wait_until(lambda: os.path.exists(path), 10, "the VNC socket")
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(stream.close)
+        stream.settimeout(30 * harness.SLOW)
+        stream.connect(path)
+        return rfb_client.Viewer(stream)
+
+    def firmware(self, **firmware):
+        if not os.path.exists(BIOS) or not os.path.exists(VGABIOS):
+            harness.skip("no SeaBIOS and its vgabios: install seabios")
+        guest = harness.Guest(self, None, start=False, memory_mib=64)
+        del guest.config["boot"]
+        guest.config["firmware"] = {"type": "bios", "code": BIOS, **firmware}
+        guest.config["display"] = {"vgabios": VGABIOS, "vnc": [
+            {"socket": guest.path("vnc.sock")},
+            {"socket": guest.path("web.sock"), "websocket": True}]}
+        return guest
+
+    def read(self, picture):
+        with open(VGABIOS, "rb") as file:
+            return rfb_client.text_of(picture, rfb_client.vga_font(file.read()))
+
+    def without_cursor(self, picture):
+        """It blinks below the last line of text."""
+        height = rfb_client.FONT_HEIGHT * (1 + self.read(picture).index("No bootable device."))
+        return picture[:height]
+
+    def see(self, viewer, wanted, press=None):
+        """Waits for the text on the screen, pressing the key before each look."""
+        seen = []
+
+        def there():
+            if press:
+                viewer.type(press)
+            seen[:] = [line for line in self.read(viewer.picture()) if line]
+            return any(wanted in line for line in seen)
+
+        try:
+            harness.wait_until(there, BIOS_SECONDS, f"{wanted!r} on the screen")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; last seen: {seen}") from None
+        return seen
+
+    def test_firmware_writes_on_the_screen_and_reads_keys(self):
+        guest = self.firmware(boot_menu=True).start()
+        viewer = self.watch(guest)
+        self.assertEqual(viewer.name, "guest")
+        self.see(viewer, "SeaBIOS (version")
+        self.see(viewer, "Select boot device:", press=KEY_ESCAPE)
+        statistics = guest.control().call("statistics")["devices"]["vnc"]
+        self.assertEqual(statistics["viewers"], 1)
+        guest.control().call("reset")  # the picture and the keyboard begin again
+        self.see(viewer, "Select boot device:", press=KEY_ESCAPE)
+
+    def test_picture_survives_a_snapshot_and_is_seen_through_a_websocket(self):
+        guest = self.firmware().start()
+        viewer = self.watch(guest)
+        self.see(viewer, "No bootable device")
+        before = viewer.picture()
+        snapshot = guest.path("guest.snapshot")
+        control = guest.control()
+        control.call("subscribe")
+        control.call("save", path=snapshot, after="quit")
+        control.wait_event("save_done")
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+        with open(guest.path("vmm.log"), "ab") as log:
+            guest.process = subprocess.Popen(
+                [harness.VMM, "--restore", snapshot, "--config", guest.path("guest.json")],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        stream = harness.wait_until(lambda: self.open_websocket(guest), 20, "the WebSocket")
+        again = rfb_client.Viewer(stream)
+        self.assertEqual((again.width, again.height), (viewer.width, viewer.height))
+        self.assertEqual(self.without_cursor(again.picture()), self.without_cursor(before))
+        self.assertIn("No bootable device.", self.read(before))
+        guest.control().call("reset")
+        self.see(again, "No bootable device")
+
+    def open_websocket(self, guest):
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream.settimeout(30 * harness.SLOW)
+        try:
+            stream.connect(guest.path("web.sock"))
+        except OSError:
+            stream.close()
+            return None
+        self.addCleanup(stream.close)
+        return websocket_client.WebSocket(stream, "localhost", "/", protocols=["binary"])
+
+    def test_picture_keys_and_attacks_of_a_bare_metal_guest(self):
+        guest = harness.Guest(self, harness.micro("display"), start=False, memory_mib=32)
+        guest.config["display"] = {"vnc": [{"socket": guest.path("vnc.sock")}]}
+        guest.start()
+        guest.expect("micro: display drawn", 30)
+        viewer = self.watch(guest)
+        self.check_picture(viewer)
+        viewer.key(ord("b"), 1)
+        guest.expect("micro: display event 1 48 1", 20)
+        viewer.key(ord("b"), 0)
+        guest.expect("micro: display event 1 48 0", 20)
+        viewer.pointer(319, 100, 1)
+        guest.expect("micro: display event 3 0 32767", 20)
+        guest.expect(r"micro: display event 3 1 164\d\d", 20)
+        guest.expect("micro: display event 1 272 1", 20)
+        viewer.type(ord("q"))  # now it attacks; somebody looks all the time
+        while "micro: display again" not in guest.output():
+            viewer.picture()
+            guest.check_alive()
+        self.check_picture(viewer)
+        viewer.type(ord("a"))
+        guest.expect(r"micro: display ok attacks=\d+", 30)
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+
+    def check_picture(self, viewer):
+        rows = viewer.picture()
+        self.assertEqual((viewer.width, viewer.height), (320, 200))
+        for y in (0, 8, 192):
+            for x in (0, 1, 255, 256, 319):
+                pixel = int.from_bytes(rows[y][4 * x:4 * x + 4], "little")
+                self.assertEqual(pixel, y << 16 | (x & 0xff) << 8 | 0x55, (x, y))
+        self.assertEqual(rows[1], bytes(4 * 320))
+
+
+if __name__ == "__main__":
+    harness.main()
