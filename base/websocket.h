@@ -6,9 +6,10 @@
 //     send(socket.take_output());                 // handshake answer, pongs, close
 //     send(socket.frame(payload));                // one binary message
 //
-// The request is HTTP/1.1 GET of any path, at most 8 KiB. Frames of a client must be masked; text and
-// binary are taken alike; at most kFrameMax bytes each. An error ends the connection; what
-// take_output() then holds (an HTTP 400, a close frame) should still be sent. No sockets; one thread.
+// The request is HTTP/1.1 GET of any path, at most 8 KiB. Frames of a client must be masked; text
+// and binary are taken alike; at most kFrameMax bytes each. An error ends the connection; what
+// take_output() then holds (an HTTP 400, a close frame) should still be sent. No sockets; one
+// thread.
 #pragma once
 
 #include <cstdint>

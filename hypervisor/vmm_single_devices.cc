@@ -1,4 +1,5 @@
-// MachineDevices' balloon, vsock, watchdog and display: each exists at most once and has a place of its own.
+// MachineDevices' balloon, vsock, watchdog and display: each exists at most once and has a place of
+// its own.
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/pci/i6300esb.h"
 #include "hypervisor/vmm_devices.h"

@@ -20,9 +20,9 @@
 
 namespace kumoi::hypervisor {
 
-// Intel 8042 at ports 0x60 and 0x64, without a mouse, and with a keyboard only after plug_keyboard():
-// self-test, command byte, output port, scan code translation, and the pulse of bit 0 that resets the
-// machine. A20 is always open. key() and ready() from any thread.
+// Intel 8042 at ports 0x60 and 0x64, without a mouse, and with a keyboard only after
+// plug_keyboard(): self-test, command byte, output port, scan code translation, and the pulse of
+// bit 0 that resets the machine. A20 is always open. key() and ready() from any thread.
 class I8042 final : public IoDevice, public Snapshottable, public KeySink {
 public:
     static constexpr uint64_t kPortSpan = 5;  // 0x60 to 0x64; 0x61 belongs to the in-kernel PIT

@@ -1,8 +1,8 @@
 // Ps2Keyboard: the keyboard that firmware and boot loaders know, behind the 8042: answers its
 // commands and sends scan codes (IBM PS/2 keyboard, scan code sets 1 and 2).
 //
-// The 8042 asks for bytes with take() and forwards what the guest writes. Codes that find no room are
-// dropped by whole keys. Not thread safe: the I8042's lock guards it.
+// The 8042 asks for bytes with take() and forwards what the guest writes. Codes that find no room
+// are dropped by whole keys. Not thread safe: the I8042's lock guards it.
 #pragma once
 
 #include <cstdint>

@@ -3,13 +3,13 @@
 //
 // The expansion ROM is firmware's way to draw text; what it holds is the caller's business.
 // BAR 2 (4 KiB): 0x000 EDID (128 bytes, read only), 0x400 VGA ports (accepted, without meaning),
-// 0x500 dispi registers, 16 bits each, 0x600 the extension's registers: its size and the byte order of
-// the framebuffer (little endian only). Only 32 bits a pixel are shown; a mode that does not
-// fit the video memory or is larger than kDisplay*Max is not shown and reads back as what it was set
-// to, as on the original. Sources: the Bochs VBE display description, QEMU's docs/specs/
-// standard-vga. Text modes do not exist: firmware draws text (vgabios-bochs-display).
-// Threading: registers by vCPU threads, the picture by the viewers' thread; one lock, and video memory
-// that anyone may touch at any time.
+// 0x500 dispi registers, 16 bits each, 0x600 the extension's registers: its size and the byte order
+// of the framebuffer (little endian only). Only 32 bits a pixel are shown; a mode that does not fit
+// the video memory or is larger than kDisplay*Max is not shown and reads back as what it was set
+// to, as on the original. Sources: the Bochs VBE display description, QEMU's docs/specs/ standard-
+// vga. Text modes do not exist: firmware draws text (vgabios-bochs-display). Threading: registers
+// by vCPU threads, the picture by the viewers' thread; one lock, and video memory that anyone may
+// touch at any time.
 #pragma once
 
 #include <array>

@@ -7,7 +7,8 @@
 namespace kumoi::hypervisor {
 
 uint16_t key_of_keysym(uint32_t keysym);
-// Set 1; 0x80 or 0xe000 marks the extended keys: 0x1d and 0x9d (or 0xe01d) are left and right Control.
+// Set 1; 0x80 or 0xe000 marks the extended keys: 0x1d and 0x9d (or 0xe01d) are left and right
+// Control.
 uint16_t key_of_scan_code(uint32_t code);
 // The other way: 0xe000 marks extended keys; 0: a PC keyboard has no such key.
 uint16_t scan_code_of_key(uint16_t key);

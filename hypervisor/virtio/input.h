@@ -3,9 +3,9 @@
 //
 // Both are a VirtioInput with different capabilities. Keys and positions come from any thread and
 // wait, bounded, until the driver has buffers; what finds no room is dropped by whole reports and
-// counted, releases last, so that no key stays down. The status queue (LEDs) is read and counted. A saved
-// device forgets who pressed what: its keys come up after the restore. Threading as VirtioDevice;
-// key(), pointer() and ready() from any thread.
+// counted, releases last, so that no key stays down. The status queue (LEDs) is read and counted. A
+// saved device forgets who pressed what: its keys come up after the restore. Threading as
+// VirtioDevice; key(), pointer() and ready() from any thread.
 #pragma once
 
 #include <atomic>

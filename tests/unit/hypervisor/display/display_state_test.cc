@@ -5,6 +5,8 @@
 
 #include <filesystem>
 
+#include <fcntl.h>
+
 #include "base/file.h"
 #include "hypervisor/board/legacy_ports.h"
 #include "hypervisor/display/bochs_display.h"
