@@ -31,6 +31,12 @@ std::vector<uint8_t> config(Device& device, uint8_t select, uint8_t subselect) {
 
 class VirtioInputTest : public ::testing::Test {
 protected:
+    // The fake outlives what a test has on its stack.
+    template <class Device>
+    Device& make(const char* name) {
+        devices_.push_back(std::make_unique<Device>(name));
+        return static_cast<Device&>(*devices_.back());
+    }
     void offer(int buffers) {
         for (int i = 0; i < buffers; ++i) {
             gpas_.push_back(queue_->allocate(8));
@@ -58,6 +64,7 @@ protected:
     }
 
     PlatformFake platform_;
+    std::vector<std::unique_ptr<VirtioInput>> devices_;
     std::unique_ptr<DeviceFake> fake_;
     QueueFake* queue_ = nullptr;
     QueueFake* status_ = nullptr;
@@ -66,7 +73,7 @@ protected:
 };
 
 TEST_F(VirtioInputTest, KeyboardDescribesItself) {
-    VirtioKeyboard keyboard("keyboard0");
+    auto& keyboard = make<VirtioKeyboard>("keyboard0");
     const auto name = config(keyboard, 1, 0);
     EXPECT_EQ(std::string(name.begin(), name.end()), "kumoi keyboard");
     EXPECT_EQ(config(keyboard, 3, 0).size(), 8u);
@@ -78,7 +85,7 @@ TEST_F(VirtioInputTest, KeyboardDescribesItself) {
 }
 
 TEST_F(VirtioInputTest, TabletDescribesItsAxes) {
-    VirtioTablet tablet("tablet0");
+    auto& tablet = make<VirtioTablet>("tablet0");
     const auto axis = config(tablet, 0x12, ABS_Y);
     ASSERT_EQ(axis.size(), 20u);
     uint32_t max = 0;
@@ -88,7 +95,7 @@ TEST_F(VirtioInputTest, TabletDescribesItsAxes) {
 }
 
 TEST_F(VirtioInputTest, KeysArriveInOrderWhenThereAreBuffers) {
-    VirtioKeyboard keyboard("keyboard0");
+    auto& keyboard = make<VirtioKeyboard>("keyboard0");
     EXPECT_FALSE(keyboard.ready());
     begin(keyboard);
     EXPECT_TRUE(keyboard.ready());
@@ -102,7 +109,7 @@ TEST_F(VirtioInputTest, KeysArriveInOrderWhenThereAreBuffers) {
 }
 
 TEST_F(VirtioInputTest, TabletReportsWhatChanged) {
-    VirtioTablet tablet("tablet0");
+    auto& tablet = make<VirtioTablet>("tablet0");
     begin(tablet);
     offer(14);
     tablet.pointer({.x = 5, .y = 6, .left = true});
@@ -120,7 +127,7 @@ TEST_F(VirtioInputTest, TabletReportsWhatChanged) {
 }
 
 TEST_F(VirtioInputTest, RestoredKeyboardLetsGoOfItsKeys) {
-    VirtioKeyboard before("keyboard0");
+    auto& before = make<VirtioKeyboard>("keyboard0");
     begin(before);
     offer(3);
     before.key(KEY_A, true);
@@ -129,7 +136,7 @@ TEST_F(VirtioInputTest, RestoredKeyboardLetsGoOfItsKeys) {
     EXPECT_EQ(events().size(), 1u);  // the end of this report has not been read
     SectionWriter state("device", 1);
     before.save(state);
-    VirtioKeyboard after("keyboard0");
+    auto& after = make<VirtioKeyboard>("keyboard0");
     auto reader = SectionReader::parse(state).value();
     ASSERT_TRUE(after.load(reader));
     fake_.reset();
@@ -145,7 +152,7 @@ TEST_F(VirtioInputTest, RestoredKeyboardLetsGoOfItsKeys) {
 }
 
 TEST_F(VirtioInputTest, WhatNobodyReadsIsBounded) {
-    VirtioKeyboard keyboard("keyboard0");
+    auto& keyboard = make<VirtioKeyboard>("keyboard0");
     begin(keyboard);
     for (size_t i = 0; i < 10 * VirtioInput::kReportsMax; ++i) {
         keyboard.key(KEY_A, true);
@@ -158,7 +165,7 @@ TEST_F(VirtioInputTest, WhatNobodyReadsIsBounded) {
 }
 
 TEST_F(VirtioInputTest, MalformedChainsAreCountedAndPassedOver) {
-    VirtioKeyboard keyboard("keyboard0");
+    auto& keyboard = make<VirtioKeyboard>("keyboard0");
     begin(keyboard);
     const uint64_t small = queue_->allocate(4);
     gpas_.push_back(small);
