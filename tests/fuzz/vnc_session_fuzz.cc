@@ -8,6 +8,7 @@
 
 namespace {
 
+using namespace kumoi;              // NOLINT: one file
 using namespace kumoi::hypervisor;  // NOLINT: one file
 
 class Picture final : public DisplaySource {
