@@ -4,6 +4,7 @@
 #include "api/cli/console.h"
 #include "api/cli/find.h"
 #include "api/cli/local_machines.h"
+#include "api/cli/vm_disk_commands.h"
 
 namespace kumoi::cli {
 namespace {
@@ -102,6 +103,7 @@ void add_vm_commands(CLI::App& app, Session& session) {
         ->add_option("-n,--lines", *lines, "Only the last lines.");
     add_machine_verb(noun, "stats", "Print its counters as JSON.", session, wanted,
                      [&session](const std::string& name) { return statistics(session, name); });
+    add_vm_disk_verbs(noun, session);
 }
 
 }  // namespace kumoi::cli
