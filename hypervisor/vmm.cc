@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "base/log.h"
+#include "hypervisor/block/live/disk_control.h"
 #include "hypervisor/board/acpi_tables.h"
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/board/pci_layout.h"
@@ -92,6 +93,7 @@ Result<void> Vmm::create_parts() {
         return devices->receive_serial(bytes);
     });
     create_hotplug();
+    create_disk_control();
     TRY(create_vcpus());
     return create_firmware();
 }

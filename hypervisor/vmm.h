@@ -36,6 +36,8 @@
 
 namespace kumoi::hypervisor {
 
+class DiskControl;
+
 enum class VmState { Created, Running, Paused, Shutdown, Crashed };
 std::string_view to_string(VmState state);
 
@@ -87,6 +89,7 @@ public:
     Result<Json> set_disk_limits(const Json& params);
     Result<Json> set_nic_limits(const Json& params);
     Result<Json> resize_disk(const Json& params);
+    DiskControl& disk_control() { return *disk_control_; }
     Result<Json> dump_json();
 
 private:
@@ -97,6 +100,9 @@ private:
     // vmm_hotplug.cc
     AcpiConfig acpi_config() const;
     void create_hotplug();
+    void create_disk_control();  // vmm_disks.cc
+    Result<void> with_disk_still(const std::string& id, const std::function<Result<void>()>& run);
+    void disk_moved(const std::string& id, const std::string& path);
     void hotplug_events(MachineDevices::Events& events);
     Result<void> create_vcpu();
     Result<void> start_vcpu(Vcpu& vcpu);
@@ -165,6 +171,7 @@ private:
     std::unique_ptr<Firmware> firmware_;  // null: direct boot
     std::unique_ptr<DeviceHotplug> device_hotplug_;
     std::unique_ptr<HotplugControl> hotplug_;
+    std::unique_ptr<DiskControl> disk_control_;
     struct {
         DeviceHotplug::Answer answer;  // empty: no vCPU is asked to go
         uint32_t target = 0;

@@ -1,5 +1,7 @@
-// resize_disk: a larger disk while the guest runs; its driver is told by a configuration interrupt.
+// The part of Vmm that works on running disks. resize_disk: a larger disk, its driver is told by a
+// configuration interrupt. Jobs: hypervisor/block/live.
 
+#include "hypervisor/block/live/disk_control.h"
 #include "hypervisor/virtio/block.h"
 #include "hypervisor/vmm.h"
 
@@ -12,6 +14,57 @@ Result<Json> Vmm::resize_disk(const Json& params) {
     const auto size = static_cast<uint64_t>(TRY(view.integer("size", {512, INT64_MAX})));
     TRY(disk->image().resize(size));
     return Json::object({{"size", disk->image().size()}});
+}
+
+void Vmm::create_disk_control() {
+    DiskControl::Machine machine;
+    machine.disk = [this](const std::string& id) -> Result<DiskImage*> {
+        return &TRY(devices_->disk(id))->image();
+    };
+    machine.with_disk_still = [this](const std::string& id, const auto& run) {
+        return with_disk_still(id, run);
+    };
+    machine.event = hooks_.event;
+    machine.disk_moved = [this](const std::string& id, const std::string& path) {
+        disk_moved(id, path);
+    };
+    disk_control_ =
+        std::make_unique<DiskControl>(seams_.loop, seams_.files, seams_.clock, std::move(machine));
+}
+
+// The vCPUs are parked because the guest could reset the device meanwhile.
+Result<void> Vmm::with_disk_still(const std::string& id, const std::function<Result<void>()>& run) {
+    const auto at = devices_->pci_devices().find(id);
+    PciDevice* device = at ? devices_->pci_devices().at(*at) : nullptr;
+    if (device == nullptr) {
+        return Error::not_found("there is no disk \"{}\"", id);
+    }
+    if (state_ == VmState::Created || state_ == VmState::Paused) {
+        return run();  // nothing moves
+    }
+    return with_vcpus_parked([&] {
+        device->pause();
+        auto done = run();
+        device->resume();
+        return done;
+    });
+}
+
+// A snapshot of the machine names the files of its disks.
+void Vmm::disk_moved(const std::string& id, const std::string& path) {
+    for (DiskConfig& disk : config_.disks) {
+        if (disk.id == id) {
+            disk.path = path;
+        }
+    }
+    Json* disks = config_.source.find("disks");
+    if (disks != nullptr && disks->is_array()) {
+        for (Json& disk : disks->as_array()) {
+            if (disk.string_or("id") == id) {
+                disk.set("path", path);
+            }
+        }
+    }
 }
 
 }  // namespace kumoi::hypervisor

@@ -57,6 +57,8 @@ public:
     virtual void drain() = 0;  // returns when all are completed
 };
 
+class LiveDisk;
+
 class DiskImage {
 public:
     virtual ~DiskImage() = default;
@@ -71,6 +73,8 @@ public:
     // The disk is somebody else's now: closing it must not write any more.
     virtual void abandon() {}
     virtual Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) = 0;
+    // What jobs on the running disk work with (live/live_disk.h); null: none are possible.
+    virtual LiveDisk* live() { return nullptr; }
     // Larger, while queues are in use; from the control thread.
     virtual Result<void> resize(uint64_t /*size*/) {
         return Error::unsupported("disk {} cannot be resized here", name());

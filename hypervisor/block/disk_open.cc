@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "hypervisor/block/leased_image.h"
+#include "hypervisor/block/live/live_disk.h"
 #include "hypervisor/block/qcow2/qcow2_image.h"
 #include "hypervisor/block/raw_image.h"
 
@@ -14,34 +15,51 @@ const Clock& system_clock() {
     return clock;
 }
 
-Result<std::unique_ptr<DiskImage>> open_format(FileSource& files, const DiskOptions& options) {
+struct Opened {
+    std::unique_ptr<DiskImage> image;
+    Qcow2Image* qcow2 = nullptr;
+    RawImage* raw = nullptr;
+};
+
+Result<Opened> open_format(FileSource& files, const DiskOptions& options) {
+    Opened opened;
     if (options.format == DiskFormat::Raw) {
-        return RawImage::open(files, {.path = options.path,
-                                      .read_only = options.read_only,
-                                      .cache = options.cache,
-                                      .engine = options.engine});
+        opened.image = TRY(RawImage::open(files, {.path = options.path,
+                                                  .read_only = options.read_only,
+                                                  .cache = options.cache,
+                                                  .engine = options.engine}));
+        opened.raw = static_cast<RawImage*>(opened.image.get());
+        return opened;
     }
     auto image = TRY(Qcow2Image::open(files, {.path = options.path,
                                               .read_only = options.read_only,
                                               .cache = options.cache,
                                               .engine = options.engine,
                                               .chain_depth_max = options.chain_depth_max}));
-    return Result<std::unique_ptr<DiskImage>>(std::move(image));
+    opened.qcow2 = image.get();
+    opened.image = std::move(image);
+    return opened;
 }
 
 }  // namespace
 
 Result<std::unique_ptr<DiskImage>> open_disk(FileSource& files, const DiskOptions& options) {
-    if (options.lock.lease.empty()) {
-        return open_format(files, options);
+    std::unique_ptr<DiskLease> lease;
+    if (!options.lock.lease.empty()) {  // first: opening a qcow2 image may write to it
+        lease = TRY_CONTEXT(
+            DiskLease::acquire(files, options.lock.lease, options.lock.epoch, options.lock.owner),
+            "disk image {}", options.path);
     }
-    // The lease first: opening a qcow2 image may write to it.
-    auto lease = TRY_CONTEXT(
-        DiskLease::acquire(files, options.lock.lease, options.lock.epoch, options.lock.owner),
-        "disk image {}", options.path);
-    auto image = TRY(open_format(files, options));
+    Opened opened = TRY(open_format(files, options));
+    if (lease) {
+        opened.image = std::make_unique<LeasedImage>(std::move(opened.image), std::move(lease),
+                                                     system_clock());
+    }
+    if (options.read_only) {
+        return Result<std::unique_ptr<DiskImage>>(std::move(opened.image));
+    }
     return Result<std::unique_ptr<DiskImage>>(
-        std::make_unique<LeasedImage>(std::move(image), std::move(lease), system_clock()));
+        std::make_unique<LiveDisk>(std::move(opened.image), opened.qcow2, opened.raw));
 }
 
 }  // namespace kumoi::hypervisor

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "hypervisor/block/qcow2/blocking_port.h"
 #include "hypervisor/block/raw_queue.h"
 
 namespace kumoi::hypervisor {
@@ -133,6 +134,16 @@ Result<void> RawImage::resize(uint64_t size) {
         resized_();
     }
     return {};
+}
+
+Result<std::unique_ptr<qcow2::BlockSource>> RawImage::open_source() {
+    UniqueFd copy(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!copy.is_open()) {
+        return Error::from_errno(errno, fmt::format("disk image {}", options_.path));
+    }
+    auto file = TRY(qcow2::adopt_host_file(options_.path, std::move(copy), UniqueFd()));
+    return Result<std::unique_ptr<qcow2::BlockSource>>(
+        std::make_unique<qcow2::RawSource>(std::move(file)));
 }
 
 void RawImage::on_resize(std::function<void()> function) {

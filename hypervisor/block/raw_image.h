@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "hypervisor/block/disk_image.h"
+#include "hypervisor/block/qcow2/block_source.h"
 #include "hypervisor/block/raw_operation.h"
 #include "hypervisor/sandbox/file_source.h"
 
@@ -39,6 +40,8 @@ public:
     bool can_discard() const override { return !options_.read_only; }
     uint16_t queue_count_max() const override { return 64; }
     Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) override;
+    // Reads the disk beside its queues; while it lives the image must.
+    Result<std::unique_ptr<qcow2::BlockSource>> open_source();
     // A file grows; of a block device the size it has by now is taken over.
     Result<void> resize(uint64_t size) override;
     void on_resize(std::function<void()> function) override;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "hypervisor/block/live/disk_control.h"
 
 namespace kumoi::hypervisor {
 
@@ -207,15 +208,19 @@ Result<Json> VmmProcess::handle_create(const Json& params) {
 
 Error unknown_method(const std::string& method) {
     static const std::vector<std::string> kMethods = {
-        "hello",       "create",      "start",
-        "pause",       "resume",      "power_button",
-        "reset",       "nmi",         "quit",
-        "state",       "dump",        "statistics",
-        "subscribe",   "save",        "restore",
-        "save_status", "save_cancel", "set_disk_limits",
-        "resize_disk", "balloon",     "announce",
-        "add_disk",    "remove_disk", "add_nic",
-        "remove_nic",  "set_vcpus",   "set_nic_limits"};
+        "hello",         "create",      "start",
+        "pause",         "resume",      "power_button",
+        "reset",         "nmi",         "quit",
+        "state",         "dump",        "statistics",
+        "subscribe",     "save",        "restore",
+        "save_status",   "save_cancel", "set_disk_limits",
+        "resize_disk",   "balloon",     "announce",
+        "add_disk",      "remove_disk", "add_nic",
+        "remove_nic",    "set_vcpus",   "set_nic_limits",
+        "disk_backup",   "disk_commit", "disk_flatten",
+        "disk_snapshot", "disk_job",    "disk_job_cancel",
+        "bitmap_add",    "bitmap_list", "bitmap_remove",
+        "bitmap_clear"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
@@ -274,6 +279,11 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     }
     if (request.method == "resize_disk") {
         return TRY(machine())->resize_disk(request.params);
+    }
+    if (request.method.starts_with("disk_") || request.method.starts_with("bitmap_")) {
+        if (auto answer = TRY(machine())->disk_control().handle(request)) {
+            return std::move(*answer);
+        }
     }
     if (request.method == "balloon") {
         return handle_balloon(request.params);

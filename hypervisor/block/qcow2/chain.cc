@@ -25,22 +25,6 @@ Result<Identity> identity(const HostFile& file) {
     return Identity{status.st_dev, status.st_ino};
 }
 
-// One writer, or any number of readers; as RawImage.
-Result<void> lock_file(const HostFile& file, bool writable) {
-    struct flock range {};
-    range.l_type = writable ? F_WRLCK : F_RDLCK;
-    range.l_whence = SEEK_SET;
-    if (::fcntl(file.fd, F_OFD_SETLK, &range) == 0) {
-        return {};
-    }
-    if (errno == EAGAIN || errno == EACCES) {
-        return Error::conflict("disk image {} is in use by another process{}", file.path,
-                               writable ? "" : ", which writes it")
-            .with_hint("stop the guest that uses it, or open it read-only in both");
-    }
-    return Error::from_errno(errno, fmt::format("locking disk image {}", file.path));
-}
-
 class ChainOpener {
 public:
     ChainOpener(FileSource& files, IoPort& port, const ChainOptions& options)
@@ -107,6 +91,29 @@ private:
 
 }  // namespace
 
+// One writer, or any number of readers; as RawImage.
+Result<void> lock_host_file(const HostFile& file, bool writable) {
+    struct flock range {};
+    range.l_type = writable ? F_WRLCK : F_RDLCK;
+    range.l_whence = SEEK_SET;
+    if (::fcntl(file.fd, F_OFD_SETLK, &range) == 0) {
+        return {};
+    }
+    if (errno == EAGAIN || errno == EACCES) {
+        return Error::conflict("disk image {} is in use by another process{}", file.path,
+                               writable ? "" : ", which writes it")
+            .with_hint("stop the guest that uses it, or open it read-only in both");
+    }
+    return Error::from_errno(errno, fmt::format("locking disk image {}", file.path));
+}
+
+void unlock_host_file(const HostFile& file) {
+    struct flock range {};
+    range.l_type = F_UNLCK;
+    range.l_whence = SEEK_SET;
+    (void)::fcntl(file.fd, F_OFD_SETLK, &range);
+}
+
 Result<std::unique_ptr<HostFile>> open_host_file(FileSource& files, const std::string& path,
                                                  bool writable, bool direct, bool lock) {
     const int flags = writable ? O_RDWR : O_RDONLY;
@@ -117,7 +124,7 @@ Result<std::unique_ptr<HostFile>> open_host_file(FileSource& files, const std::s
     }
     auto file = TRY(adopt_host_file(path, std::move(fd), std::move(direct_fd)));
     if (lock) {
-        TRY(lock_file(*file, writable));
+        TRY(lock_host_file(*file, writable));
     }
     return Result<std::unique_ptr<HostFile>>(std::move(file));
 }

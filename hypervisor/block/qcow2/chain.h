@@ -44,6 +44,10 @@ Result<std::vector<ChainEntry>> backing_chain(FileSource& files, const std::stri
 // "file:" is taken off, other protocols are refused.
 Result<std::string> resolve_backing(const std::string& image, const std::string& backing);
 
+// One writer, or any number of readers, until the file is closed; also changes one into the other.
+Result<void> lock_host_file(const HostFile& file, bool writable);
+void unlock_host_file(const HostFile& file);
+
 Result<std::unique_ptr<HostFile>> open_host_file(FileSource& files, const std::string& path,
                                                  bool writable, bool direct, bool lock);
 

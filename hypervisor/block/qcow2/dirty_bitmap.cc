@@ -256,6 +256,18 @@ Result<void> DirtyBitmaps::set_enabled(const std::string& name, bool enabled) {
     return {};
 }
 
+Result<void> DirtyBitmaps::mark(const std::string& name,
+                                const std::vector<std::pair<uint64_t, uint64_t>>& ranges) {
+    const std::lock_guard lock(mutex_);
+    Bitmap& bitmap = *TRY(usable(name));
+    for (const auto& [offset, size] : ranges) {
+        if (size > 0 && offset < store_.size()) {
+            bitmap.set(offset, std::min(size, store_.size() - offset));
+        }
+    }
+    return {};
+}
+
 Result<void> DirtyBitmaps::merge(const std::string& target, const std::string& source) {
     const std::lock_guard lock(mutex_);
     Bitmap& to = *TRY(usable(target));
@@ -269,6 +281,21 @@ Result<void> DirtyBitmaps::merge(const std::string& target, const std::string& s
         }
     }
     return {};
+}
+
+bool DirtyBitmaps::any_dirty(const std::string& name, uint64_t offset, uint64_t size) const {
+    const std::lock_guard lock(mutex_);
+    const Bitmap* bitmap = find(name);
+    if (bitmap == nullptr || bitmap->inconsistent || size == 0) {
+        return false;
+    }
+    const uint64_t last = std::min((offset + size - 1) >> bitmap->bits, bitmap->bit_count - 1);
+    for (uint64_t bit = offset >> bitmap->bits; bit <= last; ++bit) {
+        if (bitmap->get(bit)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 std::vector<BitmapInfo> DirtyBitmaps::list() const {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -50,9 +51,13 @@ public:
     Result<void> remove(const std::string& name);
     Result<void> clear(const std::string& name);
     Result<void> set_enabled(const std::string& name, bool enabled);
+    // Adds these ranges (offset, size); what is behind the disk's end does not count.
+    Result<void> mark(const std::string& name,
+                      const std::vector<std::pair<uint64_t, uint64_t>>& ranges);
     // Adds what `source` has to `target`; granularities may differ.
     Result<void> merge(const std::string& target, const std::string& source);
     std::vector<BitmapInfo> list() const;
+    bool any_dirty(const std::string& name, uint64_t offset, uint64_t size) const;  // any thread
     // Calls visit(offset, size) for each dirty extent in order, until it returns false.
     Result<void> for_each_dirty(const std::string& name,
                                 const std::function<bool(uint64_t, uint64_t)>& visit) const;

@@ -89,23 +89,75 @@ Result<void> Qcow2Image::resize(uint64_t size) {
     return {};
 }
 
-Result<void> Qcow2Image::switch_to_overlay(FileSource& files, const std::string& overlay) {
-    if (options_.read_only) {
-        return Error::conflict("disk {} is read-only", options_.path);
+Result<std::unique_ptr<qcow2::DirtyBitmaps>> Qcow2Image::move_bitmaps(qcow2::Store& to) {
+    qcow2::BlockingPort port;
+    auto moved = std::make_unique<qcow2::DirtyBitmaps>(to);
+    TRY(moved->load(port));
+    const auto known = bitmaps_->list();
+    for (const qcow2::BitmapInfo& bitmap : known) {
+        if (bitmap.inconsistent) {
+            continue;
+        }
+        std::vector<std::pair<uint64_t, uint64_t>> ranges;
+        TRY(bitmaps_->for_each_dirty(bitmap.name, [&](uint64_t offset, uint64_t size) {
+            ranges.emplace_back(offset, size);
+            return true;
+        }));
+        TRY(moved->add(bitmap.name, bitmap.granularity, bitmap.persistent, bitmap.enabled));
+        TRY(moved->mark(bitmap.name, ranges));
+    }
+    for (const qcow2::BitmapInfo& bitmap : known) {
+        TRY(bitmaps_->remove(bitmap.name));
+    }
+    return moved;
+}
+
+void Qcow2Image::adopt(std::unique_ptr<qcow2::Store> store,
+                       std::unique_ptr<qcow2::DirtyBitmaps> bitmaps) {
+    slot_.store = std::move(store);
+    bitmaps_ = std::move(bitmaps);
+    options_.path = slot_.store->path();
+}
+
+Result<void> Qcow2Image::switch_to_overlay(std::unique_ptr<qcow2::Store> overlay) {
+    auto moved = TRY(move_bitmaps(*overlay));
+    TRY(close());
+    // One writer becomes one of many readers.
+    TRY(qcow2::lock_host_file(slot_.store->file(), false));
+    bitmaps_.reset();
+    overlay->replace_backing(std::move(slot_.store));
+    adopt(std::move(overlay), std::move(moved));
+    return {};
+}
+
+Result<void> Qcow2Image::switch_to_base(std::unique_ptr<qcow2::Store> base) {
+    qcow2::BlockingPort port;
+    auto moved = TRY(move_bitmaps(*base));
+    if (const int status = qcow2::run_waiting(port, base->flush(port)); status < 0) {
+        return base->error_of(status, "flushing");
     }
     TRY(close());
     bitmaps_.reset();
-    slot_.store.reset();  // and its lock: the overlay's chain takes a reader's
-    const std::string before = std::exchange(options_.path, overlay);
-    auto opened = open_store(files, overlay);
-    if (!opened) {
-        options_.path = before;
-        auto again = open_store(files, before);
-        if (!again) {
-            return again;
-        }
+    auto old = slot_.store->release_backing();
+    if (auto* image = dynamic_cast<qcow2::Store*>(old.get())) {
+        base->replace_backing(image->release_backing());
     }
-    return opened;
+    adopt(std::move(base), std::move(moved));
+    return {};
+}
+
+Result<void> Qcow2Image::forget_backing() {
+    qcow2::BlockingPort port;
+    qcow2::Store& store = *slot_.store;
+    if (const int status = qcow2::run_waiting(port, store.flush(port)); status < 0) {
+        return store.error_of(status, "flushing");
+    }
+    qcow2::Header header = store.header();
+    header.backing_file.clear();
+    header.backing_format.clear();
+    TRY(store.write_header(port, header));
+    store.replace_backing(nullptr);
+    return {};
 }
 
 }  // namespace kumoi::hypervisor

@@ -42,16 +42,25 @@ public:
     Result<void> resize(uint64_t size) override;
     void on_resize(std::function<void()> function) override;
 
-    // While every queue is drained: from now on writes go to `overlay`, a new image whose backing
-    // file is the present one, which is closed for writing.
-    Result<void> switch_to_overlay(FileSource& files, const std::string& overlay);
+    // The rest while every queue is drained. Bitmaps stay with the disk.
+    // From now on writes go to `overlay`, a new image opened without its backing file, which
+    // becomes the present one.
+    Result<void> switch_to_overlay(std::unique_ptr<qcow2::Store> overlay);
+    // `base` has the disk's whole contents and takes over; its backing file is the one of the
+    // image's own backing file, which goes with the image.
+    Result<void> switch_to_base(std::unique_ptr<qcow2::Store> base);
+    // Everything was pulled: the image stands alone.
+    Result<void> forget_backing();
     qcow2::Store& store() { return *slot_.store; }
     qcow2::DirtyBitmaps& bitmaps() { return *bitmaps_; }
+    const Qcow2ImageOptions& options() const { return options_; }
 
 private:
     explicit Qcow2Image(const Qcow2ImageOptions& options) : options_(options) {}
     Result<void> open_store(FileSource& files, const std::string& path);
     Result<void> close();
+    Result<std::unique_ptr<qcow2::DirtyBitmaps>> move_bitmaps(qcow2::Store& to);
+    void adopt(std::unique_ptr<qcow2::Store> store, std::unique_ptr<qcow2::DirtyBitmaps> bitmaps);
 
     Qcow2ImageOptions options_;
     bool abandoned_ = false;

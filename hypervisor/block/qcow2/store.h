@@ -65,6 +65,9 @@ public:
     Task<int> zero(IoPort& port, uint64_t offset, uint64_t size, bool may_unmap);
     Task<int> discard(IoPort& port, uint64_t offset, uint64_t size);
     Task<int> flush(IoPort& port);
+    // What shows through from the backing file at `offset` becomes this image's own; its contents
+    // stay. `done`: bytes looked after; 0 without an error: again. While running, too.
+    Task<int> pull(IoPort& port, uint64_t offset, uint64_t size, uint64_t& done);
     // One whole cluster; stored as it is when it does not shrink. Offline.
     Task<int> write_compressed(IoPort& port, uint64_t offset, std::span<const std::byte> cluster);
     Task<int> resize(IoPort& port, uint64_t size);  // larger, while running too
@@ -143,6 +146,8 @@ private:
     void free_entry(const L2Cache::Entry& entry);
     Task<int> relieve(IoPort& port);
     Task<int> place_compressed(IoPort& port, uint64_t size, uint64_t& entry);
+    // pull.cc
+    Task<int> is_zero_behind(IoPort& port, uint64_t offset, uint64_t& size, bool& zero);
     // zero.cc
     Task<int> zero_clusters(IoPort& port, uint64_t first, uint64_t last, bool may_unmap);
     Task<int> zero_by_writing(IoPort& port, uint64_t offset, uint64_t size);

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "hypervisor/block/leased_image.h"
+#include "hypervisor/block/live/overlay.h"
 #include "hypervisor/block/qcow2/chain.h"
 #include "hypervisor/block/qcow2/check.h"
 #include "hypervisor/block/qcow2/offline.h"
@@ -225,8 +226,9 @@ TEST_F(Qcow2ImageFiles, GoesOnInAnOverlay) {
     Client client;
     client.open(*image);
     EXPECT_EQ(client.write(0, 65536, 1), 0);
-    make("overlay.qcow2", {.size = kSize, .backing_file = "disk.qcow2", .backing_format = "qcow2"});
-    const auto switched = image->switch_to_overlay(direct_files(), path("overlay.qcow2"));
+    auto overlay = open_overlay(direct_files(), *image, path("overlay.qcow2"), "disk.qcow2");
+    ASSERT_TRUE(overlay.ok()) << overlay.error().text();
+    const auto switched = image->switch_to_overlay(std::move(overlay).value());
     ASSERT_TRUE(switched.ok()) << switched.error().text();
     EXPECT_EQ(client.write(4096, 4096, 2), 0);
     EXPECT_EQ(client.read(0, 4096), 1);

@@ -1,0 +1,162 @@
+#include "hypervisor/block/live/live_disk.h"
+
+#include <algorithm>
+
+#include "hypervisor/block/qcow2/qcow2_image.h"
+#include "hypervisor/block/raw_image.h"
+
+namespace kumoi::hypervisor {
+
+namespace {
+
+bool changes_disk(DiskOperation operation) {
+    return operation != DiskOperation::Read && operation != DiskOperation::Flush;
+}
+
+// A qcow2 disk's store, which the image owns.
+class StoreSource final : public qcow2::BlockSource {
+public:
+    explicit StoreSource(qcow2::Store& store) : store_(store) {}
+    const std::string& path() const override { return store_.path(); }
+    uint64_t size() const override { return store_.size(); }
+    qcow2::Task<int> read(qcow2::IoPort& port, uint64_t offset, std::span<const iovec> vectors,
+                          uint64_t size) override {
+        return store_.read(port, offset, vectors, size);
+    }
+    qcow2::Task<int> map(qcow2::IoPort& port, uint64_t offset, uint64_t size,
+                         qcow2::MappedExtent& extent) override {
+        return store_.map(port, offset, size, extent);
+    }
+    qcow2::BlockSource* backing() override { return store_.backing(); }
+
+private:
+    qcow2::Store& store_;
+};
+
+}  // namespace
+
+LiveDisk::~LiveDisk() = default;
+
+Result<std::unique_ptr<DiskQueue>> LiveDisk::open_queue(EventLoop& loop, DiskClient& client) {
+    auto queue = TRY(LiveQueue::open(*this, loop, client));
+    return Result<std::unique_ptr<DiskQueue>>(std::move(queue));
+}
+
+Result<void> LiveDisk::resize(uint64_t size) {
+    if (job_ && job_->running()) {
+        return Error::conflict("a {} of disk {} is under way", job_->kind(), name())
+            .with_hint("wait for it, or cancel it with disk_job_cancel");
+    }
+    return image_->resize(size);
+}
+
+Result<std::unique_ptr<qcow2::BlockSource>> LiveDisk::open_source() {
+    if (qcow2_ != nullptr) {
+        return Result<std::unique_ptr<qcow2::BlockSource>>(
+            std::make_unique<StoreSource>(qcow2_->store()));
+    }
+    return raw_->open_source();
+}
+
+void LiveDisk::set_gate(std::unique_ptr<CopyGate> gate) {
+    gate_.store(gate.get(), std::memory_order_release);
+    owned_gate_ = std::move(gate);
+}
+
+void LiveDisk::enter(LiveQueue& queue) {
+    const std::lock_guard lock(queues_mutex_);
+    queues_.push_back(&queue);
+}
+
+void LiveDisk::leave(LiveQueue& queue) {
+    const std::lock_guard lock(queues_mutex_);
+    std::erase(queues_, &queue);
+}
+
+std::vector<LiveQueue*> LiveDisk::queues_of(std::thread::id thread) {
+    const std::lock_guard lock(queues_mutex_);
+    std::vector<LiveQueue*> found;
+    std::copy_if(queues_.begin(), queues_.end(), std::back_inserter(found),
+                 [thread](const LiveQueue* queue) { return queue->thread_ == thread; });
+    return found;
+}
+
+Result<std::unique_ptr<LiveQueue>> LiveQueue::open(LiveDisk& disk, EventLoop& loop,
+                                                   DiskClient& client) {
+    std::unique_ptr<LiveQueue> queue(new LiveQueue(disk, loop, client));
+    queue->inner_ = TRY(disk.image_->open_queue(loop, *queue));
+    disk.enter(*queue);
+    return Result<std::unique_ptr<LiveQueue>>(std::move(queue));
+}
+
+LiveQueue::~LiveQueue() {
+    disk_.leave(*this);
+    if (CopyGate* gate = disk_.gate()) {
+        gate->forget(*this);
+    }
+}
+
+bool LiveQueue::submit(DiskRequest& request) {
+    CopyGate* gate = disk_.gate();
+    if (gate == nullptr || !changes_disk(request.operation) ||
+        gate->may_change(request.offset, request.size)) {
+        return inner_->submit(request);
+    }
+    const uint64_t offset = request.offset;
+    const uint64_t size = request.size;
+    held_.push_back(request);
+    request.vectors.clear();
+    gate->want(*this, offset, size);
+    return true;
+}
+
+// On any thread, with the gate's lock held.
+void LiveQueue::gate_moved() {
+    if (!posted_.exchange(true)) {
+        loop_.post([this, life = std::weak_ptr<int>(life_)] {
+            if (!life.expired()) {
+                posted_ = false;
+                release();
+            }
+        });
+    }
+}
+
+void LiveQueue::release() {
+    CopyGate* gate = disk_.gate();
+    for (auto request = held_.begin(); request != held_.end();) {
+        if (gate != nullptr && !gate->may_change(request->offset, request->size)) {
+            ++request;
+            continue;
+        }
+        if (!inner_->submit(*request)) {
+            break;  // full: after the next completion
+        }
+        request = held_.erase(request);
+    }
+    inner_->kick();
+}
+
+void LiveQueue::disk_batch_done() {
+    client_.disk_batch_done();
+    if (!held_.empty()) {
+        release();
+    }
+}
+
+// Waiting for the gate must not hold up the thread that copies: requests in flight on this thread,
+// also those of other queues, may hold locks of the image that it needs.
+void LiveQueue::drain() {
+    while (!held_.empty()) {
+        for (LiveQueue* queue : disk_.queues_of(thread_)) {
+            queue->inner_->drain();
+        }
+        if (!held_.empty()) {
+            disk_.gate()->wait(held_.front().offset, held_.front().size);
+            release();
+        }
+    }
+    inner_->drain();
+}
+
+}  // namespace kumoi::hypervisor
