@@ -160,7 +160,8 @@ Result<void> Standalone::Parts::open_driver() {
     auto options = TRY(compute::KumoiDriverOptions::from_config(config));
     const std::string cache_folder = options.instances_path + "/_base";
     image_cache = std::make_unique<compute::ImageCache>(
-        compute::ImageCacheOptions{.directory = cache_folder}, *image_api, clock);
+        compute::ImageCacheOptions{.directory = cache_folder, .img_path = options.disk.img_path},
+        *image_api, clock);
     driver = std::make_unique<compute::KumoiVmmDriver>(std::move(options), *image_api, *image_cache,
                                                        clock, random);
     return {};

@@ -59,6 +59,13 @@ void add_default_options(OptionTable& table) {
                "How much disk may be promised to servers, as a share of what the host has."});
     table.add({"DEFAULT", "force_config_drive", OptionType::Boolean, "false",
                "Gives every server a config drive, also when the request does not ask for one."});
+    table.add({"DEFAULT", "use_cow_images", OptionType::Boolean, "true",
+               "Makes each root disk a linked clone (qcow2) of its image in the cache: created at "
+               "once, and holding only what the guest wrote. False: a full raw copy."});
+    table.add({"DEFAULT", "force_raw_images", OptionType::Boolean, "true",
+               "Converts images to raw in the cache; linked clones then read a raw file. False: a "
+               "qcow2 image stays one below linked clones, which saves space and costs some speed. "
+               "Without use_cow_images they are always converted."});
     table.add({"DEFAULT", "resume_guests_state_on_host_boot", OptionType::Boolean, "true",
                "Starts the servers again that were running when the host went down."});
 }

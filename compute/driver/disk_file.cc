@@ -111,28 +111,6 @@ Result<void> copy_sparse(const std::string& from, const std::string& to, unsigne
     return {};
 }
 
-Result<void> make_root_disk(const std::string& image_path, uint64_t image_size, int64_t root_gb,
-                            const std::string& to) {
-    const uint64_t wanted = static_cast<uint64_t>(root_gb) * kGib;
-    if (root_gb > 0 && image_size > wanted) {
-        return Error::invalid(
-                   "Flavor's disk is too small for requested image. Flavor disk is {} "
-                   "bytes, image is {} bytes.",
-                   wanted, image_size)
-            .with_hint("Choose a flavor with a larger disk.")
-            .with_fault("FlavorDiskSmallerThanImage");
-    }
-    TRY(copy_sparse(image_path, to));
-    if (wanted > image_size) {
-        auto grown = grow(to, wanted);
-        if (!grown.ok()) {
-            ::unlink(to.c_str());
-            return grown;
-        }
-    }
-    return {};
-}
-
 Result<void> grow_disk(const std::string& path, uint64_t size) {
     return TRY(file_size(path)) < size ? grow(path, size) : Result<void>();
 }

@@ -12,11 +12,6 @@ namespace kumoi::compute {
 // `to` must not exist; on error it does not.
 Result<void> copy_sparse(const std::string& from, const std::string& to, unsigned mode = 0600);
 
-// The root disk of a server: a copy of its image, grown to root_gb GiB (0: as large as the image).
-// Refuses with fault FlavorDiskSmallerThanImage when the image does not fit.
-Result<void> make_root_disk(const std::string& image_path, uint64_t image_size, int64_t root_gb,
-                            const std::string& to);
-
 // Makes a disk at least `size` bytes large; a larger one stays as it is.
 Result<void> grow_disk(const std::string& path, uint64_t size);
 

@@ -134,9 +134,15 @@ std::string command_line(const Properties& image, const std::string& root,
     return line;
 }
 
+Json root(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files) {
+    Json root = disk("root", folder.disk(), false, instance.uuid);
+    root.set("format", files.disk_format);
+    return root;
+}
+
 Json own_disks(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files) {
     Json disks = Json::array();
-    disks.push_back(disk("root", folder.disk(), false, instance.uuid));
+    disks.push_back(root(instance, folder, files));
     if (files.ephemeral) {
         disks.push_back(disk("ephemeral0", folder.ephemeral(), false, "ephemeral0"));
     }
@@ -182,25 +188,26 @@ Boot usual_boot(const Instance& instance, const InstanceFolder& folder, const Gu
 Boot rescue_boot(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
                  const GuestOptions& options) {
     const GuestFiles::Rescue& rescue = *files.rescue;
-    const Json rescue_disk = disk("rescue", folder.rescue_disk(), false, "rescue");
+    Json rescue_disk = disk("rescue", folder.rescue_disk(), false, "rescue");
+    rescue_disk.set("format", rescue.disk_format);
     Boot boot;
     boot.image = rescue.image_properties;
     boot.kernel = folder.rescue_kernel();
     boot.ramdisk = rescue.ramdisk ? folder.rescue_ramdisk() : "";
-    std::string root = "/dev/vda";
+    std::string root_device = "/dev/vda";
     if (rescue.stable_device) {
         boot.disks = own_disks(instance, folder, files);
-        root = std::string("/dev/vd") + static_cast<char>('a' + boot.disks.size());
+        root_device = std::string("/dev/vd") + static_cast<char>('a' + boot.disks.size());
         boot.disks.push_back(rescue_disk);
     } else {
         boot.disks = Json::array();
         boot.disks.push_back(rescue_disk);
-        boot.disks.push_back(disk("root", folder.disk(), false, instance.uuid));
+        boot.disks.push_back(root(instance, folder, files));
     }
     if (rescue.config_drive) {
         boot.disks.push_back(disk("config", folder.rescue_config_drive(), true, instance.uuid));
     }
-    boot.command_line = command_line(rescue.image_properties, root, options);
+    boot.command_line = command_line(rescue.image_properties, root_device, options);
     return boot;
 }
 

@@ -29,6 +29,7 @@ Result<void> check_guest_supported(const Instance& instance);
 // What of a rescue is in the server's folder.
 struct RescueFiles {
     Properties image_properties;
+    std::string disk_format = "raw";
     bool ramdisk = false;
     bool config_drive = false;
     bool stable_device =
@@ -37,6 +38,7 @@ struct RescueFiles {
 
 // Which of the folder's files there are.
 struct GuestFiles {
+    std::string disk_format = "raw";  // of the root disk
     bool ramdisk = false;
     bool ephemeral = false;
     bool swap = false;

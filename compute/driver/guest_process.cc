@@ -16,7 +16,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/subprocess.h"
-#include "hypervisor/control/control_client.h"
 
 namespace kumoi::compute {
 namespace {
@@ -121,10 +120,11 @@ Result<void> GuestProcess::wait_running(const Identity& process) const {
             "See vmm.log in the server's folder; raise [kumoi] start_timeout on a slow host.");
 }
 
-Result<Json> GuestProcess::call(std::string_view method, const Json& params) const {
+Result<Json> GuestProcess::call(std::string_view method, const Json& params,
+                                std::span<const hypervisor::NamedDescriptor> passed) const {
     auto client = TRY(
         hypervisor::ControlClient::connect(folder_.control_socket(), options_.control_timeout_ms));
-    return client.call(method, params, options_.control_timeout_ms);
+    return client.call(method, params, options_.control_timeout_ms, passed);
 }
 
 Result<bool> GuestProcess::wait_end(int64_t timeout_ms) const {

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "compute/driver/instance_folder.h"
+#include "hypervisor/control/control_client.h"
 
 namespace kumoi::compute {
 
@@ -38,8 +40,9 @@ public:
     // lives. `more`: arguments besides. `cgroup_procs`: as DaemonOptions has them.
     Result<void> start(const std::vector<std::string>& more = {},
                        const std::vector<std::string>& cgroup_procs = {}) const;
-    // One request over the control socket.
-    Result<Json> call(std::string_view method, const Json& params = Json::object()) const;
+    // One request over the control socket; `passed` go along with it.
+    Result<Json> call(std::string_view method, const Json& params = Json::object(),
+                      std::span<const hypervisor::NamedDescriptor> passed = {}) const;
     // Waits for the end of the process; false when it still lives after the time.
     Result<bool> wait_end(int64_t timeout_ms) const;
     // Ends it now: asks the process to quit, then kills it. Fine when it is gone already.

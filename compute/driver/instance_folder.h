@@ -21,7 +21,8 @@ public:
     const std::string& path() const { return path_; }
     std::string config() const { return path_ + "/config.json"; }        // the server's record
     std::string guest_config() const { return path_ + "/guest.json"; }   // what kumoi-vmm runs
-    std::string disk() const { return path_ + "/disk"; }                 // root disk, raw
+    std::string disk() const { return path_ + "/disk"; }                 // root disk
+    std::string disk_info() const { return path_ + "/disk.info"; }       // the format of it
     std::string config_drive() const { return path_ + "/disk.config"; }  // ISO 9660
     std::string ephemeral() const { return path_ + "/disk.eph0"; }       // formatted, empty
     std::string swap() const { return path_ + "/disk.swap"; }

@@ -25,18 +25,18 @@ namespace {
 constexpr int64_t kButtonIntervalMs = 10'000;  // between two presses while a guest shuts down
 constexpr int64_t kEndGraceMs = 2'000;         // from the last word of a process to its end
 
-// kumoi-vmm beside this program, else in PATH.
-Result<std::string> find_vmm() {
+// One of our programs: beside this one, else in PATH.
+Result<std::string> find_beside(const std::string& name) {
     std::array<char, 4096> self{};
     const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size() - 1);
     if (length > 0) {
         const std::string path(self.data(), static_cast<size_t>(length));
-        const std::string beside = path.substr(0, path.rfind('/')) + "/kumoi-vmm";
+        const std::string beside = path.substr(0, path.rfind('/') + 1) + name;
         if (path_exists(beside)) {
             return beside;
         }
     }
-    return TRY_CONTEXT(find_program("kumoi-vmm"), "looking for the program that runs guests");
+    return TRY_CONTEXT(find_program(name), "looking for our own programs");
 }
 
 int power_state_from(const std::string& word) {
@@ -59,6 +59,7 @@ std::string image_property(const Instance& instance, const char* name) {
 
 Result<GuestFiles> files_of(const InstanceFolder& folder) {
     GuestFiles files;
+    files.disk_format = TRY(root_disk(folder)).format;
     files.ramdisk = path_exists(folder.ramdisk());
     files.cdrom = path_exists(folder.cdrom());
     files.ephemeral = path_exists(folder.ephemeral());
@@ -67,6 +68,7 @@ Result<GuestFiles> files_of(const InstanceFolder& folder) {
     if (path_exists(folder.rescue())) {
         const Json json = TRY(Json::parse(TRY(read_file(folder.rescue()))));
         GuestFiles::Rescue& rescue = files.rescue.emplace();
+        rescue.disk_format = json.string_or("disk_format", "raw");
         rescue.ramdisk = path_exists(folder.rescue_ramdisk());
         rescue.config_drive = path_exists(folder.rescue_config_drive());
         rescue.stable_device = json.bool_or("stable_device");
@@ -90,7 +92,7 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     }
     options.process.vmm_path = config.string("kumoi", "vmm_path");
     if (options.process.vmm_path.empty()) {
-        options.process.vmm_path = TRY(find_vmm());
+        options.process.vmm_path = TRY(find_beside("kumoi-vmm"));
     }
     options.process.start_timeout_ms = config.integer("kumoi", "start_timeout") * 1000;
     options.cgroup_parent = config.string("kumoi", "cgroup_parent");
@@ -103,6 +105,9 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.guest.firmware.uefi_variables = config.string("kumoi", "uefi_variables");
     options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
+    options.disk.img_path = TRY(find_beside("kumoi-img"));
+    options.disk.use_cow_images = config.boolean("DEFAULT", "use_cow_images");
+    options.force_raw_images = config.boolean("DEFAULT", "force_raw_images");
     options.force_config_drive = config.boolean("DEFAULT", "force_config_drive");
     return options;
 }
@@ -186,13 +191,15 @@ Result<void> KumoiVmmDriver::build_folder(const SpawnRequest& request,
     const Instance& instance = request.instance;
     TRY(make_directories(folder.path(), 0700));
     const ImageMeta image = TRY(images_.show(request.context, instance.image_id));
-    const CachedImage root = TRY(cache_.fetch(request.context, image));
+    const CachedImage root = TRY(fetch_disk_image(request.context, image));
     if (image.disk_format == "iso") {  // a CD beside an empty root disk, as Nova has it
         TRY(copy_sparse(root.path, folder.cdrom()));
         const int64_t blank_gb = std::max<int64_t>(instance.flavor.root_gb, 1);
         TRY(make_blank_disk(folder.disk(), static_cast<uint64_t>(blank_gb) << 30));
     } else {
-        TRY(make_root_disk(root.path, root.size, instance.flavor.root_gb, folder.disk()));
+        const std::string format =
+            TRY(make_root_disk(root, instance.flavor.root_gb, folder.disk(), options_.disk));
+        TRY(record_root_disk(folder, format));
     }
     TRY(make_nvram(instance.image.properties, folder, options_.guest.firmware));
     if (boot_method(instance.image.properties) == BootMethod::Kernel) {
@@ -203,6 +210,12 @@ Result<void> KumoiVmmDriver::build_folder(const SpawnRequest& request,
         TRY(write_config_drive(request, folder.config_drive()));
     }
     return {};
+}
+
+Result<CachedImage> KumoiVmmDriver::fetch_disk_image(const RequestContext& context,
+                                                     const ImageMeta& image) {
+    const bool as_stored = options_.disk.use_cow_images && !options_.force_raw_images;
+    return cache_.fetch(context, image, as_stored ? CacheForm::AsStored : CacheForm::Raw);
 }
 
 // A swap disk that is there has the wrong size when the flavor changed: what is in it is worth

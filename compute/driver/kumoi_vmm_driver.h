@@ -13,6 +13,7 @@
 #include "compute/driver/guest_config.h"
 #include "compute/driver/guest_monitor.h"
 #include "compute/driver/guest_process.h"
+#include "compute/driver/root_disk.h"
 #include "compute/driver/virt_driver.h"
 #include "compute/images/image_cache.h"
 #include "compute/manager/instance_metadata.h"
@@ -28,9 +29,11 @@ struct KumoiDriverOptions {
     bool force_config_drive = false;
     std::string dhcp_domain = "novalocal";
     std::string snapshot_image_format = "qcow2";
-    int64_t convert_timeout_ms = 60 * 60'000;  // of one snapshot
-    int64_t save_timeout_ms = 30 * 60'000;     // of one suspend
-    int64_t soft_reboot_timeout_s = 120;       // then the reboot becomes a hard one, as in Nova
+    RootDiskOptions disk;
+    bool force_raw_images = true;             // linked clones: the image becomes raw first
+    int64_t backup_timeout_ms = 60 * 60'000;  // of one copy of a running guest's disk
+    int64_t save_timeout_ms = 30 * 60'000;    // of one suspend
+    int64_t soft_reboot_timeout_s = 120;      // then the reboot becomes a hard one, as in Nova
 
     static Result<KumoiDriverOptions> from_config(const Config& config);
 };
@@ -76,8 +79,10 @@ private:
     Result<void> make_extra_disks(const Flavor& flavor, const InstanceFolder& folder) const;
     Result<void> build_rescue(const RescueSpec& spec, const InstanceFolder& folder);
     Result<void> remove_rescue(const InstanceFolder& folder) const;
-    // A copy of the root disk as it is at one instant; a running guest pauses for it.
-    Result<void> copy_disk(const InstanceFolder& folder, const std::string& to) const;
+    Result<CachedImage> fetch_disk_image(const RequestContext& context, const ImageMeta& image);
+    // A copy of the root disk as it is at one instant, without backing file.
+    Result<void> copy_disk(const InstanceFolder& folder, const RootDisk& disk,
+                           const std::string& to) const;
     Result<void> set_power(const Instance& instance, const InstanceFolder& folder, bool on);
     Result<void> fetch_kernel(const SpawnRequest& request, const InstanceFolder& folder);
     Result<void> save_state(const GuestProcess& process, const InstanceFolder& folder) const;

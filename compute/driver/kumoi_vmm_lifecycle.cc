@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "base/subprocess.h"
+#include "compute/driver/disk_backup.h"
 #include "compute/driver/disk_file.h"
 #include "compute/driver/file_snapshot.h"
 #include "compute/driver/kumoi_vmm_driver.h"
@@ -119,46 +119,30 @@ Result<std::unique_ptr<DiskSnapshot>> KumoiVmmDriver::snapshot(const Instance& i
     const InstanceFolder folder = TRY(existing_folder(instance));
     TRY(make_directories(snapshots_path(), 0700));
     const std::string copy = snapshots_path() + "/" + instance.uuid;
-    const std::string converted = copy + ".qcow2";
     TRY(remove_file(copy));
-    TRY(remove_file(converted));
+    const RootDisk disk = TRY(root_disk(folder));
     auto result = [&]() -> Result<std::unique_ptr<DiskSnapshot>> {
-        TRY(copy_disk(folder, copy));
-        const uint64_t size = TRY(file_size(copy));
-        if (options_.snapshot_image_format == "raw") {
-            return FileSnapshot::take(copy, "raw", size);
-        }
-        CommandOptions command;
-        command.timeout_ms = options_.convert_timeout_ms;
-        TRY_CONTEXT(
-            run_checked({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", copy, converted},
-                        command),
-            "making an image of the disk");
-        return FileSnapshot::take(converted, "qcow2", size);
+        const uint64_t size = TRY(virtual_size(disk));
+        TRY_CONTEXT(copy_disk(folder, disk, copy), "making an image of the disk");
+        return FileSnapshot::take(copy, options_.snapshot_image_format, size);
     }();
     (void)remove_file(copy);
-    (void)remove_file(converted);
     return result;
 }
 
-Result<void> KumoiVmmDriver::copy_disk(const InstanceFolder& folder, const std::string& to) const {
+Result<void> KumoiVmmDriver::copy_disk(const InstanceFolder& folder, const RootDisk& disk,
+                                       const std::string& to) const {
     const GuestProcess process = process_of(folder);
-    bool paused_here = false;
     if (TRY(process.is_alive())) {
-        const Json state = TRY(process.call("state"));
-        paused_here = state.string_or("state") == "running";
-        if (paused_here) {
-            TRY_CONTEXT(process.call("pause"), "pausing the guest while its disk is copied");
+        DiskBackup backup;
+        backup.target = to;
+        backup.format = options_.snapshot_image_format;
+        auto copied = backup_running_disk(process, backup, options_.backup_timeout_ms);
+        if (copied.ok() || TRY(process.is_alive())) {
+            return copied;
         }
     }
-    auto copied = copy_sparse(folder.disk(), to);
-    if (paused_here) {
-        const auto resumed = process.call("resume");
-        if (!resumed.ok()) {
-            return Error(resumed.error()).with_context("the guest did not go on after the copy");
-        }
-    }
-    return copied;
+    return flatten_root_disk(disk, to, options_.snapshot_image_format, options_.disk);
 }
 
 Result<void> KumoiVmmDriver::rescue(const RescueSpec& spec) {
@@ -182,8 +166,8 @@ Result<void> KumoiVmmDriver::build_rescue(const RescueSpec& spec, const Instance
             property(spec.instance.image.properties, "kernel_id");
     }
     TRY(check_guest_supported(rescued));
-    const CachedImage root = TRY(cache_.fetch(spec.context, spec.image));
-    TRY(make_root_disk(root.path, root.size, 0, folder.rescue_disk()));
+    const CachedImage root = TRY(fetch_disk_image(spec.context, spec.image));
+    const std::string format = TRY(make_root_disk(root, 0, folder.rescue_disk(), options_.disk));
     const std::string ramdisk_id = property(spec.image.properties, "ramdisk_id");
     if (own_kernel) {
         TRY(copy_sparse(folder.kernel(), folder.rescue_kernel()));
@@ -207,14 +191,16 @@ Result<void> KumoiVmmDriver::build_rescue(const RescueSpec& spec, const Instance
         properties.set(key, value);
     }
     const Json record = Json::object({{"image_id", spec.image.id},
+                                      {"disk_format", format},
                                       {"stable_device", wants_stable_device(spec.image)},
                                       {"image_properties", std::move(properties)}});
     return write_file_atomic(folder.rescue(), record.dump_pretty(), 0600);
 }
 
 Result<void> KumoiVmmDriver::remove_rescue(const InstanceFolder& folder) const {
-    for (const std::string& path : {folder.rescue(), folder.rescue_disk(), folder.rescue_kernel(),
-                                    folder.rescue_ramdisk(), folder.rescue_config_drive()}) {
+    for (const std::string& path :
+         {folder.rescue(), folder.rescue_disk(), base_of(folder.rescue_disk()),
+          folder.rescue_kernel(), folder.rescue_ramdisk(), folder.rescue_config_drive()}) {
         TRY(remove_file(path));
     }
     return {};
@@ -268,7 +254,8 @@ Result<void> KumoiVmmDriver::finish_migration(const Instance& instance, bool on)
     if (TRY(process_of(folder).is_alive())) {  // a crash came after the start
         return set_power(instance, folder, on);
     }
-    TRY(grow_disk(folder.disk(), static_cast<uint64_t>(instance.flavor.root_gb) << 30));
+    const RootDisk disk = TRY(root_disk(folder));
+    TRY(grow_root_disk(disk, static_cast<uint64_t>(instance.flavor.root_gb) << 30, options_.disk));
     TRY(make_extra_disks(instance.flavor, folder));
     return set_power(instance, folder, on);
 }

@@ -12,6 +12,15 @@
 namespace kumoi::compute::resize_folder {
 namespace {
 
+constexpr std::string_view kBase = ".base";  // base_of() a disk
+
+Result<void> link_file(const std::string& from, const std::string& to) {
+    if (::link(from.c_str(), to.c_str()) != 0) {
+        return Error::from_errno(errno, fmt::format("linking {} to {}", to, from));
+    }
+    return {};
+}
+
 Result<void> rename_folder(const std::string& from, const std::string& to) {
     if (::rename(from.c_str(), to.c_str()) != 0) {
         return Error::from_errno(errno, fmt::format("renaming {} to {}", from, to));
@@ -40,8 +49,11 @@ Result<void> keep_aside(const InstanceFolder& folder) {
     TRY(make_directories(folder.resize_work(), 0700));
     for (const std::string& name : TRY(list_directory(folder.path()))) {
         const std::string from = folder.path() + "/" + name;
-        if (is_copied(folder, from)) {
-            TRY(copy_sparse(from, folder.resize_work() + "/" + name));
+        const std::string to = folder.resize_work() + "/" + name;
+        if (name.ends_with(kBase)) {  // nobody writes to it
+            TRY(link_file(from, to));
+        } else if (is_copied(folder, from)) {
+            TRY(copy_sparse(from, to));
         }
     }
     TRY(rename_folder(folder.path(), folder.resize_kept()));

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/subprocess.h"
+#include "compute/images/qcow2_file.h"
 
 namespace kumoi::compute {
 namespace {
@@ -20,8 +21,6 @@ namespace {
 constexpr std::string_view kPartial = ".part";  // being downloaded
 constexpr std::string_view kConverting = ".converting";
 constexpr int64_t kInfoTimeoutMs = 60'000;
-// What qemu-img may use to look at a file a tenant made: 1 GiB of address space, 30 s of CPU.
-const std::vector<std::string> kBounded = {"prlimit", "--as=1073741824", "--cpu=30"};
 
 bool is_raw(const std::string& format) {
     return format == "raw" || format == "aki" || format == "ari" || format == "ami" ||
@@ -29,11 +28,14 @@ bool is_raw(const std::string& format) {
 }
 
 // Two images with the same bytes in the same format share one file.
-std::string cache_key(const ImageMeta& meta) {
+std::string cache_key(const ImageMeta& meta, const std::string& kept_format) {
     const std::string identity = meta.os_hash_value.empty()
                                      ? meta.id + meta.checksum
                                      : meta.os_hash_algo + meta.os_hash_value;
-    const std::string form = is_raw(meta.disk_format) ? "raw" : meta.disk_format;
+    std::string form = is_raw(meta.disk_format) ? "raw" : meta.disk_format;
+    if (kept_format != "raw") {
+        form += "/kept";
+    }
     return digest_hex(DigestKind::Sha256, identity + "/" + form);
 }
 
@@ -105,21 +107,24 @@ Result<void> ImageCache::clean_up() {
     return {};
 }
 
-Result<CachedImage> ImageCache::fetch(const RequestContext& context, const ImageMeta& meta) {
+Result<CachedImage> ImageCache::fetch(const RequestContext& context, const ImageMeta& meta,
+                                      CacheForm form) {
     TRY(check_usable(meta));
-    const std::string key = cache_key(meta);
+    const bool keep = form == CacheForm::AsStored && !is_raw(meta.disk_format);
+    const std::string format = keep ? meta.disk_format : "raw";
+    const std::string key = cache_key(meta, format);
     const std::string path = options_.directory + "/" + key;
     std::unique_lock lock(mutex_);
     if (downloads_.contains(key)) {
         TRY(wait_for(key, lock));
-        return use(path);
+        return use(path, format);
     }
     if (path_exists(path)) {
-        return use(path);
+        return use(path, format);
     }
     Download& mine = downloads_[key];
     lock.unlock();
-    const Result<void> produced = produce(context, meta, path);
+    const Result<void> produced = produce(context, meta, format, path);
     lock.lock();
     mine.done = true;
     mine.result = produced;
@@ -128,7 +133,7 @@ Result<CachedImage> ImageCache::fetch(const RequestContext& context, const Image
     }
     changed_.notify_all();
     TRY(produced);
-    return use(path);
+    return use(path, format);
 }
 
 // The outcome of a download that another thread began; the last one to see it clears it away.
@@ -143,20 +148,25 @@ Result<void> ImageCache::wait_for(const std::string& key, std::unique_lock<std::
     return result;
 }
 
+Result<CachedImage> ImageCache::use(const std::string& path, const std::string& format) const {
+    TRY(touch(path));
+    const uint64_t size = format == "raw" ? TRY(file_size(path)) : TRY(qcow2_virtual_size(path));
+    return CachedImage{path, size, format};
+}
+
 // Its time of modification tells when it was last wanted.
-Result<CachedImage> ImageCache::use(const std::string& path) const {
+Result<void> ImageCache::touch(const std::string& path) const {
     const int64_t now = clock_.wall_ns();
     const timespec time{now / kNanosPerSecond, now % kNanosPerSecond};
     const timespec times[2] = {time, time};
     if (::utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) {
         return Error::from_errno(errno, "using cached image " + path);
     }
-    const uint64_t size = TRY(file_size(path));
-    return CachedImage{path, size};
+    return {};
 }
 
 Result<void> ImageCache::produce(const RequestContext& context, const ImageMeta& meta,
-                                 const std::string& path) const {
+                                 const std::string& format, const std::string& path) const {
     const std::string partial = path + std::string(kPartial);
     const std::string converting = path + std::string(kConverting);
     auto result = [&]() -> Result<void> {
@@ -165,6 +175,9 @@ Result<void> ImageCache::produce(const RequestContext& context, const ImageMeta&
             return sync_and_rename(partial, path);
         }
         TRY(check_qcow2(meta, partial));
+        if (format == meta.disk_format) {
+            return sync_and_rename(partial, path);
+        }
         TRY_CONTEXT(convert(meta, partial, converting), "converting image {}", meta.id);
         return sync_and_rename(converting, path);
     }();
@@ -204,28 +217,25 @@ Result<void> ImageCache::download(const RequestContext& context, const ImageMeta
 
 // A qcow2 file can name files of this host; such a one must never reach a driver (CVE-2024-32498).
 Result<void> ImageCache::check_qcow2(const ImageMeta& meta, const std::string& path) const {
-    std::vector<std::string> argv = kBounded;
-    argv.insert(argv.end(),
-                {"qemu-img", "info", "--force-share", "--output=json", "-f", "qcow2", path});
+    // A tenant made the file: reading it may take so much address space and CPU time.
+    const std::vector<std::string> argv = {
+        "prlimit",  fmt::format("--as={}", options_.img_memory_max),
+        "--cpu=30", options_.img_path,
+        "info",     "--json",
+        "-f",       "qcow2",
+        path};
     CommandOptions options;
     options.timeout_ms = kInfoTimeoutMs;
     const auto output = run_checked(argv, options);
     if (!output.ok()) {
-        return unacceptable(meta, "qemu-img does not read it as qcow2: " + output.error().message)
-            .with_hint("Check the image with qemu-img info, and the disk_format of its record.");
+        return unacceptable(meta, "it is no qcow2 that can be used: " + output.error().message)
+            .with_hint("Check the image with kumoi-img info, and the disk_format of its record.");
     }
     const Json info = TRY(Json::parse(*output));
-    const Json* specific = info.find_path({"format-specific", "data"});
-    if (info.contains("backing-filename") || info.contains("full-backing-filename")) {
+    if (info.contains("backing_file")) {
         return unacceptable(meta, "it has a backing file");
     }
-    if (specific != nullptr && specific->contains("data-file")) {
-        return unacceptable(meta, "it has an external data file");
-    }
-    if (info.bool_or("encrypted")) {
-        return unacceptable(meta, "it is encrypted");
-    }
-    const int64_t size = info.integer_or("virtual-size", -1);
+    const int64_t size = info.integer_or("virtual_size", -1);
     if (size <= 0 || static_cast<uint64_t>(size) > options_.virtual_size_max) {
         return unacceptable(
             meta, fmt::format("its virtual size is {} bytes, at most {} are allowed", size,
@@ -238,7 +248,7 @@ Result<void> ImageCache::convert(const ImageMeta& meta, const std::string& from,
                                  const std::string& to) const {
     CommandOptions options;
     options.timeout_ms = options_.convert_timeout_ms;
-    TRY(run_checked({"qemu-img", "convert", "-f", meta.disk_format, "-O", "raw", from, to},
+    TRY(run_checked({options_.img_path, "convert", "-f", meta.disk_format, "-O", "raw", from, to},
                     options));
     return {};
 }
@@ -251,6 +261,10 @@ Result<size_t> ImageCache::remove_unused() {
         struct stat status {};
         if (name.find('.') != std::string::npos || downloads_.contains(name) ||
             ::stat(path.c_str(), &status) != 0) {
+            continue;
+        }
+        if (status.st_nlink > 1) {
+            TRY(touch(path));  // its age counts from when the last clone was seen
             continue;
         }
         const int64_t age_s = clock_.wall_ns() / kNanosPerSecond - status.st_mtim.tv_sec;

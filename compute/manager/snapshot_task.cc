@@ -94,7 +94,8 @@ Result<void> SnapshotTask::finish_after_restart() {
     instance_ = TRY(services_.conductor.instance_get(operation_.uuid));
     if (instance_.vm_state == vm_states::kActive &&
         power_state_of(services_.driver, instance_) == power_states::kPaused) {
-        TRY(services_.driver.unpause(instance_));  // it was held while its disk was copied
+        TRY(services_.driver.unpause(
+            instance_));  // an earlier release held it while its disk was copied
     }
     const auto image = services_.images.show(operation_.context, instance_.task_arguments.image_id);
     if (image.ok() && image->status == "active") {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <span>
 
 #include "base/fd.h"
 #include "base/file.h"
@@ -14,6 +15,7 @@
 #include "compute/driver/kumoi_vmm_driver.h"
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
+#include "tests/support/programs.h"
 
 namespace kumoi::compute {
 namespace {
@@ -92,8 +94,11 @@ protected:
         options.instances_path = directory_.path() + "/i";
         options.process.vmm_path = environment("KUMOI_VMM");
         options.process.control_timeout_ms = 2000;
-        cache_ = std::make_unique<ImageCache>(ImageCacheOptions{directory_.path() + "/_base"},
-                                              images_, clock_);
+        options.disk.img_path = kumoi_img();
+        ImageCacheOptions cache;
+        cache.directory = directory_.path() + "/_base";
+        cache.img_path = options.disk.img_path;
+        cache_ = std::make_unique<ImageCache>(cache, images_, clock_);
         driver_ = std::make_unique<KumoiVmmDriver>(options, images_, *cache_, clock_, random_);
         driver_->set_event_listener(events_.listener());
         const auto ready = driver_->init_host("cn-1");
@@ -175,7 +180,7 @@ TEST_F(VmmDriverTest, AGuestLivesThroughEveryVerb) {
     EXPECT_TRUE(console_shows(instance, "hello beat 2"));
     EXPECT_EQ(power(instance), power_states::kRunning);
     EXPECT_EQ(*driver_->list_instance_uuids(), std::vector<std::string>{kUuid});
-    EXPECT_EQ(*file_size(folder().disk()), uint64_t{1} << 30);
+    EXPECT_EQ(*virtual_size(*root_disk(folder())), uint64_t{1} << 30);
 
     ASSERT_TRUE(driver_->pause(instance).ok());
     EXPECT_EQ(power(instance), power_states::kPaused);
@@ -207,6 +212,68 @@ TEST_F(VmmDriverTest, AGuestLivesThroughEveryVerb) {
     EXPECT_FALSE(folder().exists());
     EXPECT_FALSE(events_.seen(LifecycleEvent::Kind::Crashed));
     ASSERT_TRUE(driver_->destroy(instance).ok());
+}
+
+// Its disk is whole without any backing file, and the guest was never stopped for it.
+TEST_F(VmmDriverTest, ARunningGuestsDiskBecomesAnImage) {
+    const Instance instance = server("beat");
+    spawn(instance);
+    EXPECT_TRUE(console_shows(instance, "hello beat 1"));
+    for (const bool running : {true, false}) {
+        if (!running) {
+            ASSERT_TRUE(driver_->power_off(instance, 0).ok());
+        }
+        const auto snapshot = driver_->snapshot(instance);
+        ASSERT_TRUE(snapshot.ok()) << snapshot.error().text();
+        EXPECT_EQ((*snapshot)->disk_format(), "qcow2");
+        EXPECT_EQ((*snapshot)->virtual_size(), uint64_t{1} << 30);
+        std::string image(16 << 20, '\0');
+        const auto size =
+            (*snapshot)->read(std::as_writable_bytes(std::span(image)), 0);  // small: sparse
+        ASSERT_TRUE(size.ok());
+        const std::string file = directory_.path() + "/image";
+        ASSERT_TRUE(write_file_atomic(file, std::string_view(image).substr(0, *size)).ok());
+        const auto info = run_checked({kumoi_img(), "info", "--json", file});
+        ASSERT_TRUE(info.ok()) << info.error().text();
+        EXPECT_FALSE(Json::parse(*info)->contains("backing_file"));
+        ASSERT_TRUE(
+            run_checked({kumoi_img(), "convert", "-O", "raw", file, directory_.path() + "/flat"})
+                .ok());
+        const UniqueFd flat = open_file(directory_.path() + "/flat", O_RDONLY).value();
+        std::string begin(1 << 20, '\0');
+        ASSERT_TRUE(pread_some(flat.get(), std::as_writable_bytes(std::span(begin)), 0).ok());
+        EXPECT_EQ(begin, std::string(1 << 20, 'd'));
+        ASSERT_TRUE(remove_file(directory_.path() + "/flat").ok());
+        EXPECT_EQ(power(instance), running ? power_states::kRunning : power_states::kShutdown);
+    }
+    EXPECT_FALSE(events_.seen(LifecycleEvent::Kind::Paused));
+    EXPECT_TRUE(list_directory(directory_.path() + "/i/_snapshots")->empty());
+}
+
+// A daemon that is killed while a disk is copied leaves the job and its file: both go when it is
+// back and tries again.
+TEST_F(VmmDriverTest, ABackupThatADeadDaemonBeganIsReplaced) {
+    const Instance instance = server("beat");
+    spawn(instance);
+    GuestProcessOptions options;
+    options.vmm_path = environment("KUMOI_VMM");
+    const std::string target = directory_.path() + "/i/_snapshots/" + kUuid;
+    {
+        const GuestProcess process(options, folder(), clock_);
+        ASSERT_TRUE(make_directories(directory_.path() + "/i/_snapshots").ok());
+        const UniqueFd orphan = open_file(target, O_RDWR | O_CREAT, 0600).value();
+        const std::vector<hypervisor::NamedDescriptor> passed = {{target, orphan.get()}};
+        ASSERT_TRUE(
+            process
+                .call("disk_backup", Json::object({{"disk", "root"}, {"target", target}}), passed)
+                .ok());
+        driver_.reset();
+    }
+    start_driver();
+    EXPECT_FALSE(path_exists(target));
+    const auto snapshot = driver_->snapshot(instance);
+    ASSERT_TRUE(snapshot.ok()) << snapshot.error().text();
+    EXPECT_EQ(power(instance), power_states::kRunning);
 }
 
 TEST_F(VmmDriverTest, AGuestIsSuspendedToItsFolderAndRunsOn) {

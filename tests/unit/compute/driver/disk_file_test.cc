@@ -18,21 +18,6 @@ protected:
     TemporaryDirectory directory_ = TemporaryDirectory::create("disk").value();
 };
 
-TEST_F(DiskFileTest, RefusesAnImageLargerThanTheFlavor) {
-    ASSERT_TRUE(make_blank_disk(path("image"), (uint64_t{1} << 30) + 1).ok());
-    const auto refused = make_root_disk(path("image"), (uint64_t{1} << 30) + 1, 1, path("disk"));
-    ASSERT_FALSE(refused.ok());
-    EXPECT_EQ(refused.error().fault, "FlavorDiskSmallerThanImage");
-    EXPECT_FALSE(path_exists(path("disk")));
-}
-
-TEST_F(DiskFileTest, NeverWritesOverAnExistingDisk) {
-    ASSERT_TRUE(write_file_atomic(path("image"), "image").ok());
-    ASSERT_TRUE(write_file_atomic(path("disk"), "precious").ok());
-    EXPECT_FALSE(make_root_disk(path("image"), 5, 1, path("disk")).ok());
-    EXPECT_EQ(*read_file(path("disk")), "precious");
-}
-
 TEST_F(DiskFileTest, CopiesDataAndLeavesHoles) {
     constexpr uint64_t kSize = 64u << 20;
     constexpr uint64_t kAt = 32u << 20;
@@ -51,14 +36,6 @@ TEST_F(DiskFileTest, CopiesDataAndLeavesHoles) {
     struct stat status {};
     ASSERT_EQ(::fstat(copy.get(), &status), 0);
     EXPECT_LT(status.st_blocks * 512, 1 << 20);
-}
-
-TEST_F(DiskFileTest, GrowsToTheFlavorOrKeepsTheImagesSize) {
-    ASSERT_TRUE(write_file_atomic(path("image"), "image").ok());
-    ASSERT_TRUE(make_root_disk(path("image"), 5, 2, path("grown")).ok());
-    EXPECT_EQ(*file_size(path("grown")), uint64_t{2} << 30);
-    ASSERT_TRUE(make_root_disk(path("image"), 5, 0, path("same")).ok());
-    EXPECT_EQ(*read_file(path("same")), "image");
 }
 
 }  // namespace

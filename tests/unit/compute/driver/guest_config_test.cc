@@ -120,6 +120,25 @@ TEST(GuestConfig, DescribesTheMachine) {
     EXPECT_EQ(bare.find("disks")->as_array().size(), 1u);
 }
 
+TEST(GuestConfig, EachDiskHasTheFormatThatWasRecorded) {
+    const InstanceFolder folder("/i", server().uuid);
+    GuestFiles files;
+    files.disk_format = "qcow2";
+    files.swap = true;
+    const auto format = [&](size_t disk) {
+        return guest_config(server(), folder, files, {})
+            .find("disks")
+            ->as_array()[disk]
+            .string_or("format");
+    };
+    EXPECT_EQ(format(0), "qcow2");
+    EXPECT_EQ(format(1), "raw");
+    files.rescue.emplace().disk_format = "qcow2";
+    files.disk_format = "raw";
+    EXPECT_EQ(format(0), "qcow2");  // the rescue disk
+    EXPECT_EQ(format(1), "raw");    // and the server's own
+}
+
 TEST(GuestConfig, WatchdogAsImageOrFlavorSay) {
     Instance instance = server();
     const auto action = [&instance] {

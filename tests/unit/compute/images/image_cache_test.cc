@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -9,6 +10,7 @@
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "tests/support/compute_fakes.h"
+#include "tests/support/programs.h"
 
 namespace kumoi::compute {
 namespace {
@@ -19,6 +21,8 @@ protected:
         ImageCacheOptions options;
         options.directory = cache_path();
         options.unused_age_s = unused_age_s;
+        options.img_path = kumoi_img();
+        options.img_memory_max = int64_t{1} << 50;  // sanitizers take it all
         return {options, images_, clock_};
     }
     void SetUp() override { ASSERT_TRUE(cache_.clean_up().ok()); }
@@ -111,6 +115,20 @@ TEST_F(ImageCacheTest, ConvertsQcow2ToRaw) {
     EXPECT_EQ(list_directory(cache_path())->size(), 1u);
 }
 
+TEST_F(ImageCacheTest, KeepsQcow2ForThoseWhoTakeIt) {
+    const ImageMeta meta = add("qcow2", qcow2());
+    const auto kept = cache_.fetch(context_, meta, CacheForm::AsStored);
+    ASSERT_TRUE(kept.ok()) << kept.error().text();
+    EXPECT_EQ(kept->format, "qcow2");
+    EXPECT_EQ(kept->size, 4u << 20);
+    EXPECT_EQ(*read_file(kept->path), qcow2());
+    const auto raw = cache_.fetch(context_, meta);  // another file, for who needs raw
+    ASSERT_TRUE(raw.ok()) << raw.error().text();
+    EXPECT_EQ(raw->format, "raw");
+    EXPECT_NE(raw->path, kept->path);
+    EXPECT_EQ(*file_size(raw->path), 4u << 20);
+}
+
 TEST_F(ImageCacheTest, DownloadsOnceForManyAtOnce) {
     const ImageMeta meta = add("raw", std::string(1 << 20, 'x'));
     std::vector<std::thread> threads;
@@ -155,6 +173,21 @@ TEST_F(ImageCacheTest, RemovesWhatNobodyWantedForLong) {
     clock_.advance(kNanosPerSecond);
     EXPECT_EQ(*cache_.remove_unused(), 1u);
     EXPECT_TRUE(list_directory(cache_path())->empty());
+}
+
+// A linked clone has a second name for its image (driver/root_disk.h).
+TEST_F(ImageCacheTest, KeepsWhatALinkedCloneReads) {
+    const auto image = cache_.fetch(context_, add("raw", "data"));
+    ASSERT_TRUE(image.ok());
+    const std::string base = directory_.path() + "/disk.base";
+    ASSERT_EQ(::link(image->path.c_str(), base.c_str()), 0);
+    clock_.advance(90000 * kNanosPerSecond);
+    EXPECT_EQ(*cache_.remove_unused(), 0u);
+    ASSERT_EQ(::unlink(base.c_str()), 0);
+    clock_.advance(86399 * kNanosPerSecond);  // since it was last seen in use
+    EXPECT_EQ(*cache_.remove_unused(), 0u);
+    clock_.advance(kNanosPerSecond);
+    EXPECT_EQ(*cache_.remove_unused(), 1u);
 }
 
 }  // namespace
