@@ -39,13 +39,21 @@ std::string MachineState::shape_digest() const {
     return digest_hex(DigestKind::Sha256, shape);
 }
 
+std::vector<Snapshottable*> MachineState::chips() const {
+    std::vector<Snapshottable*> all = parts_.devices.chips();
+    if (parts_.nvram != nullptr) {
+        all.push_back(parts_.nvram);
+    }
+    return all;
+}
+
 Result<std::vector<SectionWriter>> MachineState::save(uint64_t clock_ns) const {
     std::vector<SectionWriter> sections;
     SectionWriter machine("machine", 1);
     machine.text(kFieldBoard, parts_.config.board).u64(kFieldVcpus, parts_.config.vcpus);
     machine.u64(kFieldMemory, parts_.config.memory_bytes());
     sections.push_back(std::move(machine));
-    for (const Snapshottable* chip : parts_.devices.chips()) {
+    for (const Snapshottable* chip : chips()) {
         SectionWriter section = writer_for(*chip);
         chip->save(section);
         sections.push_back(std::move(section));
@@ -53,10 +61,10 @@ Result<std::vector<SectionWriter>> MachineState::save(uint64_t clock_ns) const {
     SectionWriter pci = writer_for(parts_.devices.pci());
     parts_.devices.pci().save(pci);
     sections.push_back(std::move(pci));
-    const KvmChipState chips = TRY(parts_.vm.chip_state());
+    const KvmChipState controllers = TRY(parts_.vm.chip_state());
     SectionWriter kvm("kvm-chips", 1);
-    kvm.object(kFieldPicMaster, chips.chips[0]).object(kFieldPicSlave, chips.chips[1]);
-    kvm.object(kFieldIoApic, chips.chips[2]).object(kFieldPit, chips.pit);
+    kvm.object(kFieldPicMaster, controllers.chips[0]).object(kFieldPicSlave, controllers.chips[1]);
+    kvm.object(kFieldIoApic, controllers.chips[2]).object(kFieldPit, controllers.pit);
     kvm.u64(kFieldClockNs, clock_ns);
     sections.push_back(std::move(kvm));
     const VcpuHost host = TRY(VcpuHost::ask(parts_.kvm));
@@ -95,7 +103,7 @@ Result<void> MachineState::check(const SectionSource& sections) const {
     for (std::string& reason : TRY(parts_.devices.pci().check(pci))) {
         reasons.push_back(std::move(reason));
     }
-    for (const Snapshottable* chip : parts_.devices.chips()) {
+    for (const Snapshottable* chip : chips()) {
         if (auto section = sections(chip->section_name()); !section) {
             reasons.push_back(section.error().message);
         }
@@ -117,7 +125,7 @@ Result<void> MachineState::check(const SectionSource& sections) const {
 // Devices drive interrupt lines while they load, so the controllers come after them, and the local
 // APICs (in the vCPUs) after the controllers, which may deliver into them.
 Result<uint64_t> MachineState::load(const SectionSource& sections) {
-    for (Snapshottable* chip : parts_.devices.chips()) {
+    for (Snapshottable* chip : chips()) {
         SectionReader section = TRY(sections(chip->section_name()));
         TRY(chip->load(section));
         TRY(section.finish());
@@ -138,15 +146,15 @@ Result<uint64_t> MachineState::load(const SectionSource& sections) {
 }
 
 Result<uint64_t> MachineState::load_chips(SectionReader& in) {
-    KvmChipState chips{};
-    chips.chips[0] = TRY(in.object<kvm_irqchip>(kFieldPicMaster));
-    chips.chips[1] = TRY(in.object<kvm_irqchip>(kFieldPicSlave));
-    chips.chips[2] = TRY(in.object<kvm_irqchip>(kFieldIoApic));
-    chips.pit = TRY(in.object<kvm_pit_state2>(kFieldPit));
+    KvmChipState controllers{};
+    controllers.chips[0] = TRY(in.object<kvm_irqchip>(kFieldPicMaster));
+    controllers.chips[1] = TRY(in.object<kvm_irqchip>(kFieldPicSlave));
+    controllers.chips[2] = TRY(in.object<kvm_irqchip>(kFieldIoApic));
+    controllers.pit = TRY(in.object<kvm_pit_state2>(kFieldPit));
     for (uint32_t id = 0; id < 3; ++id) {
-        chips.chips[id].chip_id = id;  // never what the file says: it selects the chip
+        controllers.chips[id].chip_id = id;  // never what the file says: it selects the chip
     }
-    TRY(parts_.vm.set_chip_state(chips));
+    TRY(parts_.vm.set_chip_state(controllers));
     return in.u64_max(kFieldClockNs, INT64_MAX);
 }
 

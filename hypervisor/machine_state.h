@@ -33,6 +33,7 @@ public:
         KvmVm& vm;
         MachineDevices& devices;
         const std::vector<std::unique_ptr<Vcpu>>& vcpus;
+        Snapshottable* nvram = nullptr;  // of UEFI firmware
     };
     explicit MachineState(const Parts& parts) : parts_(parts) {}
 
@@ -47,6 +48,7 @@ public:
     std::string shape_digest() const;
 
 private:
+    std::vector<Snapshottable*> chips() const;
     Result<void> check_machine(SectionReader& in, std::vector<std::string>& reasons) const;
     Result<uint64_t> load_chips(SectionReader& in);
 

@@ -378,6 +378,16 @@ Result<void> parse_smbios(const JsonView& view, SmbiosConfig& smbios) {
     return {};
 }
 
+// Back ends of vhost-user disks map guest memory when they are connected, and no more later.
+Result<void> check_hot_memory(const JsonView& view, const VmConfig& config) {
+    const auto shares = [](const DiskConfig& disk) { return !disk.vhost_user.empty(); };
+    if (config.memory.max_mib != 0 && std::ranges::any_of(config.disks, shares)) {
+        return TRY(view.at("memory_max_mib"))
+            .error("memory cannot grow beside a vhost-user disk, whose back end would not see it");
+    }
+    return {};
+}
+
 Result<void> check_boot_order(const JsonView& view, const VmConfig& config) {
     for (const std::string& id : config.boot.order) {
         const auto is = [&id](const auto& device) { return device.id == id; };
@@ -411,17 +421,20 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     if (!json.is_object()) {
         return view.wrong_type("an object");
     }
-    TRY(view.only(
-        {"name",      "uuid",        "board",          "memory_mib",  "vcpus",    "cpu",
-         "boot",      "firmware",    "smbios",         "disks",       "cdroms",   "nics",
-         "serial",    "rng",         "console",        "balloon",     "vsock",    "watchdog",
-         "on_reboot", "pid_file",    "control_socket", "on_shutdown", "on_crash", "vcpus_max",
-         "vcpu",      "io_affinity", "display"}));
+    TRY(view.only({"name",           "uuid",          "board",     "memory_mib",
+                   "vcpus",          "cpu",           "boot",      "firmware",
+                   "smbios",         "disks",         "cdroms",    "nics",
+                   "serial",         "rng",           "console",   "balloon",
+                   "vsock",          "watchdog",      "on_reboot", "pid_file",
+                   "control_socket", "on_shutdown",   "on_crash",  "vcpus_max",
+                   "vcpu",           "io_affinity",   "display",   "memory",
+                   "numa",           "memory_max_mib"}));
     VmConfig config;
     config.source = json;
     config.base_directory = base_directory;
     TRY(parse_machine(view, config));
     config.resources = TRY(parse_resources(view, config.vcpus));
+    config.memory = TRY(parse_memory_config(view, config.memory_mib, config.resources.vcpus_max));
     TRY_CONTEXT(check_topology(config.resources.topology), "cpu.topology");
     TRY(parse_boot(view, base_directory, config));
     TRY(parse_serial(view, base_directory, config));
@@ -429,6 +442,7 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
         TRY(parse_smbios(TRY(view.object("smbios")), config.smbios));
     }
     TRY(parse_devices(view, base_directory, config));
+    TRY(check_hot_memory(view, config));
     TRY(check_boot_order(view, config));
     config.control_socket = TRY(path_or(view, "control_socket", base_directory));
     config.pid_file = TRY(path_or(view, "pid_file", base_directory));
@@ -448,7 +462,11 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
 
 Result<DiskConfig> parse_disk_config(const JsonView& view, const VmConfig& config) {
     std::set<std::string> ids;
-    return parse_disk(view, "/", config.vcpus, ids);
+    DiskConfig disk = TRY(parse_disk(view, "/", config.vcpus, ids));
+    if (config.memory.max_mib != 0 && !disk.vhost_user.empty()) {
+        return view.error("a vhost-user disk does not go with memory that may grow");
+    }
+    return disk;
 }
 
 Result<NicConfig> parse_nic_config(const JsonView& view) {

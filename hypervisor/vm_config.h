@@ -17,6 +17,7 @@
 #include "hypervisor/firmware/firmware.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
+#include "hypervisor/memory_config.h"
 #include "hypervisor/resources_config.h"
 #include "hypervisor/vcpu/cpu_model.h"
 
@@ -66,6 +67,7 @@ struct VmConfig {
     uint32_t vcpus = 1;
     CpuSelection cpu;
     ResourcesConfig resources;
+    MemoryConfig memory;
     struct {
         std::string kernel;
         std::string initrd;

@@ -122,7 +122,7 @@ Result<void> Vmm::create_machine() {
                               config_.resources.vcpus_max, kvm_->vcpus_max());
     }
     vm_ = TRY(KvmVm::create(*kvm_));
-    memory_ = TRY(GuestMemory::create(config_.memory_bytes()));
+    TRY(create_memory());
     uint32_t slot = 0;
     for (const MemoryRegion& region : memory_->regions()) {
         TRY(vm_->add_memory(slot++, region));
@@ -216,6 +216,7 @@ Result<void> Vmm::create_firmware() {
     items.smbios = smbios_config(config_);
     items.uuid = config_.uuid;
     items.boot_order = boot_order(config_);
+    items.memory_end = memory_->hot().size != 0 ? memory_->end() : 0;
     items.acpi = [this] {  // by a vCPU thread: firmware has placed ECAM and BARs by then
         AcpiConfig acpi = acpi_config();
         acpi.ecam_base = devices_->pci().ecam_address();
@@ -386,7 +387,7 @@ Result<void> Vmm::reset_machine() {
     crash_loaded_told_ = false;
     drop_snapshots();
     TRY(vm_->set_chip_state(*fresh_chips_));
-    TRY(memory_->clear());
+    TRY(clear_memory());
     return load_guest();
 }
 
@@ -520,6 +521,9 @@ Json Vmm::state_json() const {
                               {"vcpus", config_.vcpus},
                               {"vcpus_max", config_.resources.vcpus_max},
                               {"memory_mib", config_.memory_mib}});
+    if (config_.memory.max_mib != 0) {
+        json.set("memory", memory_sizes_json());
+    }
     if (state_ == VmState::Crashed) {
         json.set("crash", crash_);
     }
@@ -549,7 +553,7 @@ Json Vmm::statistics_json() const {
                          {"vcpus", std::move(vcpus)},
                          {"devices", devices_->statistics()},
                          {"console", Json::object({{"dropped_bytes", serial_->dropped_bytes()}})},
-                         {"memory", Json::object({{"size_bytes", memory_->size()},
+                         {"memory", Json::object({{"size_bytes", memory_->boot_size()},
                                                   {"resident_bytes", memory_->resident_bytes()},
                                                   {"source", snapshots_.memory_json()}})}});
 }

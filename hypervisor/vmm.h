@@ -88,6 +88,7 @@ public:
     Json statistics_json() const;
     Result<Json> set_disk_limits(const Json& params);
     Result<Json> set_nic_limits(const Json& params);
+    Result<Json> set_memory(const Json& params);
     Result<Json> resize_disk(const Json& params);
     DiskControl& disk_control() { return *disk_control_; }
     Result<Json> dump_json();
@@ -96,6 +97,9 @@ private:
     Vmm(VmConfig config, Seams seams, Hooks hooks);
     Result<void> create_parts();
     Result<void> create_machine();
+    Result<void> create_memory();  // vmm_memory.cc
+    Result<void> clear_memory();
+    Json memory_sizes_json() const;
     Result<void> create_vcpus();
     // vmm_hotplug.cc
     AcpiConfig acpi_config() const;
@@ -131,6 +135,7 @@ private:
     void watchdog_acts();
     MachineDevices::Events device_events();
     void post_once(std::atomic<bool>& flag, std::function<void()> function);
+    Snapshottable* nvram();
     Result<void> stop_for_a_moment();
     void go_on();
     Result<void> take_state(SaveJob& job, const SaveRequest& request);
@@ -155,6 +160,7 @@ private:
     std::atomic<bool> shutdown_posted_{false};
     std::atomic<bool> panic_posted_{false};
     std::atomic<bool> crash_loaded_posted_{false};
+    std::atomic<bool> memory_posted_{false};
     bool panic_told_ = false;  // once a boot: a guest may write the register in a loop
     bool crash_loaded_told_ = false;
     std::optional<uint64_t> paused_clock_ns_;

@@ -49,11 +49,6 @@ std::function<void(std::string_view)> debug_sink(std::string port) {
     };
 }
 
-uint64_t ram_end(const GuestMemory& memory) {
-    const MemoryRegion& last = memory.regions().back();
-    return last.gpa + last.size;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& config,
@@ -67,6 +62,7 @@ Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& c
     const Events& kept = devices->events_;
     TRY(devices->create_pci(config, platform, files, kept));
     TRY(devices->create_single_devices(config, platform, files, loop, clock, kept));
+    TRY(devices->create_virtio_mem(platform, kept));
     TRY(devices->create_network_and_disks(config));
     TRY(devices->pci_->start(config.firmware ? PciDevices::Bars::Leave : PciDevices::Bars::Place));
     return devices;
@@ -106,10 +102,10 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
     PciRootConfig root;
     root.mmio32_base = board::kPciMmio32Start;
     root.mmio32_size = board::kPciMmio32Size;
-    root.mmio64_base = board::pci_mmio64_start(ram_end(platform.memory()));
+    root.mmio64_base = board::pci_mmio64_start(platform.memory().end());
     root.mmio64_size = board::kPciMmio64Size;
     if (config.firmware) {  // which chooses its own window above RAM
-        root.mmio64_base = (ram_end(platform.memory()) + k1Gib - 1) / k1Gib * k1Gib;
+        root.mmio64_base = (platform.memory().end() + k1Gib - 1) / k1Gib * k1Gib;
         root.mmio64_size = kFirmwareMmio64End - root.mmio64_base;
     }
     root.ecam_base = board::kEcamStart;

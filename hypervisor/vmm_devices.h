@@ -29,6 +29,7 @@
 #include "hypervisor/pci/pci_devices.h"
 #include "hypervisor/virtio/balloon.h"
 #include "hypervisor/virtio/device_factory.h"
+#include "hypervisor/virtio/mem.h"
 #include "hypervisor/vm_config.h"
 
 namespace kumoi::hypervisor {
@@ -45,6 +46,8 @@ public:
         // From a vCPU thread: the guest has let go of these slots, of this processor.
         std::function<void(uint32_t slots)> pci_ejected;
         std::function<void(uint32_t cpu)> cpu_ejected;
+        // From an I/O thread, as often as the guest likes: memory was plugged or unplugged.
+        std::function<void()> memory_changed;
     };
 
     static Result<std::unique_ptr<MachineDevices>> create(const VmConfig& config,
@@ -70,6 +73,8 @@ public:
     PciDevices& pci_devices() { return *pci_; }
     PciHotplug& pci_hotplug() { return *pci_hotplug_; }
     CpuHotplug& cpu_hotplug() { return *cpu_hotplug_; }
+    VirtioMem* virtio_mem() { return virtio_mem_; }  // null: memory cannot grow
+    Result<void> unplug_memory();
 
     // A device for the table: opened, not yet in it.
     Result<std::unique_ptr<VirtioPciDevice>> make_disk(const DiskConfig& disk, PciAddress at);
@@ -87,6 +92,8 @@ private:
     Result<void> create_single_devices(const VmConfig& config, Platform& platform,
                                        FileSource& files, EventLoop& loop, const Clock& clock,
                                        const Events& events);
+    // In vmm_memory.cc
+    Result<void> create_virtio_mem(Platform& platform, const Events& events);
     Result<void> create_network_and_disks(const VmConfig& config);
     static VirtioPciConfig pci_config(PciAddress at, const Events& events);
 
@@ -107,6 +114,8 @@ private:
     std::unique_ptr<GpeBlock> gpe_;
     std::unique_ptr<PciHotplug> pci_hotplug_;
     std::unique_ptr<CpuHotplug> cpu_hotplug_;
+    std::unique_ptr<HotMemory> hot_memory_;  // null: memory cannot grow
+    VirtioMem* virtio_mem_ = nullptr;        // in the table
     std::unique_ptr<PciDevices> pci_;
     std::unique_ptr<MachineDisplay> display_;  // null: none
 };

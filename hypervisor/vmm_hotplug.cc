@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "hypervisor/board/hotplug_layout.h"
+#include "hypervisor/memory/memory_plan.h"
 #include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/cpu_topology.h"
 #include "hypervisor/vmm.h"
@@ -16,12 +17,12 @@ constexpr int64_t kEjectParkNs = 5 * kNanosPerSecond;
 }  // namespace
 
 AcpiConfig Vmm::acpi_config() const {
-    const MemoryRegion& last = memory_->regions().back();
     AcpiConfig acpi;
     acpi.vcpus = config_.vcpus;
     acpi.vcpus_max = config_.resources.vcpus_max;
     acpi.keyboard = config_.display.enabled;
-    acpi.ram_end = last.gpa + last.size;
+    acpi.ram_end = memory_->end();
+    acpi.numa = numa_layout(config_.memory, memory_->boot_size(), acpi.vcpus_max, memory_->hot());
     return acpi;
 }
 
@@ -44,6 +45,11 @@ void Vmm::create_hotplug() {
 void Vmm::hotplug_events(MachineDevices::Events& events) {
     events.pci_ejected = [this](uint32_t slots) {
         seams_.loop.post([this, slots] { device_hotplug_->ejected(slots); });
+    };
+    events.memory_changed = [this] {
+        post_once(memory_posted_, [this] {
+            hooks_.event({"memory_changed", memory_sizes_json()});
+        });
     };
     events.cpu_ejected = [this](uint32_t cpu) {
         seams_.loop.post([this, cpu] { vcpu_ejected(cpu); });

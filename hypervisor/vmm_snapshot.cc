@@ -52,8 +52,8 @@ Result<SnapshotOutput> open_output(FileSource& files, const std::string& path) {
     return output;
 }
 
-// A back end in another process maps guest memory too: what it reads or writes there is not seen by
-// our userfaultfd.
+// A disk's back end in another process maps guest memory too: what it reads or writes there is not
+// seen by our userfaultfd. A network card's sees only buffers of ours (net/vhost_user_net).
 bool shares_memory(const VmConfig& config) {
     return std::ranges::any_of(config.disks,
                                [](const DiskConfig& disk) { return !disk.vhost_user.empty(); });
@@ -152,6 +152,10 @@ Result<Json> Vmm::save(const SaveRequest& request) {
                    "the guest cannot be saved while it runs")
             .with_hint("save it with mode \"stop\"");
     }
+    if (request.mode == SaveJob::Mode::Live && memory_->huge_pages()) {
+        return Error::unsupported("a guest in huge pages cannot be saved while it runs")
+            .with_hint("save it with mode \"stop\"");
+    }
     snapshots_.job.reset();
     auto writer = TRY(SnapshotWriter::create(TRY(open_output(seams_.files, request.path)),
                                              memory_->size(), request.compression));
@@ -186,6 +190,10 @@ Result<Json> Vmm::save(const SaveRequest& request) {
     return snapshots_.save_json();
 }
 
+Snapshottable* Vmm::nvram() {
+    return firmware_ ? firmware_->nvram() : nullptr;
+}
+
 // The vCPUs and devices stand still; the state stays "running" for everybody else.
 Result<void> Vmm::stop_for_a_moment() {
     TRY(pause_vcpus());
@@ -200,7 +208,7 @@ void Vmm::go_on() {
 
 Result<void> Vmm::take_state(SaveJob& job, const SaveRequest& request) {
     const uint64_t clock_ns = paused_clock_ns_ ? *paused_clock_ns_ : TRY(vm_->clock());
-    const MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_});
+    const MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_, nvram()});
     auto sections = TRY(state.save(clock_ns));
     SnapshotInfo info;
     info.board = config_.board;
@@ -293,7 +301,7 @@ Result<std::unique_ptr<Vmm>> Vmm::restore(RestoreRequest request, Seams seams, H
 
 Result<void> Vmm::load_snapshot(std::unique_ptr<SnapshotReader> reader,
                                 const RestoreRequest& request) {
-    MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_});
+    MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_, nvram()});
     SnapshotReader& file = *reader;  // lives on in the page server while memory is on demand
     const SectionSource sections = [&file](const std::string& name) { return file.section(name); };
     TRY(state.check(sections));
@@ -311,6 +319,10 @@ Result<void> Vmm::load_snapshot(std::unique_ptr<SnapshotReader> reader,
 bool Vmm::memory_on_demand_works() const {
     if (shares_memory(config_)) {
         log_info("snapshot", "a vhost-user back end needs all memory at once");
+        return false;
+    }
+    if (memory_->huge_pages()) {
+        log_info("snapshot", "huge pages come all at once: all memory is read first");
         return false;
     }
     if (auto faults = Userfault::open(seams_.files, Userfault::Mode::Missing); !faults) {

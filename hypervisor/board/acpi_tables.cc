@@ -322,9 +322,14 @@ AcpiImage assemble_acpi(const AcpiConfig& config) {
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, firmware_ctrl), 4);
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, dsdt), 4);
     assembly.pointer(fadt_at + kBody + offsetof(Fadt, x_dsdt), 8);
-    const std::vector<uint32_t> tables = {
-        fadt_at, assembly.place_table(madt(config.vcpus, config.vcpus_max)),
-        assembly.place_table(mcfg(config.ecam_base))};
+    const uint32_t madt_at = assembly.place_table(madt(config.vcpus, config.vcpus_max));
+    std::vector<uint32_t> tables = {fadt_at, madt_at, assembly.place_table(mcfg(config.ecam_base))};
+    if (config.numa.nodes != 0) {
+        tables.push_back(assembly.place_table(table("SRAT", 3, srat_body(config.numa))));
+    }
+    if (!config.numa.distances.empty()) {
+        tables.push_back(assembly.place_table(table("SLIT", 1, slit_body(config.numa))));
+    }
     const uint32_t rsdt = assembly.place_root<uint32_t>("RSDT", tables);
     assembly.set_rsdp(rsdt, assembly.place_root<uint64_t>("XSDT", tables));
     return assembly.take();

@@ -1,5 +1,5 @@
 // Builds the ACPI tables of the board (ACPI 6.4 §5.2): RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT,
-// MCFG.
+// MCFG, and where there are NUMA nodes or memory to come SRAT and SLIT.
 //
 // assemble_acpi() is pure: configuration in, one image out whose pointers count from its start,
 // with a list of where pointers and checksums are. Direct boot places it itself:
@@ -15,16 +15,18 @@
 
 #include "base/result.h"
 #include "hypervisor/board/board_layout.h"
+#include "hypervisor/board/numa_tables.h"
 
 namespace kumoi::hypervisor {
 
 struct AcpiConfig {
     uint32_t vcpus = 1;
-    uint64_t ram_end = 0;  // first address behind the highest RAM
+    uint64_t ram_end = 0;  // first address behind the highest RAM there is or may be
     uint64_t ecam_base = board::kEcamStart;
     uint32_t vcpus_max = 0;   // how many there may ever be; less than vcpus: no more than those
     bool keyboard = false;    // behind the 8042; without, nobody probes for one
     uint64_t mmio64_end = 0;  // where the 64-bit PCI window ends if beyond the board's own
+    NumaLayout numa;
 };
 
 struct AcpiImage {

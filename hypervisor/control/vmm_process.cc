@@ -220,7 +220,7 @@ Error unknown_method(const std::string& method) {
         "disk_backup",   "disk_commit", "disk_flatten",
         "disk_snapshot", "disk_job",    "disk_job_cancel",
         "bitmap_add",    "bitmap_list", "bitmap_remove",
-        "bitmap_clear"};
+        "bitmap_clear",  "set_memory"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
@@ -276,6 +276,9 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
     }
     if (request.method == "set_nic_limits") {
         return TRY(machine())->set_nic_limits(request.params);
+    }
+    if (request.method == "set_memory") {
+        return TRY(machine())->set_memory(request.params);
     }
     if (request.method == "resize_disk") {
         return TRY(machine())->resize_disk(request.params);

@@ -65,6 +65,9 @@ Result<void> add_firmware_items(FwCfg& fw_cfg, const FirmwareItems& items) {
     constexpr uint32_t kNeverRetry = ~0u;  // a machine that cannot boot says so and stays
     add_legacy_items(fw_cfg, items);
     TRY(fw_cfg.add_file("etc/e820", e820(items.ram)));
+    if (items.memory_end != 0) {
+        TRY(fw_cfg.add_file("etc/reserved-memory-end", little_endian(items.memory_end)));
+    }
     TRY(add_acpi(fw_cfg, items));
     const SmbiosTables smbios = build_smbios(items.smbios);
     TRY(fw_cfg.add_file("etc/smbios/smbios-anchor", smbios.entry_point));

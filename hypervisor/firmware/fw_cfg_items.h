@@ -19,6 +19,7 @@ struct FirmwareItems {
     FirmwareConfig firmware;
     uint32_t vcpus = 1;
     std::vector<MemoryRegion> ram;
+    uint64_t memory_end = 0;  // firmware's own 64-bit PCI window starts behind it; 0: behind `ram`
     SmbiosConfig smbios;
     std::string uuid;                     // canonical text, or empty
     std::vector<std::string> boot_order;  // OpenFirmware paths, first to try first

@@ -32,7 +32,7 @@ public:
     virtual Result<void> write(uint64_t offset, std::span<const std::byte> bytes) = 0;
 };
 
-class Pflash final : public IoDevice {
+class Pflash final : public IoDevice, public Snapshottable {
 public:
     static constexpr uint64_t kBlockSize = 4096;
     static constexpr size_t kWriteBufferSize = 2048;
@@ -47,8 +47,9 @@ public:
     void io_read(uint64_t offset, std::span<uint8_t> data) override;
     void io_write(uint64_t offset, std::span<const uint8_t> data) override;
     void reset();  // to read-array mode; what was programmed stays
-    void save(SectionWriter& out) const;
-    Result<void> load(SectionReader& in);
+    std::string section_name() const override { return "nvram"; }
+    void save(SectionWriter& out) const override;
+    Result<void> load(SectionReader& in) override;
     uint64_t write_failures() const { return write_failures_.value(); }
 
 private:

@@ -1,12 +1,15 @@
 // GuestMemory: guest RAM as checked, copy-in/copy-out access by guest physical address (gpa).
 //
-// RAM is one memfd mapped MAP_SHARED, laid out as regions around the PCI hole. Every address and
+// RAM is one memfd mapped MAP_SHARED, laid out as regions around the PCI hole; behind it in the
+// same file lies what may be plugged later, block by block (HotMemoryPlan). Every address and
 // length that comes from the guest goes through here and is bounds-checked; a refused access is an
 // Error, never a crash. The guest may write the same bytes at any moment: copy first, then check
-// the copy. Thread safe: regions are fixed once created; concurrent data races with the guest are
-// inherent and limited to the bytes copied.
+// the copy. Thread safe: regions are fixed once created, blocks come and go atomically (who had a
+// view of one before it went still writes to the file, harmlessly); concurrent data races with the
+// guest are inherent and limited to the bytes copied.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,6 +21,8 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "hypervisor/memory/hot_memory.h"
+#include "hypervisor/memory/memory_host.h"
 
 namespace kumoi::hypervisor {
 
@@ -35,6 +40,12 @@ class GuestMemory {
 public:
     // RAM of `size` bytes (a multiple of 4096): up to 2 GiB at 0, the rest at 4 GiB.
     static Result<GuestMemory> create(uint64_t size);
+    struct Options {
+        uint64_t size = 0;       // bytes at boot
+        uint64_t page_size = 0;  // of huge pages; 0: ordinary ones
+        HotMemoryPlan hot;
+    };
+    static Result<GuestMemory> create(const Options& options, MemoryHost& host);
     GuestMemory(GuestMemory&&) = default;
     GuestMemory& operator=(GuestMemory&&) = default;
 
@@ -52,7 +63,8 @@ public:
     // snapshot): no discard is under way once this returns. Calls nest.
     void forbid_discard();
     void allow_discard();
-    uint64_t resident_bytes() const;  // backed by host pages now
+    Result<void> check_discard() const;  // Unavailable while somebody forbids it
+    uint64_t resident_bytes() const;     // backed by host pages now
     template <class T>
         requires std::is_trivially_copyable_v<T>
     Result<T> load(uint64_t gpa) const {
@@ -73,7 +85,22 @@ public:
     std::optional<uint64_t> address_of(std::span<const std::byte> host) const;
 
     const std::vector<MemoryRegion>& regions() const { return regions_; }
-    uint64_t size() const { return mapping_.size(); }
+    uint64_t size() const { return mapping_.size(); }  // of the file: with what may be plugged
+    uint64_t boot_size() const { return mapping_.size() - hot_.size; }
+    std::span<std::byte> boot_bytes() const { return mapping_.bytes().first(boot_size()); }
+    bool huge_pages() const { return page_size_ > 4096; }
+    // First address behind all memory there is or may be.
+    uint64_t end() const;
+
+    const HotMemoryPlan& hot() const { return hot_; }
+    // A block becomes memory, or stops being any and the host has its pages back. Unavailable while
+    // discards are forbidden. One thread at a time; others may access memory meanwhile.
+    Result<void> plug_hot(uint32_t block, HotContent content = HotContent::Zero);
+    Result<void> unplug_hot(uint32_t block);
+    // The block's bytes on the host, plugged or not: what the guest is to see there.
+    std::span<std::byte> hot_bytes(uint32_t block) const;
+    // What is plugged, as regions, neighbours joined.
+    std::vector<MemoryRegion> plugged_regions() const;
     int fd() const { return memfd_.get(); }
 
 private:
@@ -82,9 +109,17 @@ private:
         int forbidden = 0;
     };
     GuestMemory() = default;
+    Result<void> punch(uint64_t offset, uint64_t size) const;
+    Result<void> punch_block(uint32_t block) const;
+    Result<std::span<std::byte>> hot_span(uint64_t gpa, uint64_t size) const;
+    bool in_hot(uint64_t gpa) const { return gpa >= hot_.base && gpa - hot_.base < hot_.size; }
+
     UniqueFd memfd_;
     Mapping mapping_;
     std::vector<MemoryRegion> regions_;
+    uint64_t page_size_ = 0;  // what the host gives and takes back at once
+    HotMemoryPlan hot_;
+    std::unique_ptr<std::atomic<bool>[]> plugged_;                            // by block
     std::unique_ptr<DiscardGate> discard_ = std::make_unique<DiscardGate>();  // stays when we move
 };
 

@@ -103,9 +103,9 @@ void VirtioBalloon::write_config(uint32_t offset, std::span<const uint8_t> bytes
 }
 
 Result<void> VirtioBalloon::set_target(uint64_t mib) {
-    if (mib > memory_.size() >> 20) {
+    if (mib > memory_.boot_size() >> 20) {
         return Error::invalid("a balloon of {} MiB was asked for; the guest has {} MiB", mib,
-                              memory_.size() >> 20);
+                              memory_.boot_size() >> 20);
     }
     target_pages_ = static_cast<uint32_t>(mib * kPagesPerMib);
     const std::lock_guard lock(context_mutex_);
@@ -211,7 +211,7 @@ void VirtioBalloon::save(SectionWriter& out) const {
 }
 
 Result<void> VirtioBalloon::load(SectionReader& in) {
-    const auto target = TRY(in.u64_max(kFieldTarget, memory_.size() / kPageSize));
+    const auto target = TRY(in.u64_max(kFieldTarget, memory_.boot_size() / kPageSize));
     actual_pages_ = TRY(in.u32(kFieldActual));
     poison_ = TRY(in.u32(kFieldPoison));
     target_pages_ = static_cast<uint32_t>(target);

@@ -13,6 +13,7 @@ constexpr uint16_t kTypeEntropy = 4;
 constexpr uint16_t kTypeBalloon = 5;
 constexpr uint16_t kTypeInput = 18;
 constexpr uint16_t kTypeVsock = 19;
+constexpr uint16_t kTypeMemory = 24;
 
 // §2.1: device status.
 constexpr uint8_t kStatusAcknowledge = 1;

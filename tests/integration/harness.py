@@ -168,11 +168,11 @@ class Guest:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def start(self):
+    def start(self, *more):
         with open(self.path("guest.json"), "w") as file:
             json.dump(self.config, file)
         with open(self.path("vmm.log"), "ab") as log:
-            self.process = subprocess.Popen([VMM, "--config", self.path("guest.json")],
+            self.process = subprocess.Popen([VMM, "--config", self.path("guest.json"), *more],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.test.addCleanup(self.kill)
         return self

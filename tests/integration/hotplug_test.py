@@ -1,4 +1,4 @@
-"""A running guest gets and gives back parts: a disk, a NIC, a processor."""
+"""A running guest gets and gives back parts: a disk, a NIC, a processor, memory."""
 import re
 
 import harness
@@ -81,6 +81,102 @@ class MicroHotplug(harness.Test):
         self.finish(guest)
 
 
+class MicroMemory(harness.Test):
+    """virtio-mem by hand: a bare-metal guest of 64 MiB that may have 128."""
+
+    def boot(self, cmdline=""):
+        guest = harness.Guest(self, harness.micro("mem"), cmdline, memory_max_mib=128)
+        self.control = guest.control()
+        self.control.call("subscribe")
+        guest.expect("wants four blocks of 2097152", 60)
+        return guest
+
+    def sizes(self):
+        memory = self.control.call("state")["memory"]
+        return memory["memory_mib"], memory["memory_now_mib"], memory["memory_max_mib"]
+
+    def test_memory_comes_is_used_and_goes(self):
+        guest = self.boot()
+        self.assertEqual(self.sizes(), (64, 64, 128))
+        for mib, why in ((63, "memory_mib"), (129, "memory_mib"), (65, "whole blocks")):
+            error = self.control.ask("set_memory", memory_mib=mib)["error"]
+            self.assertEqual(error["code"], "invalid_argument")
+            self.assertIn(why, error["message"])
+        self.assertEqual(self.control.call("set_memory", memory_mib=72)["memory_mib"], 72)
+        guest.expect("mem uses them", 120)
+        self.assertEqual(self.control.wait_event("memory_changed")["data"]["memory_mib"], 72)
+        self.assertEqual(self.sizes(), (72, 72, 128))
+        self.control.call("set_memory", memory_mib=68)
+        guest.expect("mem gave two back", 60)
+        guest.expect("micro: mem ok", 180)
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+
+    def test_plugged_memory_is_saved_restored_and_gone_after_a_reset(self):
+        guest = self.boot("hold")
+        self.control.call("set_memory", memory_mib=72)
+        guest.expect("mem uses them", 120)
+        saved = guest.path("state")
+        self.control.call("save", path=saved, after="quit")
+        self.assertEqual(guest.wait_exit(60), 0, guest.story())
+        guest.start("--restore", saved, "--restore-memory", "all")
+        self.control = guest.control()
+        self.assertEqual(self.sizes(), (72, 72, 128))
+        rounds = self.control.call("statistics")["vcpus"][0]["cpu_time_ns"]
+        harness.wait_until(
+            lambda: self.control.call("statistics")["vcpus"][0]["cpu_time_ns"] > rounds + 300_000_000,
+            60, "the guest to look at its memory again")
+        self.assertNotIn("FAIL", guest.output())
+        self.control.call("reset")
+        self.assertEqual(self.sizes()[:2], (72, 64))
+        self.control.call("quit")
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+
+    def test_huge_pages_are_taken_saved_and_given_back(self):
+        free = self.huge_pages()
+        if free < 32:
+            harness.skip(f"{free} pages of 2 MiB are free; echo 32 > /proc/sys/vm/nr_hugepages")
+        guest = harness.Guest(self, harness.micro("hello"), "beat", on_shutdown="stay",
+                              memory={"page_size_kib": 2048, "prealloc": True},
+                              numa=[{"vcpus": "0", "memory_mib": 32, "host_node": 0}, {"memory_mib": 32}])
+        control = guest.control()
+        self.assertEqual(control.call("statistics")["memory"]["resident_bytes"], 64 << 20)
+        self.assertEqual(self.huge_pages(), free - 32)
+        saved = guest.path("state")
+        self.assertEqual(control.ask("save", path=saved, mode="live")["error"]["code"], "unsupported")
+        control.call("save", path=saved, after="quit")
+        self.assertEqual(guest.wait_exit(60), 0, guest.story())
+        self.assertEqual(self.huge_pages(), free)
+        guest.start("--restore", saved)  # which asks for pages on demand, and gets all
+        control = guest.control()
+        self.assertEqual(control.call("state")["state"], "running")
+        self.assertEqual(self.huge_pages(), free - 32)
+        control.call("reset")
+        self.assertEqual(control.call("statistics")["memory"]["resident_bytes"], 64 << 20)
+        control.call("quit")
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+        guest.config.update(memory_mib=4096, memory={"page_size_kib": 2048})
+        del guest.config["numa"]
+        guest.start()
+        self.assertNotEqual(guest.wait_exit(), 0)
+        with open(guest.path("vmm.log")) as log:
+            self.assertIn("in pages of 2048 KiB", log.read())
+
+    def huge_pages(self):
+        def count(name):
+            try:
+                with open(f"/sys/kernel/mm/hugepages/hugepages-2048kB/{name}_hugepages") as file:
+                    return int(file.read())
+            except OSError:
+                return 0
+        return count("free") - count("resv")
+
+    def test_a_machine_that_may_not_grow_says_so(self):
+        guest = harness.Guest(self, harness.micro("hello"), "", on_shutdown="stay")
+        error = guest.control().ask("set_memory", memory_mib=100)["error"]
+        self.assertEqual(error["code"], "unsupported")
+        self.assertIn("memory_max_mib", error["hint"])
+
+
 class LinuxHotplug(harness.Test):
     def boot(self, **members):
         guest = harness.Guest(self, harness.linux("bzImage", "full"), ROOT, memory_mib=192,
@@ -151,6 +247,16 @@ class LinuxHotplug(harness.Test):
         self.assertEqual(answer.get("result"), {"vcpus": 1}, guest.story())
         self.until("cat /sys/devices/system/cpu/online", r"(?m)^0\r?$", "one processor")
         self.assertEqual(self.control.call("set_vcpus", vcpus=2)["vcpus"], 2)  # and again
+
+    def test_memory_comes_and_goes(self):
+        guest = self.boot(memory_max_mib=192 + 512)
+        self.control.call("set_memory", memory_mib=192 + 128)
+        self.until("grep MemTotal /proc/meminfo", r"MemTotal: +(2[6-9]\d|3\d\d)\d\d\d kB",
+                   "the memory in the guest", 180)
+        self.assertEqual(self.control.call("state")["memory"]["memory_now_mib"], 320)
+        self.control.call("set_memory", memory_mib=192)
+        harness.wait_until(lambda: self.control.call("state")["memory"]["memory_now_mib"] < 260, 180,
+                           "the guest to give memory back: " + guest.story()[-200:])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ enum {
     kVirtioBalloon = 5,
     kVirtioInput = 18,
     kVirtioVsock = 19,
+    kVirtioMem = 24,
     kStatusAcknowledge = 1,
     kStatusDriver = 2,
     kStatusDriverOk = 4,

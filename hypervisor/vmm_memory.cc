@@ -1,0 +1,80 @@
+// Guest RAM of a machine: made as its configuration says, and grown and shrunk while it runs.
+#include "hypervisor/board/pci_layout.h"
+#include "hypervisor/hotplug/platform_hot_memory.h"
+#include "hypervisor/memory/memory_plan.h"
+#include "hypervisor/vmm.h"
+
+namespace kumoi::hypervisor {
+
+Result<void> Vmm::create_memory() {
+    const MemoryConfig& memory = config_.memory;
+    MemoryHost& host = system_memory_host();
+    memory_ = TRY(
+        GuestMemory::create({.size = config_.memory_bytes(),
+                             .page_size = memory.page_size,
+                             .hot = plan_hot_memory(config_.memory_bytes(), memory.max_mib << 20)},
+                            host));
+    TRY(place_memory(memory, memory_->boot_bytes(), host));
+    return populate_memory(memory, memory_->boot_bytes(), memory.prealloc_threads, host);
+}
+
+// After a reset: every page reads as zero again.
+Result<void> Vmm::clear_memory() {
+    TRY(devices_->unplug_memory());
+    TRY(memory_->clear());
+    return populate_memory(config_.memory, memory_->boot_bytes(), 1, system_memory_host());
+}
+
+Result<void> MachineDevices::create_virtio_mem(Platform& platform, const Events& events) {
+    if (platform.memory().hot().size == 0) {
+        return {};
+    }
+    hot_memory_ = std::make_unique<PlatformHotMemory>(platform);
+    auto device = std::make_unique<VirtioMem>("memory", *hot_memory_, uint16_t{0},
+                                              [changed = events.memory_changed](VirtioMem::Sizes) {
+                                                  if (changed) {
+                                                      changed();
+                                                  }
+                                              });
+    virtio_mem_ = device.get();
+    return pci_->add(board::kPciVirtioMem,
+                     VirtioPciDevice::create(platform, std::move(device),
+                                             pci_config(board::kPciVirtioMem, events)));
+}
+
+Result<void> MachineDevices::unplug_memory() {
+    return virtio_mem_ == nullptr ? Result<void>() : virtio_mem_->unplug_all();
+}
+
+Json Vmm::memory_sizes_json() const {
+    const auto sizes =
+        devices_->virtio_mem() == nullptr ? VirtioMem::Sizes{} : devices_->virtio_mem()->sizes();
+    return Json::object({{"memory_mib", config_.memory_mib + (sizes.requested >> 20)},
+                         {"memory_now_mib", config_.memory_mib + (sizes.plugged >> 20)},
+                         {"memory_max_mib", std::max(config_.memory_mib, config_.memory.max_mib)}});
+}
+
+// The guest's driver follows when it likes; events tell how far it is.
+Result<Json> Vmm::set_memory(const Json& params) {
+    const JsonView view(params, "params");
+    TRY(view.only({"memory_mib"}));
+    VirtioMem* device = devices_->virtio_mem();
+    if (device == nullptr) {
+        return Error::unsupported("this machine's memory cannot change")
+            .with_hint("start it with memory_max_mib above memory_mib");
+    }
+    const auto mib = static_cast<uint64_t>(
+        TRY(view.integer("memory_mib", {static_cast<int64_t>(config_.memory_mib),
+                                        static_cast<int64_t>(config_.memory.max_mib)})));
+    const uint64_t block = memory_->hot().block_size;
+    const uint64_t wanted = (mib - config_.memory_mib) << 20;
+    if (wanted % block != 0) {
+        return Error::invalid(
+            "memory_mib: {} MiB above the {} at boot are not whole blocks of {} MiB", wanted >> 20,
+            config_.memory_mib, block >> 20);
+    }
+    TRY(device->set_requested_size(wanted));
+    return memory_sizes_json();
+}
+
+}  // namespace kumoi::hypervisor
