@@ -178,6 +178,11 @@ void add_node_options(OptionTable& table) {
                "limit."});
     table.add({"kumoi", "start_timeout", OptionType::Integer, "30",
                "Seconds a kumoi-vmm process may take to answer after it was started.", 1, 600});
+    table.add({"compute", "cpu_dedicated_set", OptionType::String, "",
+               "Host processors for servers with hw:cpu_policy=dedicated, one for each vCPU: "
+               "4-12,^8,15. Empty: no such servers here."});
+    table.add({"compute", "cpu_shared_set", OptionType::String, "",
+               "Host processors that the threads of all other servers stay on. Empty: any."});
     table.add({"simulated", "seed", OptionType::Integer, "1",
                "Seed of the simulated driver's random stream."});
     table.add({"simulated", "vcpus", OptionType::Integer, "64", "Host threads it pretends to have.",

@@ -39,6 +39,9 @@ Result<std::vector<std::string>> GuestCgroups::make(const InstanceFolder& folder
                                                     const std::string& name,
                                                     const GuestLimits& limits) {
     const bool required = asks_for_anything(limits.required);
+    if (parent_.empty() && !required) {
+        return std::vector<std::string>();  // as the operator wants it
+    }
     auto made = [&]() -> Result<std::vector<std::string>> {
         const Cgroup group = TRY(create(folder, name));
         TRY(group.apply(limits.required));

@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "compute/driver/cpu_pinning.h"
 #include "compute/driver/guest_resources.h"
 #include "compute/driver/quota_specs.h"
 #include "compute/instance_properties.h"
@@ -29,25 +30,24 @@ constexpr Accepted kImageProperties[] = {
     {"hw_cdrom_bus", {"scsi", "virtio", "scsi"}},
     {"hw_vm_mode", {"hvm", "hvm", "hvm"}},
     {"vm_mode", {"hvm", "hvm", "hvm"}},
-    {"hw_cpu_policy", {"shared", "shared", "shared"}},
-    {"hw_mem_page_size", {"any", "small", "small"}},
     {"os_secure_boot", {"disabled", "optional", "disabled"}},
     {"hypervisor_type", {"kvm", "qemu", "kumoi"}},
     {"img_hv_type", {"kvm", "qemu", "kumoi"}},
 };
 
 constexpr Accepted kExtraSpecs[] = {
-    {"hw:cpu_policy", {"shared", "shared", "shared"}},
-    {"hw:mem_page_size", {"any", "small", "small"}},
-    {"hw:numa_nodes", {"1", "1", "1"}},
     {"hw:mem_encryption", {"false", "False", "0"}},
     {"os:secure_boot", {"disabled", "optional", "disabled"}},
 };
 
 // Asking for any of these changes the machine in a way we cannot.
-constexpr std::string_view kRefusedPrefixes[] = {"hw:cpu_realtime",  "hw:emulator_threads_policy",
-                                                 "hw:pmem",          "hw:tpm_",
-                                                 "pci_passthrough:", "resources:VGPU",
+constexpr std::string_view kRefusedPrefixes[] = {"hw:cpu_realtime",
+                                                 "hw:cpu_dedicated_mask",
+                                                 "hw:emulator_threads_policy",
+                                                 "hw:pmem",
+                                                 "hw:tpm_",
+                                                 "pci_passthrough:",
+                                                 "resources:VGPU",
                                                  "hw:locked_memory"};
 
 Error refuse(const std::string& where, const std::string& name, const std::string& value,
@@ -251,7 +251,9 @@ Result<void> check_guest_supported(const Instance& instance) {
     TRY(check_properties("Image property", instance.image.properties, kImageProperties));
     TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
     TRY(check_quota_specs(instance.flavor.extra_specs));
+    TRY(check_cpu_policy(instance));
     TRY(check_guest_resources(instance));
+    TRY(check_guest_memory(instance));
     for (const auto& [name, value] : instance.flavor.extra_specs) {
         for (const std::string_view prefix : kRefusedPrefixes) {
             if (name.starts_with(prefix)) {
@@ -294,6 +296,7 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
         machine.set("firmware", firmware_config(from.image, folder, options.firmware));
     }
     add_guest_resources(machine, instance);
+    add_guest_memory(machine, instance, options.numa_nodes);
     if (files.cdrom) {
         machine.set("cdroms", cdroms(folder));
     }

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "compute/driver/guest_firmware.h"
+#include "compute/driver/guest_memory_specs.h"
 #include "compute/driver/instance_folder.h"
 #include "compute/objects.h"
 
@@ -20,6 +21,7 @@ struct GuestOptions {
     std::vector<std::string> cpu_features_masked;
     std::string kernel_append;
     FirmwareOptions firmware;
+    std::vector<HostNumaNode> numa_nodes;    // of the host
     int64_t console_log_size_max = 1 << 20;  // bytes
 };
 

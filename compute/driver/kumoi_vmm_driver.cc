@@ -57,6 +57,19 @@ std::string image_property(const Instance& instance, const char* name) {
     return found == instance.image.properties.end() ? "" : found->second;
 }
 
+// Null when it is not there or no JSON.
+Json read_json(const std::string& path) {
+    const auto text = read_file(path);
+    auto json = text.ok() ? Json::parse(*text) : Result<Json>(Json());
+    return json.ok() ? std::move(json).value() : Json();
+}
+
+Result<CpuSet> cpu_option(const Config& config, const char* name) {
+    const std::string text = config.string("compute", name);
+    return text.empty() ? Result<CpuSet>(CpuSet())
+                        : TRY_CONTEXT(parse_cpu_set(text), "[compute] {}", name);
+}
+
 Result<GuestFiles> files_of(const InstanceFolder& folder) {
     GuestFiles files;
     files.disk_format = TRY(root_disk(folder)).format;
@@ -99,6 +112,15 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.guest_overhead_mib = config.integer("kumoi", "guest_memory_overhead");
     options.guest.cpu_model = config.string("kumoi", "cpu_model");
     options.guest.cpu_features_masked = config.list("kumoi", "cpu_features_masked");
+    options.cpus.dedicated = TRY(cpu_option(config, "cpu_dedicated_set"));
+    options.cpus.shared = TRY(cpu_option(config, "cpu_shared_set"));
+    for (const int64_t cpu : options.cpus.dedicated) {
+        if (options.cpus.shared.contains(cpu)) {
+            return Error::invalid(
+                "processor {} is in [compute] cpu_dedicated_set and cpu_shared_set", cpu);
+        }
+    }
+    options.guest.numa_nodes = host_numa_nodes();
     options.guest.kernel_append = config.string("kumoi", "kernel_append");
     options.guest.firmware.bios = config.string("kumoi", "bios_firmware");
     options.guest.firmware.uefi_code = config.string("kumoi", "uefi_firmware");
@@ -259,12 +281,30 @@ Result<void> KumoiVmmDriver::write_config_drive(const SpawnRequest& request,
     return make_config_drive(built.files(), to);
 }
 
-Result<void> KumoiVmmDriver::write_configs(const Instance& instance,
-                                           const InstanceFolder& folder) const {
+Result<void> KumoiVmmDriver::write_configs(const Instance& instance, const InstanceFolder& folder) {
     const GuestFiles files = TRY(files_of(folder));
-    const Json guest = guest_config(instance, folder, files, options_.guest);
-    TRY(write_file_atomic(folder.guest_config(), guest.dump_pretty(), 0600));
+    Json guest = guest_config(instance, folder, files, options_.guest);
+    {
+        const std::lock_guard lock(cpus_mutex_);
+        TRY(assign_cpus(guest, instance, options_.cpus, read_json(folder.guest_config()),
+                        TRY(other_guests(instance))));
+        TRY(write_file_atomic(folder.guest_config(), guest.dump_pretty(), 0600));
+    }
     return write_file_atomic(folder.config(), instance_to_json(instance).dump_pretty(), 0600);
+}
+
+Result<std::vector<Json>> KumoiVmmDriver::other_guests(const Instance& instance) {
+    std::vector<Json> guests;
+    if (!wants_dedicated_cpus(instance)) {
+        return guests;
+    }
+    for (const std::string& uuid : TRY(list_instance_uuids())) {
+        if (uuid != instance.uuid) {
+            guests.push_back(
+                read_json(InstanceFolder(options_.instances_path, uuid).guest_config()));
+        }
+    }
+    return guests;
 }
 
 Result<void> KumoiVmmDriver::start_guest(const Instance& instance, const InstanceFolder& folder) {
@@ -395,6 +435,7 @@ Result<InstanceInfo> KumoiVmmDriver::get_info(const Instance& instance) {
         return InstanceInfo{power_state_from(state->string_or("state")), 0};
     }
     if (TRY(process.wait_end(kEndGraceMs))) {  // it was about to end
+        cgroups_.remove(folder);
         return InstanceInfo{power_states::kShutdown, 0};
     }
     Error error = state.error();

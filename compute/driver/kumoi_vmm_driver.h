@@ -4,11 +4,13 @@
 // overlap.
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/config.h"
 #include "base/random.h"
+#include "compute/driver/cpu_pinning.h"
 #include "compute/driver/guest_cgroup.h"
 #include "compute/driver/guest_config.h"
 #include "compute/driver/guest_monitor.h"
@@ -24,6 +26,7 @@ struct KumoiDriverOptions {
     std::string instances_path;
     GuestProcessOptions process;
     GuestOptions guest;
+    CpuPools cpus;
     std::string cgroup_parent;       // of the guests' control groups; empty: none
     int64_t guest_overhead_mib = 0;  // memory of a guest beside its RAM; 0: not limited
     bool force_config_drive = false;
@@ -89,7 +92,9 @@ private:
     Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
                                  const std::string& to);
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);
-    Result<void> write_configs(const Instance& instance, const InstanceFolder& folder) const;
+    Result<void> write_configs(const Instance& instance, const InstanceFolder& folder);
+    // guest.json of the other servers, where a guest with processors of its own must know them.
+    Result<std::vector<Json>> other_guests(const Instance& instance);
     Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
     // Starts the process in the guest's control group.
     Result<void> start_process(const Instance& instance, const InstanceFolder& folder,
@@ -107,6 +112,7 @@ private:
     Random& random_;
     GuestMonitor monitor_;
     GuestCgroups cgroups_;
+    std::mutex cpus_mutex_;  // between choosing processors and writing guest.json
 };
 
 }  // namespace kumoi::compute

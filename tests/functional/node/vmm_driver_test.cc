@@ -94,6 +94,8 @@ protected:
         options.instances_path = directory_.path() + "/i";
         options.process.vmm_path = environment("KUMOI_VMM");
         options.process.control_timeout_ms = 2000;
+        options.cgroup_parent = cgroup_parent_;
+        options.guest_overhead_mib = 256;
         options.disk.img_path = kumoi_img();
         ImageCacheOptions cache;
         cache.directory = directory_.path() + "/_base";
@@ -149,6 +151,7 @@ protected:
     FakeImages images_{log_};
     Events events_;
     RequestContext context_{"req-1", "user", "project", false};
+    std::string cgroup_parent_;
     std::unique_ptr<ImageCache> cache_;
     std::unique_ptr<KumoiVmmDriver> driver_;
 };
@@ -323,6 +326,63 @@ TEST_F(VmmDriverTest, AGuestOutlivesTheDaemonAndIsFoundAgain) {
     ASSERT_EQ(::kill(pid, SIGKILL), 0);
     EXPECT_TRUE(events_.wait_for(LifecycleEvent::Kind::Crashed));
     EXPECT_EQ(power(instance), power_states::kShutdown);
+}
+
+TEST_F(VmmDriverTest, AGuestLivesInAControlGroupOfItsOwn) {
+    const auto host = CgroupHost::detect();
+    const std::string parent = fmt::format("kumoi-node-test-{}", ::getpid());
+    if (!host.ok() || !host->has("cpu") || !Cgroup::create(*host, parent).ok()) {
+        GTEST_SKIP() << "no control group with the controller cpu can be made here";
+    }
+    cgroup_parent_ = parent;
+    start_driver();
+    Instance instance = server("beat");
+    instance.flavor.extra_specs = {{"quota:cpu_shares", "300"}, {"quota:cpu_quota", "90000"}};
+    spawn(instance);
+    const auto mine = Cgroup::create(*host, parent + "/" + kUuid);
+    ASSERT_TRUE(mine.ok()) << mine.error().text();
+    EXPECT_EQ(mine->processes().value(), std::vector<pid_t>{vmm_pid()});
+    start_driver();  // another daemon finds it again
+    EXPECT_TRUE(path_exists(folder().cgroups()));
+    ASSERT_TRUE(driver_->power_off(instance, 0).ok());
+    for (const std::string& path : mine->folders()) {
+        EXPECT_FALSE(path_exists(path)) << path;
+    }
+    ASSERT_TRUE(driver_->power_on(instance).ok());
+    ASSERT_EQ(::kill(vmm_pid(), SIGKILL), 0);
+    EXPECT_TRUE(events_.wait_for(LifecycleEvent::Kind::Crashed));
+    EXPECT_EQ(power(instance), power_states::kShutdown);  // whoever asks cleans up behind it
+    EXPECT_FALSE(path_exists(folder().cgroups()));
+    EXPECT_TRUE(Cgroup::create(*host, parent).value().remove().ok());
+}
+
+int64_t huge_pages_left() {  // of 2 MiB, neither used nor promised
+    const std::string pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/";
+    const auto count = [&pool](const char* name) {
+        const auto text = read_file(pool + name);
+        return text.ok() ? std::atoll(text->c_str()) : 0;
+    };
+    return count("free_hugepages") - count("resv_hugepages");
+}
+
+TEST_F(VmmDriverTest, AGuestLivesInHugePages) {
+    const int64_t before = huge_pages_left();
+    if (before < 16) {
+        GTEST_SKIP() << "this host has " << before << " free pages of 2 MiB; 16 are needed: "
+                     << "echo 16 > /proc/sys/vm/nr_hugepages";
+    }
+    Instance instance = server("beat");
+    instance.flavor.extra_specs = {{"hw:mem_page_size", "2MB"}, {"hw:numa_nodes", "1"}};
+    spawn(instance);
+    EXPECT_EQ(huge_pages_left(), before - 16);
+    EXPECT_TRUE(console_shows(instance, "micro"));
+    instance.flavor.memory_mb = before * 2 + 2;  // more than the pool has
+    ASSERT_TRUE(driver_->power_off(instance, 0).ok());
+    EXPECT_EQ(huge_pages_left(), before);
+    const auto refused = driver_->power_on(instance);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find("pages of 2048 KiB"), std::string::npos)
+        << refused.error().text();
 }
 
 TEST_F(VmmDriverTest, ThereIsNeverASecondProcessForOneGuest) {

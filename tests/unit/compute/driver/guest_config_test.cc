@@ -46,8 +46,7 @@ TEST(GuestConfig, RefusesWhatItCannotDoByName) {
         instance.image.properties[name] = value;
         expect_refused(instance, name + "=" + value);
     }
-    for (const auto& [name, value] : Properties{{"hw:cpu_policy", "dedicated"},
-                                                {"hw:mem_page_size", "large"},
+    for (const auto& [name, value] : Properties{{"hw:cpu_policy", "mixed"},
                                                 {"hw:tpm_model", "tpm-crb"},
                                                 {"pci_passthrough:alias", "gpu:1"}}) {
         Instance instance = server();
