@@ -75,12 +75,15 @@ bool has_v1_cpuset(const CgroupHost& host, const std::string& root) {
            found->second.version == CgroupHost::Version::V1;
 }
 
-// v2: children have only the controllers their parent hands down.
+// v2: children have only the controllers their parent hands down, and that can hand down only what
+// it has itself: service managers do not give every slice everything.
 Result<void> hand_down(const std::string& parent, const std::set<std::string>& wanted) {
     const auto enabled = words(TRY(get(parent + "/cgroup.subtree_control")), " ");
+    const auto available = words(TRY(get(parent + "/cgroup.controllers")), " ");
     std::string missing;
     for (const std::string& controller : wanted) {
-        if (std::ranges::find(enabled, controller) == enabled.end()) {
+        if (std::ranges::find(enabled, controller) == enabled.end() &&
+            std::ranges::find(available, controller) != available.end()) {
             missing += (missing.empty() ? "+" : " +") + controller;
         }
     }

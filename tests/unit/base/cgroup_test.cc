@@ -109,6 +109,7 @@ TEST_F(CgroupTest, VersionTwoFilesGetTheValuesAndParentsHandDown) {
     write("unified/cgroup.controllers", "cpu cpuset memory pids\n");
     write("unified/cgroup.subtree_control", "memory\n");
     write("unified/kumoi/cgroup.subtree_control", "");
+    write("unified/kumoi/cgroup.controllers", "cpu cpuset memory pids\n");
     fill("unified/kumoi/g", {"cpu.weight", "cpuset.cpus", "cpuset.mems", "memory.max", "pids.max"});
     write("unified/kumoi/g/cpu.max", "max 100000\n");
     const auto found = host("cgroup2 " + path("unified") + " cgroup2 rw 0 0\n");
@@ -152,13 +153,19 @@ TEST_F(CgroupTest, VersionTwoGroupsAreMadeBesideAGroupThatHasProcesses) {
     own_ = "0::/system/daemon\n";
     write("unified/cgroup.controllers", "cpu pids\n");
     ASSERT_TRUE(make_directories(path("unified/system/daemon")).ok());
-    write("unified/system/cgroup.subtree_control", "cpu pids");
+    write("unified/system/cgroup.subtree_control", "pids");
+    write("unified/system/cgroup.controllers", "pids");  // no cpu for this slice
     write("unified/system/kumoi/cgroup.subtree_control", "");
+    write("unified/system/kumoi/cgroup.controllers", "pids");
     const auto found = host("cgroup2 " + path("unified") + " cgroup2 rw 0 0\n");
     const auto group = Cgroup::create(found, "kumoi/g");
     ASSERT_TRUE(group.ok()) << group.error().text();
     EXPECT_EQ(group->folders(), std::vector<std::string>{path("unified/system/kumoi/g")});
-    EXPECT_EQ(read("unified/system/kumoi/cgroup.subtree_control"), "+cpu +pids");
+    EXPECT_EQ(read("unified/system/cgroup.subtree_control"), "pids");
+    EXPECT_EQ(read("unified/system/kumoi/cgroup.subtree_control"), "+pids");
+    fill("unified/system/kumoi/g", {"pids.max"});
+    EXPECT_TRUE(group->apply({.pids = 5}).ok());
+    EXPECT_FALSE(group->apply({.cpu_shares = 500}).ok());  // its file is not there
 }
 
 TEST_F(CgroupTest, RefusesBeforeAnythingIsChanged) {
