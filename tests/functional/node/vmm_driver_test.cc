@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <span>
+#include <thread>
 
 #include "base/fd.h"
 #include "base/file.h"
@@ -96,6 +97,7 @@ protected:
         options.process.control_timeout_ms = 2000;
         options.cgroup_parent = cgroup_parent_;
         options.guest_overhead_mib = 256;
+        options.cpus = cpus_;
         options.disk.img_path = kumoi_img();
         ImageCacheOptions cache;
         cache.directory = directory_.path() + "/_base";
@@ -152,6 +154,7 @@ protected:
     Events events_;
     RequestContext context_{"req-1", "user", "project", false};
     std::string cgroup_parent_;
+    CpuPools cpus_;
     std::unique_ptr<ImageCache> cache_;
     std::unique_ptr<KumoiVmmDriver> driver_;
 };
@@ -354,6 +357,47 @@ TEST_F(VmmDriverTest, AGuestLivesInAControlGroupOfItsOwn) {
     EXPECT_EQ(power(instance), power_states::kShutdown);  // whoever asks cleans up behind it
     EXPECT_FALSE(path_exists(folder().cgroups()));
     EXPECT_TRUE(Cgroup::create(*host, parent).value().remove().ok());
+}
+
+// The processors that a thread of this name may use, in the kernel's words.
+std::string allowed_cpus(pid_t pid, const std::string& thread) {
+    const std::string tasks = fmt::format("/proc/{}/task", pid);
+    for (const std::string& task : list_directory(tasks).value()) {
+        const auto name = read_file(tasks + "/" + task + "/comm");
+        const auto status = read_file(tasks + "/" + task + "/status");
+        const std::string key = "Cpus_allowed_list:\t";
+        if (name.ok() && *name == thread + "\n" && status.ok()) {
+            const size_t at = status->find(key);
+            return at == std::string::npos
+                       ? ""
+                       : status->substr(at + key.size(), status->find('\n', at) - at - key.size());
+        }
+    }
+    return "no such thread";
+}
+
+TEST_F(VmmDriverTest, AGuestHasProcessorsOfItsOwn) {
+    if (std::thread::hardware_concurrency() < 2) {
+        GTEST_SKIP() << "this host has one processor";
+    }
+    cpus_.dedicated = {1};
+    cpus_.shared = {0};
+    start_driver();
+    Instance instance = server("beat");
+    instance.flavor.extra_specs = {{"hw:cpu_policy", "dedicated"}};
+    spawn(instance);
+    EXPECT_EQ(allowed_cpus(vmm_pid(), "vcpu0"), "1");
+    Instance other = instance;
+    other.uuid = "11111111-2222-3333-4444-555555555555";
+    const auto refused = driver_->spawn({context_, other, {}});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().fault, "ComputeResourcesUnavailable") << refused.error().text();
+    ASSERT_TRUE(driver_->power_off(instance, 0).ok());
+    ASSERT_TRUE(driver_->power_on(instance).ok());  // still its own
+    EXPECT_EQ(allowed_cpus(vmm_pid(), "vcpu0"), "1");
+    instance.flavor.extra_specs.clear();
+    ASSERT_TRUE(driver_->reboot(instance, RebootType::Hard).ok());
+    EXPECT_EQ(allowed_cpus(vmm_pid(), "vcpu0"), "0");
 }
 
 int64_t huge_pages_left() {  // of 2 MiB, neither used nor promised
