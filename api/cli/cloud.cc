@@ -203,7 +203,9 @@ Result<Json> Cloud::send(std::string_view method, std::string_view service, cons
     }
     if (body != nullptr) {
         request.body = body->dump();
-        request.headers.set("Content-Type", "application/json");
+        request.headers.set("Content-Type", method == "PATCH"
+                                                ? "application/openstack-images-v2.1-json-patch"
+                                                : "application/json");
     }
     const auto response = TRY(transport_(request));
     if (!response.ok()) {
@@ -223,6 +225,11 @@ Result<Json> Cloud::get(std::string_view service, const std::string& path) {
 Result<Json> Cloud::post(std::string_view service, const std::string& path, const Json& body) {
     const std::string url = TRY(endpoint(service)) + path;
     return send("POST", service, url, &body);
+}
+
+Result<Json> Cloud::patch(std::string_view service, const std::string& path, const Json& changes) {
+    const std::string url = TRY(endpoint(service)) + path;
+    return send("PATCH", service, url, &changes);
 }
 
 Result<void> Cloud::remove(std::string_view service, const std::string& path) {

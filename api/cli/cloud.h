@@ -29,6 +29,8 @@ public:
     // `service`: compute, image, network, identity. `path`: below the endpoint, "/servers".
     Result<Json> get(std::string_view service, const std::string& path);
     Result<Json> post(std::string_view service, const std::string& path, const Json& body);
+    // A JSON patch (RFC 6902), as the Image API takes it.
+    Result<Json> patch(std::string_view service, const std::string& path, const Json& changes);
     Result<void> remove(std::string_view service, const std::string& path);
     // The body of a 2xx answer goes to `sink`, piece by piece; no limit of time.
     Result<void> download(std::string_view service, const std::string& path,

@@ -83,6 +83,7 @@ int run_command_line(const std::vector<std::string>& arguments, Session& session
     add_image_commands(app, session);
     add_flavor_commands(app, session);
     add_network_commands(app, session);
+    add_template_commands(app, session);
     add_vm_commands(app, session);
     add_check_command(app, session);
     add_config_commands(app, session);

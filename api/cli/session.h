@@ -58,6 +58,7 @@ void add_host_commands(CLI::App& app, Session& session);
 void add_image_commands(CLI::App& app, Session& session);
 void add_flavor_commands(CLI::App& app, Session& session);
 void add_network_commands(CLI::App& app, Session& session);
+void add_template_commands(CLI::App& app, Session& session);
 void add_vm_commands(CLI::App& app, Session& session);
 void add_check_command(CLI::App& app, Session& session);
 void add_config_commands(CLI::App& app, Session& session);

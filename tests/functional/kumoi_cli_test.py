@@ -81,6 +81,24 @@ class Kumoi(unittest.TestCase):
         self.kumoi("server", "resume", "made-1", status=CONFLICT)
         self.assertIn("Cannot 'resume' instance", self.err)
 
+    def test_templates(self):
+        self.launch("golden", "--flavor", "m1.big")
+        self.kumoi("template", "create", "golden", "gold", status=CONFLICT)
+        self.assertIn("kumoi server stop golden", self.err)
+        self.kumoi("server", "stop", "golden")
+        image = self.kumoi("template", "create", "golden", "gold").strip()
+        self.assertTrue(self.cloud.openstack("image", "show", image, "-f", "json")["protected"])
+        self.kumoi("server", "delete", "golden")
+        listed = json.loads(self.kumoi("template", "list", "-f", "json"))
+        self.assertEqual([row["name"] for row in listed], ["gold"])
+        self.addCleanup(self.cloud.run, "server", "delete", "--wait", "copy-1", check=False)
+        self.kumoi("template", "launch", "gold", "copy-1")
+        self.assertIn("flavor m1.big", self.err)
+        self.kumoi("template", "launch", "alpine", "copy-2", status=NOT_FOUND)  # an image is none
+        self.kumoi("template", "delete", "gold")
+        self.assertEqual(json.loads(self.kumoi("template", "list", "-f", "json")), [])
+        self.kumoi("server", "show", "copy-1")
+
     def test_refusals_have_codes_and_reasons(self):
         self.kumoi("server", "show", "nothing", status=NOT_FOUND)
         self.kumoi("server", "launch", "nothing", "x", status=NOT_FOUND)
