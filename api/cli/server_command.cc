@@ -3,6 +3,7 @@
 #include "api/cli/console.h"
 #include "api/cli/find.h"
 #include "api/cli/server_archive.h"
+#include "api/cli/server_backup.h"
 #include "api/cli/server_launch.h"
 #include "api/cli/server_lifecycle_command.h"
 #include "api/cli/server_waiting.h"
@@ -188,6 +189,34 @@ void add_archive_verbs(CLI::App* noun, Session& session) {
     load->add_flag("--image-only", in->image_only, "Make the image and no server.");
 }
 
+void add_backup_verbs(CLI::App* noun, Session& session) {
+    CLI::App* backup = noun->add_subcommand("backup", "Backups of a server of this host.");
+    backup->fallthrough();
+    backup->require_subcommand(1);
+    auto made = std::make_shared<BackupOptions>();  // shared with the callback
+    CLI::App* create = add_verb(backup, "create", "Back up its root disk, running or not.", session,
+                                [&session, made] { return backup_server(session, *made); });
+    create->add_option("server", made->server, "Name or id.")->required();
+    create->add_option("folder", made->folder, "The server's backup folder.")->required();
+    create->add_flag("--incremental", made->incremental, "Only what changed since the last one.");
+    auto folder = std::make_shared<std::string>();  // shared with the callback
+    add_verb(backup, "list", "List the backups in a folder.", session,
+             [&session, folder] { return list_backups(session, *folder); })
+        ->add_option("folder", *folder, "The backup folder.")
+        ->required();
+    auto wanted = std::make_shared<RestoreOptions>();  // shared with the callback
+    CLI::App* restore =
+        add_verb(backup, "restore", "Write a backup to a disk file, or back to a stopped server.",
+                 session, [&session, wanted] { return restore_backup(session, *wanted); });
+    restore->add_option("folder", wanted->folder, "The backup folder.")->required();
+    restore->add_option("--id", wanted->id, "Which backup. Default: the last one.");
+    CLI::Option* output = restore->add_option("--output", wanted->output, "A new disk file.");
+    restore->add_option("--format", wanted->format, "Of the disk file: qcow2 or raw.")
+        ->check(CLI::IsMember({"qcow2", "raw"}));
+    restore->add_option("--server", wanted->server, "A stopped server; its disk is replaced.")
+        ->excludes(output);
+}
+
 void add_one_server_verbs(CLI::App* noun, Session& session) {
     auto wanted = std::make_shared<std::string>();  // shared with the callbacks
     auto lines = std::make_shared<int64_t>(0);      // shared with the callback
@@ -228,6 +257,7 @@ void add_server_commands(CLI::App& app, Session& session) {
     add_power_verbs(noun, session);
     add_server_lifecycle_verbs(noun, session);
     add_archive_verbs(noun, session);
+    add_backup_verbs(noun, session);
     auto doomed = std::make_shared<std::vector<std::string>>();  // shared with the callback
     add_verb(noun, "delete", "Delete servers and their disks.", session,
              [&session, doomed] { return remove(session, *doomed); })

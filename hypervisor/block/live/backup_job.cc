@@ -96,7 +96,11 @@ Result<void> BackupJob::take_bitmap() {
     const auto mine = std::find_if(known.begin(), known.end(), [&](const auto& bitmap) {
         return bitmap.name == options_.bitmap;
     });
-    if (mine == known.end() && options_.mode == Mode::Full) {
+    const bool useless = mine != known.end() && mine->inconsistent;
+    if (options_.mode == Mode::Full && (mine == known.end() || useless)) {
+        if (useless) {
+            TRY(bitmaps.remove(options_.bitmap));
+        }
         TRY(bitmaps.add(options_.bitmap, 0, true));
         bitmap_made_ = bitmap_taken_ = true;
         return {};
