@@ -136,13 +136,15 @@ public:
     const std::vector<uint8_t>& backing() const { return backing_; }
 
 private:
-    enum class Kind { Read, Write, Zero, Discard, Flush };
+    // Pull changes nothing a guest can see, so it may meet every other request.
+    enum class Kind { Read, Write, Zero, Discard, Flush, Pull };
     struct Job {
         Kind op = Kind::Read;
         uint64_t first = 0;
         uint64_t count = 0;  // sectors
         uint64_t value = 0;
         uint64_t begun = 0;
+        uint64_t pulled = 0;
         std::vector<uint64_t> data;
         iovec vectors[3];
         std::optional<Task<int>> task;
@@ -171,11 +173,14 @@ private:
                  : dice < 71 ? Kind::Discard
                  : dice < 90 ? Kind::Read
                              : Kind::Flush;
-        if (job.op != Kind::Flush && !choose_range(job)) {
+        if (configuration_.backing_size > 0 && random_.below(6) == 0) {
+            job.op = Kind::Pull;
+            job.first = random_.below(model_.count());
+        } else if (job.op != Kind::Flush && !choose_range(job)) {
             job.op = Kind::Flush;
         }
         job.value = job.op == Kind::Write ? ++stamp_ : 0;
-        if (job.op != Kind::Flush && job.op != Kind::Read) {
+        if (job.op == Kind::Write || job.op == Kind::Zero || job.op == Kind::Discard) {
             for (uint64_t i = 0; i < job.count; ++i) {
                 model_.begin(job.first + i, job.value, job.op == Kind::Discard);
             }
@@ -202,6 +207,9 @@ private:
                 job.task.emplace(store_->zero(port, offset, size, random_.below(2) == 0));
                 break;
             case Kind::Discard: job.task.emplace(store_->discard(port, offset, size)); break;
+            case Kind::Pull:
+                job.task.emplace(store_->pull(port, offset, store_->size() - offset, job.pulled));
+                break;
             case Kind::Flush:
                 job.begun = model_.flush_begins();
                 job.task.emplace(store_->flush(port));
@@ -223,8 +231,8 @@ private:
                 job.first = job.first / cluster * cluster;
             }
             const bool meets = std::any_of(jobs_.begin(), std::prev(jobs_.end()), [&](auto& other) {
-                return other.op != Kind::Flush && job.first < other.first + other.count &&
-                       other.first < job.first + job.count;
+                return other.op != Kind::Flush && other.op != Kind::Pull &&
+                       job.first < other.first + other.count && other.first < job.first + job.count;
             });
             if (!meets) {
                 return true;
