@@ -37,8 +37,9 @@ Result<std::string> read_rom(FileSource& files, const std::string& path) {
         static_cast<uint8_t>(content[2]) * kUnit > size) {
         return Error::invalid("{} of {} bytes is no option ROM of up to {} bytes", path, size,
                               kOptionRomSizeMax)
-            .with_hint("the Debian package seabios has /usr/share/seabios/"
-                       "vgabios-bochs-display.bin");
+            .with_hint(
+                "the Debian package seabios has /usr/share/seabios/"
+                "vgabios-bochs-display.bin");
     }
     return content;
 }

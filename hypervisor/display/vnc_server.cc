@@ -123,6 +123,8 @@ void VncServer::stop() {
 }
 
 Result<void> VncServer::listen(UniqueFd socket, Kind kind) {
+    const int yes = 1;  // viewers' sockets inherit it; fails on unix sockets, which need it not
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     Result<void> outcome;
     thread_->call([&] {
         auto listener = std::make_unique<Listener>();
@@ -151,8 +153,6 @@ void VncServer::accept_all(int listener, Kind kind) {
             log_warn("vnc", "a viewer was turned away", {{"viewers_max", options_.viewers_max}});
             continue;
         }
-        const int yes = 1;  // fails on unix sockets, which need it not
-        setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         if (viewers_.empty()) {
             screen_.refresh();
         }
