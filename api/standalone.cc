@@ -9,6 +9,7 @@
 #include <charconv>
 #include <vector>
 
+#include "api/console/console_proxy.h"
 #include "api/http/server.h"
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/identity/identity_api.h"
@@ -20,6 +21,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "compute/conductor/conductor.h"
+#include "compute/conductor/console_auth.h"
 #include "compute/conductor/identity_bootstrap.h"
 #include "compute/driver/kumoi_vmm_driver.h"
 #include "compute/driver/simulated_driver.h"
@@ -89,6 +91,8 @@ struct Standalone::Parts {
     std::unique_ptr<compute::VirtDriver> driver;
     std::unique_ptr<compute::Conductor> conductor;
     std::unique_ptr<compute::ComputeManager> manager;
+    std::unique_ptr<compute::ConsoleAuth> consoles;
+    std::unique_ptr<ConsoleProxy> console_proxy;  // null when all consoles are turned off
     std::unique_ptr<ComputeServices> compute_services;
     std::unique_ptr<MetadataService> metadata;  // null without real devices
     std::vector<std::unique_ptr<HttpServer>> servers;
@@ -97,6 +101,8 @@ struct Standalone::Parts {
     Result<void> open_network();
     Result<void> open_driver();
     Result<void> open_node();
+    Result<void> open_consoles();
+    Result<void> start_console_proxy();
     Result<void> add_server(const std::string& name, Router router, bool streams);
     Result<void> add_servers();
     Result<void> watch_signals();
@@ -110,6 +116,10 @@ struct Standalone::Parts {
     }
     std::string image_uri() const {
         return compute::identity::base_url(config.string("image", "listen"),
+                                           config.string("identity", "public_host"));
+    }
+    std::string console_uri() const {
+        return compute::identity::base_url(config.string("vnc", "novncproxy_listen"),
                                            config.string("identity", "public_host"));
     }
     compute::VifDriver& vifs() {
@@ -189,6 +199,32 @@ Result<void> Standalone::Parts::open_node() {
     return {};
 }
 
+Result<void> Standalone::Parts::open_consoles() {
+    consoles = TRY(
+        compute::ConsoleAuth::create(compute::ConsoleOptions::from_config(config, console_uri()),
+                                     *database, clock, random, *conductor));
+    return {};
+}
+
+Result<void> Standalone::Parts::start_console_proxy() {
+    if (!config.boolean("vnc", "enabled") && !config.boolean("serial_console", "enabled")) {
+        return {};
+    }
+    const std::string listen = config.string("vnc", "novncproxy_listen");
+    const ListenAddress address = parse_listen(listen);
+    ConsoleProxyOptions options;
+    options.address = address.host;
+    options.port = address.port;
+    options.files = config.string("vnc", "novnc_path");
+    options.allowed_origins = config.list("console", "allowed_origins");
+    console_proxy = TRY_CONTEXT(
+        ConsoleProxy::start(
+            std::move(options),
+            [this](std::string_view token) { return consoles->validate(token); }, clock, metrics),
+        "console proxy on {} ([vnc] novncproxy_listen)", listen);
+    return {};
+}
+
 Result<void> Standalone::Parts::add_server(const std::string& name, Router router, bool streams) {
     const std::string section = name == "compute" ? "api" : name;
     const ListenAddress address = parse_listen(config.string(section, "listen"));
@@ -207,8 +243,8 @@ Result<void> Standalone::Parts::add_server(const std::string& name, Router route
 
 Result<void> Standalone::Parts::add_servers() {
     const auto limit = static_cast<size_t>(config.integer("api", "osapi_max_limit"));
-    compute_services = std::make_unique<ComputeServices>(
-        ComputeServices{*conductor, clock, random, *tokens, identity_uri(), limit, image_uri()});
+    compute_services = std::make_unique<ComputeServices>(ComputeServices{
+        *conductor, clock, random, *tokens, identity_uri(), limit, image_uri(), consoles.get()});
     TRY(add_server("identity", make_identity_router(*identity, *tokens, identity_uri()), false));
     TRY(add_server("image", make_image_router({*images, *tokens, identity_uri()}), true));
     NetworkApiOptions network_options{identity_uri(), [this] { return network_agents(); }};
@@ -266,6 +302,7 @@ Result<std::unique_ptr<Standalone>> Standalone::create(const Config& config) {
     TRY(parts->open_control_plane());
     TRY(parts->open_network());
     TRY(parts->open_node());
+    TRY(parts->open_consoles());
     return std::unique_ptr<Standalone>(new Standalone(std::move(parts)));
 }
 
@@ -279,6 +316,7 @@ Result<void> Standalone::start() {
     TRY_CONTEXT(parts.manager->init_host(), "recovering this node");
     TRY_CONTEXT(parts.conductor->reconcile(), "recovering the control plane");
     parts.manager->start_periodic_tasks(parts.loop);
+    TRY(parts.start_console_proxy());
     TRY(parts.add_servers());
     log_info("main", "ready", {{"version", kVersion}, {"identity", parts.identity_uri()}});
     return {};
@@ -301,6 +339,7 @@ void Standalone::stop() {
         server->stop();
     }
     parts.servers.clear();
+    parts.console_proxy.reset();
     if (parts.manager) {
         parts.manager->stop();
     }

@@ -135,6 +135,26 @@ void add_api_options(OptionTable& table) {
                "Makes bridges, TAPs, DHCP and filters on this host. False: only records, for the "
                "simulated "
                "driver and for machines without the rights."});
+    table.add({"vnc", "enabled", OptionType::Boolean, "true",
+               "Gives servers that boot by firmware a display, and their users its address."});
+    table.add({"vnc", "novncproxy_listen", OptionType::HostPort, "127.0.0.1:6080",
+               "Where the console proxy listens: noVNC's files and the WebSockets of VNC and "
+               "serial consoles. One beyond this host belongs behind TLS."});
+    table.add({"vnc", "novncproxy_base_url", OptionType::String, "",
+               "Address of noVNC's page as users reach it. Empty: http at [identity] public_host "
+               "or novncproxy_listen, vnc_lite.html."});
+    table.add({"vnc", "novnc_path", OptionType::Path, "/usr/share/novnc",
+               "Folder of noVNC's files (Debian package novnc). Without it the WebSockets work all "
+               "the same."});
+    table.add({"serial_console", "enabled", OptionType::Boolean, "true",
+               "Gives users the addresses of serial consoles."});
+    table.add({"serial_console", "base_url", OptionType::String, "",
+               "Address of the serial consoles' WebSocket. Empty: ws where the proxy listens."});
+    table.add({"consoleauth", "token_ttl", OptionType::Integer, "600",
+               "Seconds the address of a console can be opened. An open one stays open.", 1,
+               86400});
+    table.add({"console", "allowed_origins", OptionType::List, "",
+               "Host names of pages, besides the proxy's own, whose scripts may open consoles."});
     table.add({"metrics", "listen", OptionType::HostPort, "127.0.0.1:9177",
                "Where Prometheus reads /metrics."});
 }
@@ -155,6 +175,9 @@ void add_node_options(OptionTable& table) {
                "Firmware of servers whose image has hw_firmware_type=uefi: OVMF's code."});
     table.add({"kumoi", "uefi_variables", OptionType::Path, "/usr/share/OVMF/OVMF_VARS_4M.fd",
                "OVMF's empty variables; each such server gets a copy, nvram.fd."});
+    table.add({"kumoi", "vga_firmware", OptionType::Path,
+               "/usr/share/seabios/vgabios-bochs-display.bin",
+               "Option ROM that draws a BIOS guest's text on its display: SeaBIOS's vgabios."});
     table.add({"kumoi", "console_log_size_max", OptionType::Integer, "1048576",
                "Bytes kept of each server's console log.", 65536, 1 << 30});
     table.add(

@@ -123,6 +123,22 @@ Result<void> show_log(Session& session, const std::string& wanted, int64_t lines
     return {};
 }
 
+Result<void> show_console_url(Session& session, const std::string& wanted, bool serial) {
+    const Json server = TRY(find_server(session, wanted));
+    const Json wish =
+        Json::object({{"remote_console", Json::object({{"protocol", serial ? "serial" : "vnc"},
+                                                       {"type", serial ? "serial" : "novnc"}})}});
+    const Json answer =
+        TRY(TRY(session.cloud())
+                ->post("compute", "/servers/" + server.string_or("id") + "/remote-consoles", wish));
+    const Json* console = answer.find("remote_console");
+    if (console == nullptr) {
+        return Error::unsupported("The cloud answered without the address of a console.");
+    }
+    session.out.data(console->string_or("url") + "\n");
+    return {};
+}
+
 Result<void> open_console(Session& session, const std::string& wanted) {
     const Json server = TRY(find_server(session, wanted));
     const std::string path =
@@ -233,6 +249,12 @@ void add_one_server_verbs(CLI::App* noun, Session& session) {
              [&session, wanted] { return open_console(session, *wanted); })
         ->add_option("server", *wanted, "Name or id.")
         ->required();
+    auto serial = std::make_shared<bool>(false);  // shared with the callback
+    CLI::App* display = add_verb(
+        noun, "display", "Print the address at which a browser shows a server's display.", session,
+        [&session, wanted, serial] { return show_console_url(session, *wanted, *serial); });
+    display->add_option("server", *wanted, "Name or id.")->required();
+    display->add_flag("--serial", *serial, "The WebSocket of its serial console instead.");
     CLI::App* log =
         add_verb(noun, "log", "Print what the guest wrote to its console.", session,
                  [&session, wanted, lines] { return show_log(session, *wanted, *lines); });

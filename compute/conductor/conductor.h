@@ -39,6 +39,7 @@
 #include "compute/conductor/service_store.h"
 #include "compute/conductor/state_rules.h"
 #include "compute/manager/conductor_api.h"
+#include "compute/manager/console.h"
 #include "compute/manager/image_api.h"
 #include "compute/manager/network_api.h"
 
@@ -120,6 +121,9 @@ public:
                                       const InstanceStore::Change& change);
     Result<std::string> console_output(const RequestContext& context, const std::string& uuid,
                                        int64_t tail_lines);
+    Result<ConsoleConnection> vnc_console(const RequestContext& context, const std::string& uuid);
+    Result<ConsoleConnection> serial_console(const RequestContext& context,
+                                             const std::string& uuid);
     Result<Json> diagnostics(const RequestContext& context, const std::string& uuid);
     Result<double> host_uptime(const std::string& host);
 

@@ -173,6 +173,18 @@ Result<std::string> Conductor::console_output(const RequestContext& context,
     return TRY(host_of(stored->instance))->get_console_output(context, uuid, tail_lines);
 }
 
+Result<ConsoleConnection> Conductor::vnc_console(const RequestContext& context,
+                                                 const std::string& uuid) {
+    const InstancePtr stored = TRY(instances_.get(uuid));
+    return TRY(host_of(stored->instance))->get_vnc_console(context, uuid);
+}
+
+Result<ConsoleConnection> Conductor::serial_console(const RequestContext& context,
+                                                    const std::string& uuid) {
+    const InstancePtr stored = TRY(instances_.get(uuid));
+    return TRY(host_of(stored->instance))->get_serial_console(context, uuid);
+}
+
 Result<Json> Conductor::diagnostics(const RequestContext& context, const std::string& uuid) {
     const InstancePtr stored = TRY(instances_.get(uuid));
     return TRY(host_of(stored->instance))->get_instance_diagnostics(context, uuid);

@@ -247,6 +247,7 @@ Result<void> check_guest_supported(const Instance& instance) {
             .with_fault("ImageUnacceptable");
     }
     TRY(check_firmware(instance.image.properties));
+    TRY(check_display(instance));
     TRY(check_watchdog(instance));
     TRY(check_properties("Image property", instance.image.properties, kImageProperties));
     TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
@@ -297,6 +298,9 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
     }
     add_guest_resources(machine, instance);
     add_guest_memory(machine, instance, options.numa_nodes);
+    if (auto display = display_config(instance, from.image, folder, options.display)) {
+        machine.set("display", std::move(*display));
+    }
     if (files.cdrom) {
         machine.set("cdroms", cdroms(folder));
     }

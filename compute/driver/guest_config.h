@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "compute/driver/guest_display.h"
 #include "compute/driver/guest_firmware.h"
 #include "compute/driver/guest_memory_specs.h"
 #include "compute/driver/instance_folder.h"
@@ -21,7 +22,8 @@ struct GuestOptions {
     std::vector<std::string> cpu_features_masked;
     std::string kernel_append;
     FirmwareOptions firmware;
-    std::vector<HostNumaNode> numa_nodes;    // of the host
+    std::vector<HostNumaNode> numa_nodes;  // of the host
+    DisplayOptions display;
     int64_t console_log_size_max = 1 << 20;  // bytes
 };
 

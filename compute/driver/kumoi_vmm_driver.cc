@@ -125,6 +125,13 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.guest.firmware.bios = config.string("kumoi", "bios_firmware");
     options.guest.firmware.uefi_code = config.string("kumoi", "uefi_firmware");
     options.guest.firmware.uefi_variables = config.string("kumoi", "uefi_variables");
+    options.guest.display.enabled = config.boolean("vnc", "enabled");
+    options.guest.display.vgabios = config.string("kumoi", "vga_firmware");
+    if (!path_exists(options.guest.display.vgabios)) {
+        log_warn("driver", "no option ROM for displays: BIOS guests start without a picture",
+                 {{"path", options.guest.display.vgabios}});
+        options.guest.display.vgabios.clear();
+    }
     options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.disk.img_path = TRY(find_beside("kumoi-img"));
@@ -458,6 +465,34 @@ Result<std::string> KumoiVmmDriver::get_console_output(const Instance& instance,
                                                        int64_t tail_lines) {
     return console_tail(TRY(existing_folder(instance)), tail_lines,
                         static_cast<uint64_t>(options_.guest.console_log_size_max));
+}
+
+Result<InstanceFolder> KumoiVmmDriver::running_folder(const Instance& instance) const {
+    InstanceFolder folder = TRY(existing_folder(instance));
+    if (!TRY(process_of(folder).is_alive())) {
+        return Error::conflict("Instance {} is not ready: it does not run", instance.uuid)
+            .with_hint("Start it first.")
+            .with_fault("InstanceNotReady");
+    }
+    return folder;
+}
+
+Result<std::string> KumoiVmmDriver::get_vnc_console(const Instance& instance) {
+    constexpr size_t kConfigMax = 1u << 20;
+    const InstanceFolder folder = TRY(running_folder(instance));
+    const Json config = TRY(Json::parse(TRY(read_file(folder.guest_config(), kConfigMax))));
+    if (config.find("display") == nullptr) {
+        return Error::invalid("Unavailable console type novnc.")
+            .with_hint(
+                "The server has no display: its image has hw_video_model=none, or a kernel_id "
+                "without hw_video_model=bochs. Its serial console is there.")
+            .with_fault("ConsoleTypeUnavailable");
+    }
+    return folder.vnc_socket();
+}
+
+Result<std::string> KumoiVmmDriver::get_serial_console(const Instance& instance) {
+    return TRY(running_folder(instance)).console_socket();
 }
 
 Result<Json> KumoiVmmDriver::get_instance_diagnostics(const Instance& instance) {

@@ -69,6 +69,8 @@ public:
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
+    Result<std::string> get_vnc_console(const Instance& instance) override;
+    Result<std::string> get_serial_console(const Instance& instance) override;
     Result<Json> get_instance_diagnostics(const Instance& instance) override;
     Result<HostResources> get_available_resource() override;
     void manage_image_cache() override;
@@ -77,6 +79,7 @@ private:
     InstanceFolder folder_of(const Instance& instance) const;
     Result<InstanceFolder> existing_folder(const Instance& instance) const;
     GuestProcess process_of(const InstanceFolder& folder) const;
+    Result<InstanceFolder> running_folder(const Instance& instance) const;
     std::string snapshots_path() const { return options_.instances_path + "/_snapshots"; }
     Result<void> build_folder(const SpawnRequest& request, const InstanceFolder& folder);
     Result<void> make_extra_disks(const Flavor& flavor, const InstanceFolder& folder) const;

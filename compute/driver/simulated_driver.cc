@@ -243,6 +243,23 @@ Result<std::vector<std::string>> SimulatedDriver::list_instance_uuids() {
     return uuids;
 }
 
+// As Nova's fake driver: an address where nobody listens.
+Result<std::string> SimulatedDriver::get_vnc_console(const Instance& instance) {
+    const std::lock_guard lock(mutex_);
+    if (!guests_.contains(instance.uuid)) {
+        return not_here(instance);
+    }
+    return "/nonexistent/" + instance.uuid + "/vnc.sock";
+}
+
+Result<std::string> SimulatedDriver::get_serial_console(const Instance& instance) {
+    const std::lock_guard lock(mutex_);
+    if (!guests_.contains(instance.uuid)) {
+        return not_here(instance);
+    }
+    return "/nonexistent/" + instance.uuid + "/console.sock";
+}
+
 Result<std::string> SimulatedDriver::get_console_output(const Instance& instance,
                                                         int64_t tail_lines) {
     const std::lock_guard lock(mutex_);

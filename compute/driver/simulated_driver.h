@@ -57,6 +57,8 @@ public:
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
+    Result<std::string> get_vnc_console(const Instance& instance) override;
+    Result<std::string> get_serial_console(const Instance& instance) override;
     Result<Json> get_instance_diagnostics(const Instance& instance) override;
     Result<HostResources> get_available_resource() override;
 

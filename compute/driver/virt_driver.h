@@ -109,6 +109,9 @@ public:
     virtual Result<std::vector<std::string>> list_instance_uuids() = 0;
     virtual Result<std::string> get_console_output(const Instance& instance,
                                                    int64_t tail_lines) = 0;
+    // Paths of unix sockets. InstanceNotReady: it does not run.
+    virtual Result<std::string> get_vnc_console(const Instance& instance) = 0;
+    virtual Result<std::string> get_serial_console(const Instance& instance) = 0;
     virtual Result<Json> get_instance_diagnostics(const Instance& instance) = 0;
     virtual Result<HostResources> get_available_resource() = 0;
     // Now and then: frees what no spawn wanted for long.

@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "compute/manager/conductor_api.h"
+#include "compute/manager/console.h"
 #include "compute/objects.h"
 
 namespace kumoi::compute {
@@ -90,6 +91,11 @@ public:
     // The last `tail_lines` lines (negative: all that is kept).
     virtual Result<std::string> get_console_output(const RequestContext& context,
                                                    const std::string& uuid, int64_t tail_lines) = 0;
+    // InstanceNotReady: it does not run. ConsoleTypeUnavailable: it has no such console.
+    virtual Result<ConsoleConnection> get_vnc_console(const RequestContext& context,
+                                                      const std::string& uuid) = 0;
+    virtual Result<ConsoleConnection> get_serial_console(const RequestContext& context,
+                                                         const std::string& uuid) = 0;
     // Nova's Diagnostics object, microversion 2.48 layout.
     virtual Result<Json> get_instance_diagnostics(const RequestContext& context,
                                                   const std::string& uuid) = 0;

@@ -173,6 +173,22 @@ Result<std::string> ComputeManager::get_console_output(const RequestContext& con
                                                tail_lines < 0 ? kConsoleLinesAll : tail_lines);
 }
 
+Result<ConsoleConnection> ComputeManager::get_vnc_console(const RequestContext& context,
+                                                          const std::string& uuid) {
+    const LogScope scope({{"request", context.request_id}, {"server", uuid}});
+    const Instance instance = TRY(services_.conductor.instance_get(uuid));
+    std::string socket = TRY(services_.driver.get_vnc_console(instance));
+    return ConsoleConnection{options_.host, std::move(socket)};
+}
+
+Result<ConsoleConnection> ComputeManager::get_serial_console(const RequestContext& context,
+                                                             const std::string& uuid) {
+    const LogScope scope({{"request", context.request_id}, {"server", uuid}});
+    const Instance instance = TRY(services_.conductor.instance_get(uuid));
+    std::string socket = TRY(services_.driver.get_serial_console(instance));
+    return ConsoleConnection{options_.host, std::move(socket)};
+}
+
 Result<Json> ComputeManager::get_instance_diagnostics(const RequestContext& context,
                                                       const std::string& uuid) {
     const LogScope scope({{"request", context.request_id}, {"server", uuid}});

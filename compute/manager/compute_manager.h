@@ -77,6 +77,10 @@ public:
     Result<void> restore_instance(const RequestContext& context, const std::string& uuid) override;
     Result<std::string> get_console_output(const RequestContext& context, const std::string& uuid,
                                            int64_t tail_lines) override;
+    Result<ConsoleConnection> get_vnc_console(const RequestContext& context,
+                                              const std::string& uuid) override;
+    Result<ConsoleConnection> get_serial_console(const RequestContext& context,
+                                                 const std::string& uuid) override;
     Result<Json> get_instance_diagnostics(const RequestContext& context,
                                           const std::string& uuid) override;
     Result<double> get_host_uptime() override;

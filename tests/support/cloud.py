@@ -62,10 +62,13 @@ class Cloud:
         self.state = pathlib.Path(state or tempfile.mkdtemp(prefix="kumoi-cloud-"))
         self.owns_state = state is None
         self.prefix = list(prefix)  # e.g. ip netns exec NAME
-        self.ports = dict(zip(("identity", "api", "image", "network", "metrics"), free_ports(5)))
+        self.ports = dict(zip(("identity", "api", "image", "network", "metrics", "console"),
+                              free_ports(6)))
         self.process = None
         real = "true" if driver == "kumoi" else "false"
-        sections = {name: f"listen = 127.0.0.1:{port}\n" for name, port in self.ports.items()}
+        sections = {name: f"listen = 127.0.0.1:{port}\n" for name, port in self.ports.items()
+                    if name != "console"}
+        sections["vnc"] = f"novncproxy_listen = 127.0.0.1:{self.ports['console']}\n"
         sections["network"] += f"real_devices = {real}\n"
         sections["DEFAULT"] = (f"state_path = {self.state}\nhost = cn-1\ncompute_driver = {driver}\n"
                                f"log_file = {self.state}/compute.log\ndebug = true\n")

@@ -547,6 +547,14 @@ Result<std::string> FakeDriver::get_console_output(const Instance&, int64_t tail
     return fmt::format("console {}", tail_lines);
 }
 
+Result<std::string> FakeDriver::get_vnc_console(const Instance& instance) {
+    return "/" + instance.uuid + "/vnc.sock";
+}
+
+Result<std::string> FakeDriver::get_serial_console(const Instance& instance) {
+    return "/" + instance.uuid + "/console.sock";
+}
+
 Result<Json> FakeDriver::get_instance_diagnostics(const Instance&) {
     return Json::object({{"state", "running"}});
 }

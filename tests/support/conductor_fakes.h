@@ -272,6 +272,15 @@ public:
                                            int64_t tail_lines) override {
         return tail_lines == 1 ? std::string("line 3\n") : console;
     }
+    std::optional<Error> console_refusal;
+    Result<ConsoleConnection> get_vnc_console(const RequestContext&,
+                                              const std::string& uuid) override {
+        return console_at("/servers/" + uuid + "/vnc.sock");
+    }
+    Result<ConsoleConnection> get_serial_console(const RequestContext&,
+                                                 const std::string& uuid) override {
+        return console_at("/servers/" + uuid + "/console.sock");
+    }
     Result<Json> get_instance_diagnostics(const RequestContext&, const std::string&) override {
         return Json::object({{"state", "running"}, {"driver", "kumoi"}});
     }
@@ -279,6 +288,12 @@ public:
     ComputeNode compute_node() override { return node(8, 8192, 100); }
 
 private:
+    Result<ConsoleConnection> console_at(std::string socket) const {
+        if (console_refusal) {
+            return *console_refusal;
+        }
+        return ConsoleConnection{host_, std::move(socket)};
+    }
     // `vm_state` may be null: as it is.
     Result<void> verb(const RequestContext& context, const std::string& name,
                       const std::string& uuid, const char* vm_state, int power_state,

@@ -113,6 +113,7 @@ Router make_compute_router(const ComputeServices& services) {
     add_availability_zone_routes(routes);
     add_hypervisor_routes(routes);
     add_service_routes(routes);
+    add_remote_console_routes(routes);
     add_limit_routes(routes);
     add_quota_set_routes(routes);
     add_server_group_routes(routes);

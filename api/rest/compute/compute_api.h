@@ -27,6 +27,10 @@
 #include "base/random.h"
 #include "compute/conductor/conductor.h"
 
+namespace kumoi::compute {
+class ConsoleAuth;
+}
+
 namespace kumoi::api {
 
 struct ComputeServices {
@@ -34,9 +38,10 @@ struct ComputeServices {
     const Clock& clock;
     Random& random;
     TokenValidator& tokens;
-    std::string identity_uri;       // told to clients without a token
-    size_t osapi_max_limit = 1000;  // items on a page
-    std::string image_uri = {};     // of the Image API, for addresses of images
+    std::string identity_uri;                  // told to clients without a token
+    size_t osapi_max_limit = 1000;             // items on a page
+    std::string image_uri = {};                // of the Image API, for addresses of images
+    compute::ConsoleAuth* consoles = nullptr;  // null: there are none
 };
 
 // One request of one caller.

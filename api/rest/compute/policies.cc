@@ -25,6 +25,7 @@ const std::vector<Policy::Rule> kRules = {
     {"os_compute_api:os-attach-interfaces:delete", Check::ProjectMemberOrAdmin},
     {"os_compute_api:os-availability-zone:list", Check::Any},
     {"os_compute_api:os-availability-zone:detail", Check::Admin},
+    {"os_compute_api:os-console-auth-tokens", Check::Admin},
     {"os_compute_api:os-console-output", Check::ProjectMemberOrAdmin},
     {"os_compute_api:os-create-backup", Check::ProjectMemberOrAdmin},
     {"os_compute_api:os-deferred-delete:restore", Check::ProjectMemberOrAdmin},

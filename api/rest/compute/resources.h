@@ -22,6 +22,7 @@ void add_keypair_routes(ComputeRoutes& routes);            // keypairs.cc
 void add_availability_zone_routes(ComputeRoutes& routes);  // availability_zones.cc
 void add_hypervisor_routes(ComputeRoutes& routes);         // hypervisors.cc
 void add_service_routes(ComputeRoutes& routes);            // services.cc
+void add_remote_console_routes(ComputeRoutes& routes);     // remote_consoles.cc
 void add_limit_routes(ComputeRoutes& routes);              // limits.cc
 void add_quota_set_routes(ComputeRoutes& routes);          // quota_sets.cc
 void add_server_group_routes(ComputeRoutes& routes);       // server_groups.cc

@@ -24,6 +24,10 @@ inline Result<Reply> accepted(Result<void> outcome) {
 // server_image_actions.cc
 Result<Reply> create_image(const ActionCall& action);
 Result<Reply> create_backup(const ActionCall& action);
+// remote_consoles.cc: up to microversion 2.5
+Result<Reply> get_vnc_console(const ActionCall& action);
+Result<Reply> get_serial_console(const ActionCall& action);
+Result<Reply> get_spice_console(const ActionCall& action);
 // server_rebuild.cc
 Result<Reply> rebuild(const ActionCall& action);
 Result<Reply> rescue(const ActionCall& action);
