@@ -61,6 +61,10 @@ std::string scrypt(std::string_view password, std::string_view salt) {
 
 }  // namespace
 
+void digest_without_files() {
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
+}
+
 struct Digest::State {
     EVP_MD_CTX* context = EVP_MD_CTX_new();
     State() = default;

@@ -15,6 +15,9 @@
 
 namespace kumoi {
 
+// For a process that will not be able to open OpenSSL's configuration file when it first needs it.
+void digest_without_files();
+
 enum class DigestKind { Md5, Sha1, Sha224, Sha256, Sha512 };
 
 class Digest {

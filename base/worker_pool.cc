@@ -4,12 +4,26 @@
 
 namespace kumoi {
 
+namespace {
+// Set before there are pools that other threads make.
+WorkerPool::Starter& starter() {
+    static WorkerPool::Starter instance = [](std::function<void()> function) {
+        return std::thread(std::move(function));
+    };
+    return instance;
+}
+}  // namespace
+
+void WorkerPool::set_starter(Starter how) {
+    starter() = std::move(how);
+}
+
 WorkerPool::WorkerPool(std::string name, size_t thread_count, size_t queue_length_max)
     : name_(std::move(name)), queue_length_max_(queue_length_max) {
     KUMOI_ASSERT(thread_count > 0);
     threads_.reserve(thread_count);
     for (size_t index = 0; index < thread_count; ++index) {
-        threads_.emplace_back([this] { work(); });
+        threads_.push_back(starter()([this] { work(); }));
     }
 }
 

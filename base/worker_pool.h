@@ -18,6 +18,10 @@ namespace kumoi {
 
 class WorkerPool {
 public:
+    // How threads are started from now on, in this process: for one that confines its threads.
+    using Starter = std::function<std::thread(std::function<void()>)>;
+    static void set_starter(Starter starter);
+
     WorkerPool(std::string name, size_t thread_count, size_t queue_length_max);
     ~WorkerPool();  // stop() and join()
     WorkerPool(const WorkerPool&) = delete;

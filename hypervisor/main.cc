@@ -18,7 +18,7 @@ constexpr char kHelp[] =
     R"(kumoi-vmm runs one virtual machine on KVM.
 
 usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
-                 [--log-level LEVEL] [--grace-ms N]
+                 [--log-level LEVEL] [--grace-ms N] [--sandbox on|log|off] [--keep-fd N]
        kumoi-vmm --restore FILE [--restore-memory demand|all] [--config FILE] ...
        kumoi-vmm --control SOCKET      wait for the machine to be created over the socket
        kumoi-vmm --help | --version
@@ -33,6 +33,9 @@ usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
   --log FILE          write the log there instead of standard error
   --log-level LEVEL   debug, info, warn or error; default info, and warn with --serial stdio
   --grace-ms N        milliseconds from SIGTERM to the end; default 30000
+  --sandbox MODE      on (default); log: forbidden system calls are logged and go through; off;
+                      wins over the configuration's
+  --keep-fd N         leave this descriptor of the caller open (a lock); may be given again
 
 Signals: SIGTERM and SIGINT press the guest's power button and end the process when the guest has
 powered off or the grace period is over; a second one ends it at once.
@@ -80,6 +83,15 @@ Result<void> take_option(CommandLine& line, std::string_view name, std::string_v
             return Error::invalid("--serial: \"{}\" is not \"stdio\"", value);
         }
         line.options.serial_stdio = true;
+    } else if (name == "--sandbox") {
+        line.options.sandbox = TRY_CONTEXT(sandbox_mode(value), "--sandbox");
+    } else if (name == "--keep-fd") {
+        int fd = -1;
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), fd);
+        if (error != std::errc() || end != value.data() + value.size() || fd < 0) {
+            return Error::invalid("--keep-fd: \"{}\" is not a descriptor", value);
+        }
+        line.options.kept_descriptors.push_back(fd);
     } else if (name == "--log-level") {
         const auto level = parse_level(value);
         if (!level) {
@@ -150,6 +162,9 @@ int run(int argc, char** argv) {
     if (line->version) {
         std::printf("kumoi-vmm %s\n", kVersion);
         return 0;
+    }
+    if (line->options.sandbox != SandboxMode::Off) {
+        close_inherited_descriptors(line->options.kept_descriptors);
     }
     if (auto started = log_init(line->log); !started) {
         return fail(started.error(), VmExit::Failed);

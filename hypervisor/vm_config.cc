@@ -421,14 +421,13 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     if (!json.is_object()) {
         return view.wrong_type("an object");
     }
-    TRY(view.only({"name",           "uuid",          "board",     "memory_mib",
-                   "vcpus",          "cpu",           "boot",      "firmware",
-                   "smbios",         "disks",         "cdroms",    "nics",
-                   "serial",         "rng",           "console",   "balloon",
-                   "vsock",          "watchdog",      "on_reboot", "pid_file",
-                   "control_socket", "on_shutdown",   "on_crash",  "vcpus_max",
-                   "vcpu",           "io_affinity",   "display",   "memory",
-                   "numa",           "memory_max_mib"}));
+    TRY(view.only(
+        {"name",      "uuid",        "board",          "memory_mib",  "vcpus",    "cpu",
+         "boot",      "firmware",    "smbios",         "disks",       "cdroms",   "nics",
+         "serial",    "rng",         "console",        "balloon",     "vsock",    "watchdog",
+         "on_reboot", "pid_file",    "control_socket", "on_shutdown", "on_crash", "vcpus_max",
+         "vcpu",      "io_affinity", "display",        "memory",      "numa",     "memory_max_mib",
+         "sandbox"}));
     VmConfig config;
     config.source = json;
     config.base_directory = base_directory;
@@ -445,6 +444,9 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
     TRY(check_hot_memory(view, config));
     TRY(check_boot_order(view, config));
     config.control_socket = TRY(path_or(view, "control_socket", base_directory));
+    if (view.has("sandbox")) {
+        config.sandbox = TRY(parse_sandbox_config(TRY(view.object("sandbox"))));
+    }
     config.pid_file = TRY(path_or(view, "pid_file", base_directory));
     config.on_reboot =
         TRY(choice<OnReboot>(view, "on_reboot", OnReboot::Reset,

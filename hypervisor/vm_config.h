@@ -19,6 +19,7 @@
 #include "hypervisor/limits/limits.h"
 #include "hypervisor/memory_config.h"
 #include "hypervisor/resources_config.h"
+#include "hypervisor/sandbox/sandbox_config.h"
 #include "hypervisor/vcpu/cpu_model.h"
 
 namespace kumoi::hypervisor {
@@ -95,6 +96,7 @@ struct VmConfig {
     DisplayConfig display;
     std::string control_socket;
     std::string pid_file;
+    SandboxConfig sandbox;
     OnReboot on_reboot = OnReboot::Reset;
     OnShutdown on_shutdown = OnShutdown::Exit;
     OnCrash on_crash = OnCrash::Stay;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "hypervisor/machine_state.h"
+#include "hypervisor/sandbox/thread_class.h"
 #include "hypervisor/snapshot/memory_loader.h"
 #include "hypervisor/snapshot/snapshot_reader.h"
 #include "hypervisor/snapshot/snapshot_writer.h"
@@ -36,19 +37,14 @@ Json error_json(const Error& error) {
 // that was passed for the path.
 Result<SnapshotOutput> open_output(FileSource& files, const std::string& path) {
     SnapshotOutput output;
-    const std::string partial = path + ".part";
-    auto fd = files.open(partial, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    if (fd) {
-        output.fd = std::move(fd).value();
-        output.partial = partial;
-        output.path = path;
+    if (seccomp_closed()) {
+        output.fd = TRY_CONTEXT(files.open(path, O_RDWR), "creating the snapshot");
         return output;
     }
-    auto passed = files.open(path, O_RDWR);
-    if (!passed) {
-        return std::move(fd).error().with_context("creating the snapshot");
-    }
-    output.fd = std::move(passed).value();
+    output.partial = path + ".part";
+    output.fd = TRY_CONTEXT(files.open(output.partial, O_RDWR | O_CREAT | O_TRUNC, 0600),
+                            "creating the snapshot");
+    output.path = path;
     return output;
 }
 
@@ -282,17 +278,26 @@ void Vmm::drop_snapshots() {
 
 // --- Restoring ---
 
+namespace {
+
+Result<VmConfig> config_of(const SnapshotReader& reader, const std::string& name) {
+    const auto& info = reader.index().info;
+    return TRY_CONTEXT(parse_vm_config(TRY(Json::parse(info.config)), info.directory),
+                       "the configuration in snapshot {}", name);
+}
+
+}  // namespace
+
+Result<VmConfig> snapshot_config(UniqueFd fd, const std::string& name) {
+    const auto reader = TRY(SnapshotReader::open(std::move(fd), name));
+    return config_of(*reader, name);
+}
+
 Result<std::unique_ptr<Vmm>> Vmm::restore(RestoreRequest request, Seams seams, Hooks hooks) {
     UniqueFd fd = TRY_CONTEXT(seams.files.open(request.path, O_RDONLY), "opening the snapshot");
     auto reader = TRY(SnapshotReader::open(std::move(fd), request.path));
-    VmConfig config;
-    if (request.config) {
-        config = std::move(*request.config);
-    } else {
-        const auto& info = reader->index().info;
-        config = TRY_CONTEXT(parse_vm_config(TRY(Json::parse(info.config)), info.directory),
-                             "the configuration in snapshot {}", request.path);
-    }
+    VmConfig config =
+        request.config ? std::move(*request.config) : TRY(config_of(*reader, request.path));
     std::unique_ptr<Vmm> vmm(new Vmm(std::move(config), seams, std::move(hooks)));
     TRY(vmm->create_parts());
     TRY_CONTEXT(vmm->load_snapshot(std::move(reader), request), "restoring {}", request.path);

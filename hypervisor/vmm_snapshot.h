@@ -35,6 +35,9 @@ struct RestoreRequest {
     unsigned threads = 2;  // when not on demand
 };
 
+// The configuration that is kept in a snapshot.
+Result<VmConfig> snapshot_config(UniqueFd fd, const std::string& name);
+
 class VmmSnapshots {
 public:
     enum class SaveState { Idle, Saving, Done, Failed };

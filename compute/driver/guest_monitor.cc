@@ -43,6 +43,13 @@ Result<void> GuestMonitor::add(const std::string& uuid, const std::string& contr
     return result;
 }
 
+void GuestMonitor::ended_early(const std::string& uuid, bool well) {
+    run_on_loop([&] {
+        using Kind = LifecycleEvent::Kind;
+        tell(uuid, well ? Kind::Stopped : Kind::Crashed, "it ended as soon as it was started");
+    });
+}
+
 void GuestMonitor::remove(const std::string& uuid) {
     run_on_loop([&] { guests_.erase(uuid); });
 }

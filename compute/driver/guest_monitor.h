@@ -31,6 +31,8 @@ public:
     // server.
     Result<void> add(const std::string& uuid, const std::string& control_socket,
                      int64_t timeout_ms);
+    // One that ended before it could be added: the event that is due is delivered.
+    void ended_early(const std::string& uuid, bool well);
     void remove(const std::string& uuid);  // no event of it is delivered once this has returned
 
 private:

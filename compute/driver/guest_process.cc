@@ -80,25 +80,45 @@ Result<void> GuestProcess::start(const std::vector<std::string>& more,
     daemon.directory = folder_.path();
     daemon.cgroup_procs = cgroup_procs;
     Identity process;
-    std::vector<std::string> argv = {options_.vmm_path, "--config", folder_.guest_config()};
+    std::vector<std::string> argv = {options_.vmm_path, "--config", folder_.guest_config(),
+                                     "--keep-fd", std::to_string(lock->get())};
     argv.insert(argv.end(), more.begin(), more.end());
     process.pid = TRY(spawn_daemon(argv, daemon));
+    process.launcher = process.pid;
     const auto ticks = process_start_ticks(process.pid);
     process.start_ticks = ticks.ok() ? *ticks : 0;
     auto started = [&]() -> Result<void> {
         TRY(remember(process));
-        return wait_running(process);
+        TRY(wait_running(process));
+        return remember_inner(process);
     }();
     if (!started.ok()) {
-        ::kill(process.pid, SIGKILL);  // our own child and not reaped yet: the pid is still its
-        ::waitpid(process.pid, nullptr, 0);
+        // Our own child and not reaped yet: the pid is still its. The machine ends with it.
+        ::kill(process.launcher, SIGKILL);
+        ::waitpid(process.launcher, nullptr, 0);
     }
     return started;
 }
 
 Result<void> GuestProcess::remember(const Identity& process) const {
-    const Json json = Json::object({{"pid", process.pid}, {"start_ticks", process.start_ticks}});
+    const Json json = Json::object({{"pid", process.pid},
+                                    {"start_ticks", process.start_ticks},
+                                    {"launcher", process.launcher}});
     return write_file_atomic(folder_.process(), json.dump(), 0600);
+}
+
+// The launcher's pid was known first and would do; the machine itself knows better. It may have
+// ended already: a guest that powers off at once has been started all the same.
+Result<void> GuestProcess::remember_inner(Identity process) const {
+    const auto hello = call("hello");
+    const auto inner = static_cast<pid_t>(hello.ok() ? hello->integer_or("pid") : 0);
+    const auto ticks = process_start_ticks(inner);
+    if (inner <= 1 || inner == process.pid || !ticks.ok()) {
+        return {};
+    }
+    process.pid = inner;
+    process.start_ticks = *ticks;
+    return remember(process);
 }
 
 Result<void> GuestProcess::wait_running(const Identity& process) const {
@@ -130,6 +150,7 @@ Result<Json> GuestProcess::call(std::string_view method, const Json& params,
 Result<bool> GuestProcess::wait_end(int64_t timeout_ms) const {
     const int64_t deadline = clock_.monotonic_ns() + timeout_ms * kNanosPerMilli;
     const auto process = identity();
+    const auto last = recorded();
     UniqueFd pid_fd;
     if (process) {
         pid_fd.reset(static_cast<int>(::syscall(SYS_pidfd_open, process->pid, 0)));
@@ -145,8 +166,8 @@ Result<bool> GuestProcess::wait_end(int64_t timeout_ms) const {
             pid_fd.reset();  // it ended: only the lock's release is left to see
         }
     }
-    if (process) {
-        reap(process->pid);
+    if (last && last->launcher > 1) {
+        reap(last->launcher);
     }
     return true;
 }
@@ -186,14 +207,40 @@ Result<void> GuestProcess::kill() const {
     return {};
 }
 
+std::optional<bool> GuestProcess::ended_well(int64_t timeout_ms) const {
+    const auto process = recorded();
+    const int64_t deadline = clock_.monotonic_ns() + timeout_ms * kNanosPerMilli;
+    while (process && process->launcher > 1) {
+        int status = 0;
+        if (const pid_t ended = ::waitpid(process->launcher, &status, WNOHANG); ended != 0) {
+            return ended > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        }
+        if (clock_.monotonic_ns() >= deadline) {
+            break;
+        }
+        pass_time(kPollStepMs);
+    }
+    return std::nullopt;
+}
+
+std::optional<GuestProcess::Identity> GuestProcess::identity() const {
+    const auto found = recorded();
+    if (!found || found->pid <= 1) {
+        return std::nullopt;
+    }
+    const auto ticks = process_start_ticks(found->pid);
+    return ticks.ok() && *ticks == found->start_ticks ? found : std::nullopt;
+}
+
 // From process.json; when a crash came before that was written, from the pid file of the machine
 // itself.
-std::optional<GuestProcess::Identity> GuestProcess::identity() const {
+std::optional<GuestProcess::Identity> GuestProcess::recorded() const {
     Identity found;
     if (const auto text = read_file(folder_.process(), kSmallFileMax); text.ok()) {
         if (const auto json = Json::parse(*text); json.ok()) {
             found.pid = static_cast<pid_t>(json->integer_or("pid"));
             found.start_ticks = static_cast<uint64_t>(json->integer_or("start_ticks"));
+            found.launcher = static_cast<pid_t>(json->integer_or("launcher", found.pid));
         }
     } else if (const auto pid = read_file(folder_.pid_file(), kSmallFileMax); pid.ok()) {
         std::from_chars(pid->data(), pid->data() + pid->size(), found.pid);
@@ -204,10 +251,7 @@ std::optional<GuestProcess::Identity> GuestProcess::identity() const {
             return std::nullopt;
         }
         found.start_ticks = *ticks;
-    }
-    const auto ticks = process_start_ticks(found.pid);
-    if (found.pid <= 1 || !ticks.ok() || *ticks != found.start_ticks) {
-        return std::nullopt;
+        found.launcher = found.pid;
     }
     return found;
 }

@@ -3,8 +3,9 @@
 // That there is never more than one is the kernel's promise, not ours: `lock` in the server's
 // folder is flock()ed before the process is started and the locked description is inherited by it,
 // so the lock is held exactly as long as the process lives, whatever becomes of the daemon. The pid
-// is only needed to kill it, and is believed only together with the process's start time. Calls
-// block; per server one thread at a time.
+// is only needed to kill it, and is believed only together with the process's start time. It is
+// that of the sandboxed process; its launcher ends with it. Calls block; per server one thread at
+// a time.
 #pragma once
 
 #include <sys/types.h>
@@ -43,6 +44,9 @@ public:
     // One request over the control socket; `passed` go along with it.
     Result<Json> call(std::string_view method, const Json& params = Json::object(),
                       std::span<const hypervisor::NamedDescriptor> passed = {}) const;
+    // Of a process that start() has just started and that did not live for long: whether it ended
+    // as a guest's power-off ends it. Nothing when it has not ended by then.
+    std::optional<bool> ended_well(int64_t timeout_ms) const;
     // Waits for the end of the process; false when it still lives after the time.
     Result<bool> wait_end(int64_t timeout_ms) const;
     // Ends it now: asks the process to quit, then kills it. Fine when it is gone already.
@@ -52,9 +56,12 @@ private:
     struct Identity {
         pid_t pid = 0;
         uint64_t start_ticks = 0;
+        pid_t launcher = 0;  // its parent, our child: kumoi-vmm outside of the sandbox
     };
     Result<void> wait_running(const Identity& process) const;
     Result<void> remember(const Identity& process) const;
+    Result<void> remember_inner(Identity process) const;
+    std::optional<Identity> recorded() const;  // of the process that was started last
     std::optional<Identity> identity() const;  // of the living process, if it can be told
     Result<void> kill() const;
     std::string log_tail() const;

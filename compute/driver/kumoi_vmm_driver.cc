@@ -319,8 +319,22 @@ Result<void> KumoiVmmDriver::start_guest(const Instance& instance, const Instanc
     TRY(remove_file(folder.saved_state()));  // a guest that boots anew has no use for it
     TRY_CONTEXT(start_process(instance, folder, {}), "starting the guest of server {}",
                 instance.uuid);
-    return monitor_.add(instance.uuid, folder.control_socket(),
-                        options_.process.control_timeout_ms);
+    return watch_guest(instance, folder);
+}
+
+// A guest that has powered off before anybody could listen was started all the same.
+Result<void> KumoiVmmDriver::watch_guest(const Instance& instance, const InstanceFolder& folder) {
+    auto watched =
+        monitor_.add(instance.uuid, folder.control_socket(), options_.process.control_timeout_ms);
+    if (watched.ok()) {
+        return watched;
+    }
+    const auto ended = process_of(folder).ended_well(kEndGraceMs);
+    if (!ended) {
+        return watched;
+    }
+    monitor_.ended_early(instance.uuid, *ended);
+    return {};
 }
 
 Result<void> KumoiVmmDriver::stop_guest(const Instance& instance, const InstanceFolder& folder) {

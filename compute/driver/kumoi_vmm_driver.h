@@ -92,6 +92,8 @@ private:
     Result<void> set_power(const Instance& instance, const InstanceFolder& folder, bool on);
     Result<void> fetch_kernel(const SpawnRequest& request, const InstanceFolder& folder);
     Result<void> save_state(const GuestProcess& process, const InstanceFolder& folder) const;
+    // Until the file is whole and the guest stands still.
+    Result<void> write_state(const GuestProcess& process, const std::string& path, int file) const;
     Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
                                  const std::string& to);
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);
@@ -100,6 +102,7 @@ private:
     Result<std::vector<Json>> other_guests(const Instance& instance);
     Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
     // Starts the process in the guest's control group.
+    Result<void> watch_guest(const Instance& instance, const InstanceFolder& folder);
     Result<void> start_process(const Instance& instance, const InstanceFolder& folder,
                                const std::vector<std::string>& more);
     Result<void> stop_guest(const Instance& instance, const InstanceFolder& folder);

@@ -66,29 +66,52 @@ Result<void> KumoiVmmDriver::suspend(const Instance& instance) {
     return saved;
 }
 
-// The process ends once the file is whole, so there is never a guest and a state of it.
+// Opened here, for the machine can make no file. It gets its name when it is whole and before
+// the machine ends: a crash in between leaves a paused guest, which is saved again or resumed.
 Result<void> KumoiVmmDriver::save_state(const GuestProcess& process,
                                         const InstanceFolder& folder) const {
     TRY(remove_file(folder.saved_state()));
-    const auto begun = process.call(
-        "save",
-        Json::object({{"path", folder.saved_state()}, {"mode", "stop"}, {"after", "quit"}}));
+    const std::string partial = folder.saved_state() + ".part";
+    const UniqueFd file = TRY(open_file(partial, O_RDWR | O_CREAT | O_TRUNC, 0600));
+    auto saved = write_state(process, folder.saved_state(), file.get());
+    if (saved.ok()) {
+        saved = rename_to(partial, folder.saved_state());
+    }
+    if (saved.ok()) {
+        saved = sync_directory(folder.path());
+    }
+    if (!saved.ok()) {
+        (void)remove_file(partial);
+        (void)process.call("resume");  // where it stands still: it is as it was
+        return saved;
+    }
+    return process.stop();
+}
+
+Result<void> KumoiVmmDriver::write_state(const GuestProcess& process, const std::string& path,
+                                         int file) const {
+    const hypervisor::NamedDescriptor descriptor{path, file};
+    const auto begun =
+        process.call("save", Json::object({{"path", path}, {"mode", "stop"}, {"after", "pause"}}),
+                     std::span(&descriptor, 1));
     if (!begun.ok()) {
         return Error(begun.error())
             .with_context("kumoi-vmm does not keep the state of this guest")
             .with_fault("SuspendNotSupported");
     }
     for (int64_t waited_ms = 0; waited_ms < options_.save_timeout_ms; waited_ms += kSaveStepMs) {
-        if (TRY(process.wait_end(kSaveStepMs))) {
-            if (path_exists(folder.saved_state())) {
-                return {};
-            }
-            return Error::unavailable("kumoi-vmm ended without keeping the guest's state");
-        }
         const auto status = process.call("save_status");
-        if (status.ok() && status->string_or("state") == "failed") {
+        const std::string state = status.ok() ? status->string_or("state") : "";
+        if (state == "done") {
+            return {};
+        }
+        if (state == "failed") {
+            const Json* error = status->find("error");
             return Error::unavailable("The guest's state could not be kept: {}",
-                                      status->string_or("error"));
+                                      error != nullptr ? error->string_or("message") : "");
+        }
+        if (TRY(process.wait_end(kSaveStepMs))) {
+            return Error::unavailable("kumoi-vmm ended without keeping the guest's state");
         }
     }
     (void)process.call("save_cancel");
@@ -110,6 +133,9 @@ Result<void> KumoiVmmDriver::resume(const Instance& instance) {
                                                   "--restore-memory", "all"};
         TRY_CONTEXT(start_process(instance, folder, restore), "resuming the guest of server {}",
                     instance.uuid);
+    } else if (const auto state = process.call("state");
+               state.ok() && state->string_or("state") == "paused") {
+        TRY(process.call("resume"));  // a suspend that a crash of this daemon cut off
     }
     TRY(monitor_.add(instance.uuid, folder.control_socket(), options_.process.control_timeout_ms));
     return remove_file(folder.saved_state());

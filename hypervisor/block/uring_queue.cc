@@ -9,12 +9,13 @@
 #include "base/assert.h"
 #include "hypervisor/block/cached_writes.h"
 #include "hypervisor/block/raw_queue.h"
+#include "hypervisor/sandbox/ring_source.h"
 
 namespace kumoi::hypervisor {
 
 namespace {
 
-constexpr unsigned kKernelWorkersMax = 4;  // of each kind, for calls that would block
+static_assert(RawQueue::kDepth <= kRingEntries);
 
 class UringQueue final : public RawQueue {
 public:
@@ -22,7 +23,8 @@ public:
     ~UringQueue() override {
         watch_.reset();
         if (ready_) {
-            io_uring_queue_exit(&ring_);
+            io_uring_unregister_eventfd(&ring_);
+            give_ring(ring_);
         }
     }
 
@@ -51,12 +53,8 @@ private:
 };
 
 Result<void> UringQueue::open(EventLoop& loop) {
-    if (const int failed = io_uring_queue_init(kDepth, &ring_, 0); failed < 0) {
-        return Error::from_errno(-failed, "setting up io_uring");
-    }
+    ring_ = TRY(take_ring());
     ready_ = true;
-    unsigned workers[2] = {kKernelWorkersMax, kKernelWorkersMax};
-    (void)io_uring_register_iowq_max_workers(&ring_, workers);  // only a limit: fine without
     completions_ = TRY(make_eventfd());
     if (const int failed = io_uring_register_eventfd(&ring_, completions_.get()); failed < 0) {
         return Error::from_errno(-failed, "registering io_uring's eventfd");

@@ -5,6 +5,10 @@
 
 namespace kumoi::hypervisor {
 
+namespace {
+constexpr std::string_view kFarewell = "exiting";
+}  // namespace
+
 Result<std::unique_ptr<ControlServer>> ControlServer::listen(EventLoop& loop, FileSource& files,
                                                              const std::string& path,
                                                              Handler handler, PassedFiles* table) {
@@ -80,6 +84,9 @@ void ControlServer::serve_line(StreamServer::ClientId id, const std::string& lin
     if (request->method == "subscribe") {
         subscribers_.insert(id);
         server_->send(id, control_result_line(request->id, Json::object()));
+        if (!farewell_.empty()) {
+            server_->send(id, farewell_);  // who comes late hears it, too
+        }
         return;
     }
     if (const auto now = serve(id, *request); now) {
@@ -134,6 +141,9 @@ std::optional<Result<Json>> ControlServer::serve(StreamServer::ClientId id,
 
 void ControlServer::publish(const ControlEvent& event) {
     const std::string line = control_event_line(event);
+    if (event.name == kFarewell) {
+        farewell_ = line;
+    }
     const std::set<StreamServer::ClientId> subscribers = subscribers_;  // send() may remove some
     for (const StreamServer::ClientId id : subscribers) {
         server_->send(id, line);

@@ -59,6 +59,7 @@ private:
     std::map<StreamServer::ClientId, LineBuffer> buffers_;
     std::map<StreamServer::ClientId, std::deque<UniqueFd>> descriptors_;  // not yet named
     std::set<StreamServer::ClientId> subscribers_;
+    std::string farewell_;  // the last event of all, once it has been published
     std::unique_ptr<StreamServer> server_;
 };
 

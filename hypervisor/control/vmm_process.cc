@@ -10,12 +10,20 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "hypervisor/block/live/disk_control.h"
+#include "hypervisor/sandbox/launcher.h"
+#include "hypervisor/sandbox/ring_source.h"
+#include "hypervisor/sandbox/supervisor.h"
 
 namespace kumoi::hypervisor {
 
 VmmProcess::VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, Random& random,
                        PassedFiles& files)
-    : options_(std::move(options)), loop_(loop), clock_(clock), random_(random), files_(files) {}
+    : options_(std::move(options)),
+      loop_(loop),
+      clock_(clock),
+      random_(random),
+      files_(files),
+      sandbox_(options_.sandbox.value_or(SandboxMode::On)) {}
 
 VmmProcess::~VmmProcess() {
     if (!pid_file_.empty()) {
@@ -35,6 +43,7 @@ Result<void> VmmProcess::prepare_signals() {
     }
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGHUP, SIG_IGN);
+    signal_watch_.reset();  // in a sandbox this is the second time
     signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals_.is_open()) {
         return Error::from_errno(errno, "making a signal descriptor");
@@ -54,11 +63,52 @@ Result<void> VmmProcess::start() {
     VmConfig config = TRY(load_vm_config(options_.config_path));
     const std::string socket =
         options_.control_socket.empty() ? config.control_socket : options_.control_socket;
+    TRY(enter_sandbox(config, socket));
     if (!socket.empty()) {
         TRY(listen(socket));
     }
     TRY(create_machine(std::move(config)));
     return vmm_->start();
+}
+
+Result<void> VmmProcess::enter_sandbox(const VmConfig& config, const std::string& socket) {
+    if (!options_.sandbox && config.sandbox.mode && !sandbox_.entered()) {
+        sandbox_.set_mode(*config.sandbox.mode);
+    }
+    if (sandbox_.mode() == SandboxMode::Off) {
+        log_warn("sandbox", "off: a guest that breaks out has all rights of this process");
+        return {};
+    }
+    if (sandbox_.entered()) {  // an earlier "create" failed late
+        return {};
+    }
+    SandboxPlan plan;
+    plan.config = config.sandbox;
+    plan.rules = broker_rules(config.source, config.base_directory);
+    if (config.firmware) {  // where none is named it has its usual place
+        plan.rules.names.insert({config.firmware->code, config.firmware->nvram});
+    }
+    plan.socket_files = TRY(open_host_files(config, control_ ? "" : socket, files_));
+    if (control_) {
+        plan.socket_files.push_back(options_.control_socket);
+    }
+    plan.pid_file = config.pid_file;
+    plan.threads = threads_needed(config);
+    if (auto entered = sandbox_.enter(plan); !entered) {
+        if (!sandbox_.entered()) {  // else the launcher removes them
+            for (const std::string& path : plan.socket_files) {
+                files_.forget(PassedFiles::Kind::Listener, path);
+                files_.remove_socket(path);
+            }
+        }
+        return entered;
+    }
+    files_.set_otherwise(&sandbox_.files());
+    TRY(prepare_signals());  // a signal descriptor tells of the signals of whoever made the watch
+    if (auto rings = prepare_rings(rings_needed(config)); !rings) {
+        log_info("sandbox", "no io_uring rings", {{"reason", rings.error().text()}});
+    }
+    return sandbox_.close();
 }
 
 Result<void> VmmProcess::listen(const std::string& path) {
@@ -84,8 +134,9 @@ Vmm::Hooks VmmProcess::hooks() {
 
 Result<void> VmmProcess::adopt_machine(std::unique_ptr<Vmm> vmm) {
     vmm_ = std::move(vmm);
+    sandbox_.machine_made();
     const std::string pid_file = vmm_->config().pid_file;
-    if (!pid_file.empty()) {
+    if (!pid_file.empty() && !sandbox_.entered()) {
         if (auto written = write_pid_file(pid_file); !written) {
             vmm_.reset();
             return written;
@@ -143,7 +194,11 @@ void VmmProcess::take_signals() {
     signalfd_siginfo info{};
     while (read(signals_.get(), &info, sizeof info) == sizeof info) {
         log_info("vmm", "signal", {{"number", info.ssi_signo}, {"from_pid", info.ssi_pid}});
-        terminate_gently();
+        const bool forwarded = info.ssi_code == SI_QUEUE && info.ssi_int == kForwardedSignal;
+        unsigned& count = forwarded ? forwarded_signals_ : direct_signals_;
+        if (++count > 1 || !terminating_) {  // one sent to us and to the launcher counts once
+            terminate_gently();
+        }
     }
 }
 
@@ -172,10 +227,11 @@ Result<Json> VmmProcess::handle(const ControlRequest& request) {
         return Error::unavailable("this process is ending");
     }
     if (request.method == "hello") {
-        return Json::object({{"program", "kumoi-vmm"},
-                             {"version", kVersion},
-                             {"protocol", kControlProtocolVersion},
-                             {"pid", static_cast<int64_t>(getpid())}});
+        return Json::object(
+            {{"program", "kumoi-vmm"},
+             {"version", kVersion},
+             {"protocol", kControlProtocolVersion},
+             {"pid", static_cast<int64_t>(sandbox_.entered() ? sandbox_.pid() : getpid())}});
     }
     if (request.method == "create") {
         return handle_create(request.params);
@@ -202,7 +258,9 @@ Result<Json> VmmProcess::handle_create(const Json& params) {
     if (base.empty() || base.front() != '/') {
         return Error::invalid("params.base_directory: \"{}\" is not an absolute path", base);
     }
-    TRY(create_machine(TRY(parse_vm_config(TRY(view.object("config")).json(), base))));
+    VmConfig config = TRY(parse_vm_config(TRY(view.object("config")).json(), base));
+    TRY(enter_sandbox(config, ""));
+    TRY(create_machine(std::move(config)));
     return vmm_->state_json();
 }
 

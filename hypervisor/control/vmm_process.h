@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "hypervisor/console/stdio_console.h"
 #include "hypervisor/control/control_server.h"
+#include "hypervisor/sandbox/sandbox.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
@@ -25,7 +26,9 @@ struct VmmOptions {
     std::string restore_path;      // a snapshot to go on from, with its own configuration or ours
     bool restore_at_once = false;  // all memory before the first instruction
     bool serial_stdio = false;
-    int64_t grace_ms = 30'000;  // from SIGTERM to the end
+    int64_t grace_ms = 30'000;           // from SIGTERM to the end
+    std::optional<SandboxMode> sandbox;  // overrides the configuration's
+    std::vector<int> kept_descriptors;   // of those open before the program started
 };
 
 class VmmProcess {
@@ -41,9 +44,13 @@ public:
     VmExit run();
 
 private:
+    // Closes this process in, with what the configuration names already open. The caller goes on
+    // in a new process.
+    Result<void> enter_sandbox(const VmConfig& config, const std::string& socket);
     Result<void> create_machine(VmConfig config);
     Result<void> adopt_machine(std::unique_ptr<Vmm> vmm);
     Result<void> start_restored();
+    Result<void> open_snapshot(RestoreRequest& request);
     Result<void> restore_machine(RestoreRequest request);
     Vmm::Hooks hooks();
     Result<void> listen(const std::string& path);
@@ -66,11 +73,14 @@ private:
     const Clock& clock_;
     Random& random_;
     PassedFiles& files_;
+    Sandbox sandbox_;
     UniqueFd signals_;
     EventLoop::Watch signal_watch_;
     std::string pid_file_;
     bool finishing_ = false;
     bool terminating_ = false;
+    unsigned direct_signals_ = 0;
+    unsigned forwarded_signals_ = 0;  // by the launcher
     VmExit exit_ = VmExit::Clean;
     std::unique_ptr<ControlServer> control_;
     std::unique_ptr<Vmm> vmm_;

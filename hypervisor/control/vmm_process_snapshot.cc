@@ -2,10 +2,13 @@
 // save_cancel and restore.
 #include "hypervisor/control/vmm_process.h"
 
+#include <fcntl.h>
+
+#include "hypervisor/sandbox/launcher.h"
+
 namespace kumoi::hypervisor {
 
-// The machine's own control socket only exists once its configuration has been read out of the
-// snapshot, so a failure before that goes to standard error.
+// A snapshot's own configuration is believed as a guest.json is: by who names it to us.
 Result<void> VmmProcess::start_restored() {
     RestoreRequest request;
     request.path = options_.restore_path;
@@ -13,13 +16,28 @@ Result<void> VmmProcess::start_restored() {
     if (!options_.config_path.empty()) {
         request.config = TRY(load_vm_config(options_.config_path));
     }
-    TRY(restore_machine(std::move(request)));
+    TRY(open_snapshot(request));
     const std::string socket =
-        options_.control_socket.empty() ? vmm_->config().control_socket : options_.control_socket;
+        options_.control_socket.empty() ? request.config->control_socket : options_.control_socket;
+    TRY(enter_sandbox(*request.config, socket));
     if (!socket.empty()) {
         TRY(listen(socket));
     }
+    TRY(restore_machine(std::move(request)));
     return vmm_->start();
+}
+
+// What the sandbox will not open any more; the configuration too, when the caller gives none.
+Result<void> VmmProcess::open_snapshot(RestoreRequest& request) {
+    UniqueFd fd = TRY_CONTEXT(files_.open(request.path, O_RDONLY), "opening the snapshot");
+    if (!request.config) {
+        request.config = TRY(snapshot_config(TRY(fd.duplicate()), request.path));
+    }
+    TRY(files_.put(PassedFiles::Kind::File, request.path, std::move(fd)));
+    if (request.on_demand && !sandbox_.entered()) {
+        open_working_set(request.path, files_);
+    }
+    return {};
 }
 
 Result<void> VmmProcess::restore_machine(RestoreRequest request) {
@@ -44,6 +62,8 @@ Result<Json> VmmProcess::handle_restore(const Json& params) {
     if (view.has("config")) {
         request.config = TRY(parse_vm_config(TRY(view.object("config")).json(), base));
     }
+    TRY(open_snapshot(request));
+    TRY(enter_sandbox(*request.config, ""));
     TRY(restore_machine(std::move(request)));
     if (start) {
         if (auto started = vmm_->start(); !started) {

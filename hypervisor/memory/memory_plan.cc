@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "hypervisor/memory/guest_memory.h"
+#include "hypervisor/sandbox/thread_class.h"
 
 namespace kumoi::hypervisor {
 
@@ -38,7 +39,8 @@ Result<void> populate(std::span<std::byte> memory, uint32_t thread_count, uint64
     std::vector<std::thread> threads;
     for (size_t i = 1; i < parts.size(); ++i) {
         try {
-            threads.emplace_back([&, i] { results[i] = host.populate(parts[i]); });
+            threads.push_back(start_thread(ThreadClass::Worker,
+                                           [&, i] { results[i] = host.populate(parts[i]); }));
         } catch (const std::system_error&) {  // no thread: this one does it
             results[i] = host.populate(parts[i]);
         }

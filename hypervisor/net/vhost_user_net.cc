@@ -4,7 +4,6 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,22 +28,6 @@ uint64_t align_up(uint64_t value, uint64_t alignment) {
 void signal_fd(const UniqueFd& fd) {
     const uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = ::write(fd.get(), &one, sizeof(one));
-}
-
-// Never waits: a back end that does not accept is one that is not there.
-Result<UniqueFd> connect_unix(const std::string& path) {
-    sockaddr_un name{};
-    name.sun_family = AF_UNIX;
-    if (path.size() >= sizeof(name.sun_path)) {
-        return Error::invalid("the socket path {} is too long", path);
-    }
-    std::memcpy(name.sun_path, path.data(), path.size());
-    UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!socket.is_open() ||
-        ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0) {
-        return Error::from_errno(errno, "connecting to " + path);
-    }
-    return socket;
 }
 
 // One ring, its slots (a buffer each) and the two descriptors it is driven by.
@@ -172,9 +155,7 @@ Result<void> Link::initialise() {
 }
 
 Result<void> Link::connect() {
-    UniqueFd socket = first_.is_open()   ? std::move(first_)
-                      : options_.connect ? TRY(options_.connect())
-                                         : TRY(connect_unix(options_.socket));
+    UniqueFd socket = first_.is_open() ? std::move(first_) : TRY(options_.connect());
     auto connection = VhostUserConnection::over(
         std::move(socket), {.timeout_ms = options_.timeout_ms, .clock = options_.clock});
     TRY(set_up(*connection));

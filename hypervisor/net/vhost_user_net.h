@@ -31,7 +31,7 @@ public:
         std::string socket;
         uint16_t pairs = 1;
         uint16_t mtu = 1500;
-        // A new connection after the first was lost; empty: connects to `socket`. I/O thread.
+        // A new connection after the first was lost. I/O thread.
         std::function<Result<UniqueFd>()> connect;
         const Clock* clock = nullptr;
         int64_t timeout_ms = 1000;  // of one answer

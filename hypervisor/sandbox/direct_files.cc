@@ -68,6 +68,16 @@ Result<void> remove_stale_socket(const std::string& path, const UnixAddress& add
     return {};
 }
 
+// A full backlog is a refusal: one peer that does not accept must not hold up the others.
+Result<UniqueFd> connect_now(const std::string& path) {
+    const UnixAddress address = TRY(unix_address(path));
+    UniqueFd fd = TRY(stream_socket(AF_UNIX, SOCK_NONBLOCK));
+    if (::connect(fd.get(), address.generic(), sizeof address.address) != 0) {
+        return Error::unavailable("nobody answers on {}: {}", path, std::strerror(errno));
+    }
+    return fd;
+}
+
 }  // namespace
 
 Result<UniqueFd> DirectFiles::open(const std::string& path, int flags, unsigned mode) {
@@ -150,6 +160,17 @@ Result<UniqueFd> DirectFiles::connect(const std::string& path) {
         return Error::from_errno(errno, fmt::format("connecting to {}", path));
     }
     return fd;
+}
+
+Result<FileSource::Connector> DirectFiles::connector(const std::string& path) {
+    TRY(unix_address(path));
+    return Connector([path] { return connect_now(path); });
+}
+
+Result<FileSource::PortConnector> DirectFiles::port_connector(const std::string& path) {
+    TRY(unix_address(fmt::format("{}_{}", path, UINT32_MAX)));  // every port must be nameable
+    return PortConnector(
+        [path](uint32_t port) { return connect_now(fmt::format("{}_{}", path, port)); });
 }
 
 void DirectFiles::remove_socket(const std::string& path) {

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -38,6 +39,13 @@ public:
     virtual Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) = 0;
     // A connected unix stream socket, blocking.
     virtual Result<UniqueFd> connect(const std::string& path) = 0;
+    // A way to connect to this path again and again, from any one thread, while the guest runs:
+    // for a peer that may be restarted. Never waits; what it gives is non-blocking.
+    using Connector = std::function<Result<UniqueFd>()>;
+    virtual Result<Connector> connector(const std::string& path) = 0;
+    // The same for PATH_1, PATH_2 and so on: to where a guest's vsock connections go.
+    using PortConnector = std::function<Result<UniqueFd>(uint32_t port)>;
+    virtual Result<PortConnector> port_connector(const std::string& path) = 0;
     // Removes a socket file that listen() made; where that is another's work, nothing.
     virtual void remove_socket(const std::string& path) = 0;
 };
@@ -49,6 +57,8 @@ public:
     Result<UniqueFd> listen(const std::string& path, unsigned mode = 0600) override;
     Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) override;
     Result<UniqueFd> connect(const std::string& path) override;
+    Result<Connector> connector(const std::string& path) override;
+    Result<PortConnector> port_connector(const std::string& path) override;
     void remove_socket(const std::string& path) override;
 };
 
@@ -78,8 +88,9 @@ public:
         PassedFiles& files_;
     };
 
-    // `otherwise` is asked for what the table has not; null in a sandbox.
+    // `otherwise` is asked for what the table has not; null: nobody.
     explicit PassedFiles(FileSource* otherwise = nullptr) : otherwise_(otherwise) {}
+    void set_otherwise(FileSource* otherwise) { otherwise_ = otherwise; }
 
     // `fd` must be what the kind says (checked for sockets and TAPs by the one who uses it).
     Result<void> put(Kind kind, std::string name, UniqueFd fd, Keep keep = Keep::Once);
@@ -98,6 +109,8 @@ public:
     Result<UniqueFd> listen(const std::string& path, unsigned mode = 0600) override;
     Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) override;
     Result<UniqueFd> connect(const std::string& path) override;
+    Result<Connector> connector(const std::string& path) override;
+    Result<PortConnector> port_connector(const std::string& path) override;
     void remove_socket(const std::string& path) override;
 
 private:

@@ -176,6 +176,9 @@ Result<UniqueFd> PassedFiles::open(const std::string& path, int flags, unsigned 
             best_flags = have;
         }
     }
+    if (best == end && otherwise_ != nullptr) {
+        return otherwise_->open(path, flags, mode);
+    }
     if (best == end) {
         return Error::forbidden("the descriptor passed for {} is not open for {}{}", path,
                                 access_name(flags), (flags & O_DSYNC) != 0 ? " with O_DSYNC" : "");
@@ -210,6 +213,20 @@ Result<UniqueFd> PassedFiles::connect(const std::string& path) {
         return otherwise_->connect(path);
     }
     return take_first(Kind::Connection, path, "connection to");
+}
+
+Result<FileSource::Connector> PassedFiles::connector(const std::string& path) {
+    if (otherwise_ != nullptr) {
+        return otherwise_->connector(path);
+    }
+    return not_passed("way to connect to", path);
+}
+
+Result<FileSource::PortConnector> PassedFiles::port_connector(const std::string& path) {
+    if (otherwise_ != nullptr) {
+        return otherwise_->port_connector(path);
+    }
+    return not_passed("way to connect to ports at", path);
 }
 
 // The launcher outlives this process and removes the files of its sockets.

@@ -4,8 +4,11 @@
 #include <functional>
 #include <thread>
 
+#include "hypervisor/sandbox/thread_class.h"
+
 namespace kumoi::hypervisor {
 
-std::thread start_job_thread(const char* name, std::function<void()> body);
+std::thread start_job_thread(const char* name, std::function<void()> body,
+                             ThreadClass kind = ThreadClass::Snapshot);
 
 }  // namespace kumoi::hypervisor

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "base/log.h"
+#include "hypervisor/sandbox/thread_class.h"
 #include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/register_dump.h"
 
@@ -99,7 +100,7 @@ Result<void> Vcpu::start() {
     const std::lock_guard lock(mutex_);
     KUMOI_ASSERT(!started_);
     try {
-        thread_ = std::thread([this] { thread_main(); });
+        thread_ = start_thread(ThreadClass::Vcpu, [this] { thread_main(); });
         started_ = true;
     } catch (const std::system_error& error) {
         pthread_sigmask(SIG_SETMASK, &before, nullptr);

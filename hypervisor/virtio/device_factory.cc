@@ -20,6 +20,15 @@ Result<void> check_queue_size(const std::string& device, uint16_t size) {
     return {};
 }
 
+// Whoever is plugged in while a sandboxed guest runs has the one connection it came with.
+FileSource::Connector connector(FileSource& files, const std::string& path) {
+    auto again = files.connector(path);
+    if (again) {
+        return std::move(again).value();
+    }
+    return [error = again.error()] { return Result<UniqueFd>(error); };
+}
+
 Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& files,
                                               const VirtioBlockConfig& config) {
     if (config.vhost_user.empty()) {
@@ -33,6 +42,7 @@ Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& fi
     }
     VhostUserDisk::Options options;
     options.socket = config.vhost_user;
+    options.connect = connector(files, config.vhost_user);
     auto first = TRY(files.connect(config.vhost_user));
     return VhostUserDisk::open(std::move(options), std::move(first), platform.memory());
 }
@@ -93,7 +103,7 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, Fil
                       : TRY(VhostUserNet::open({.socket = config.vhost_user,
                                                 .pairs = config.queue_pairs,
                                                 .mtu = config.mtu,
-                                                .connect = {},
+                                                .connect = connector(files, config.vhost_user),
                                                 .clock = &system_clock()},
                                                TRY(files.connect(config.vhost_user))));
     auto net = std::make_unique<VirtioNet>(

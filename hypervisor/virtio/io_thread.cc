@@ -6,12 +6,15 @@
 #include <future>
 #include <memory>
 
+#include "hypervisor/sandbox/thread_class.h"
 #include "hypervisor/vcpu/affinity.h"
 
 namespace kumoi::hypervisor {
 
 IoThread::IoThread(std::string name)
-    : name_(name.substr(0, 15)), loop_(clock_), thread_([this] { run(); }) {}
+    : name_(name.substr(0, 15)),
+      loop_(clock_),
+      thread_(start_thread(ThreadClass::Io, [this] { run(); })) {}
 
 IoThread::~IoThread() {
     loop_.stop();

@@ -23,7 +23,7 @@ public:
 };
 
 // Listens on PATH, where a client says "CONNECT port\n" first; the host's port p is PATH_p, looked
-// up when the guest connects: in a process without a file system it is refused.
+// up when the guest connects.
 class VsockUnixSockets final : public VsockSockets {
 public:
     static Result<std::unique_ptr<VsockSockets>> open(FileSource& files, const std::string& path);
@@ -37,6 +37,7 @@ private:
     VsockUnixSockets(FileSource& files, std::string path) : files_(files), path_(std::move(path)) {}
     FileSource& files_;
     const std::string path_;
+    FileSource::PortConnector connect_;
     UniqueFd listener_;
 };
 

@@ -71,7 +71,7 @@ class Kumoi:
 
     def save(self, **params):
         begun = time.monotonic()
-        self.control.call("save", path=self.file, **params)
+        self.control.save(self.file, **params)
         while True:
             message = self.control.events.pop(0) if self.control.events else self.control.read_message()
             if message.get("event") == "save_failed":

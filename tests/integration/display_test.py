@@ -81,7 +81,7 @@ class Display(harness.Test):
         snapshot = guest.path("guest.snapshot")
         control = guest.control()
         control.call("subscribe")
-        control.call("save", path=snapshot, after="quit")
+        control.save(snapshot, after="quit")
         control.wait_event("save_done")
         self.assertEqual(guest.wait_exit(), 0, guest.story())
         with open(guest.path("vmm.log"), "ab") as log:

@@ -5,6 +5,7 @@ rights or a guest is missing. Everything a test starts is a child of it and ends
 temporary folder. Waiting is always for a condition with a deadline, never for a time.
 """
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -74,6 +76,15 @@ def make_tap(name, *addresses):
     run("ip", "link", "set", name, "up")
 
 
+def open_tap(name):
+    """A descriptor of an existing TAP, as a machine is given one."""
+    tunsetiff, tap, no_packet_info, virtio_header = 0x400454ca, 0x0002, 0x1000, 0x4000
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = tap | no_packet_info | virtio_header
+    fcntl.ioctl(fd, tunsetiff, struct.pack("16sH22x", name.encode(), flags))
+    return fd
+
+
 def run(*command):
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     if done.returncode != 0:
@@ -119,23 +130,55 @@ class Control:
         line, self.buffer = self.buffer.split(b"\n", 1)
         return json.loads(line)
 
-    def ask(self, method, **params):
-        """The whole answer: {"id", "result"} or {"id", "error"}."""
+    def ask(self, method, fds=None, **params):
+        """The whole answer: {"id", "result"} or {"id", "error"}. `fds`: descriptors that go along, by name."""
         request_id = self.next_id
         self.next_id += 1
         request = {"id": request_id, "method": method, "params": params}
-        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        if fds:
+            request["fds"] = list(fds)
+        line = json.dumps(request).encode() + b"\n"
+        sent = socket.send_fds(self.socket, [line], list(fds.values())) if fds else 0
+        self.socket.sendall(line[sent:])
         while True:
             message = self.read_message()
             if message.get("id") == request_id:
                 return message
             self.events.append(message)
 
-    def call(self, method, **params):
-        answer = self.ask(method, **params)
+    def call(self, method, fds=None, **params):
+        answer = self.ask(method, fds, **params)
         if "error" in answer:
             raise AssertionError(f"{method}: {answer['error']}")
         return answer["result"]
+
+    def save(self, path, **params):
+        """A sandboxed machine makes no file: it gets one to write to."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            return self.call("save", fds={path: fd}, path=path, **params)
+        finally:
+            os.close(fd)
+
+    def ask_add_disk(self, disk):
+        fd = os.open(disk["path"], os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return self.ask("add_disk", fds={disk["path"]: fd}, disk=disk)
+        finally:
+            os.close(fd)
+
+    def add_disk(self, disk):
+        answer = self.ask_add_disk(disk)
+        if "error" in answer:
+            raise AssertionError(f"add_disk: {answer['error']}")
+        return answer["result"]
+
+    def add_nic(self, nic):
+        fd = open_tap(nic["tap"])
+        try:
+            return self.call("add_nic", fds={"tap:" + nic["tap"]: fd}, nic=nic)
+        finally:
+            os.close(fd)
 
     def wait_event(self, name):
         while True:

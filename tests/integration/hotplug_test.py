@@ -30,8 +30,8 @@ class MicroHotplug(harness.Test):
         guest = self.boot(disks=[{"id": "first", "path": self.disk(4)}])
         guest.expect("wants a disk")
         disk = self.extra()
-        self.assertEqual(self.control.call("add_disk", disk=disk), {"device": "extra", "slot": "0c.0"})
-        self.assertEqual(self.control.ask("add_disk", disk=disk)["error"]["code"], "conflict")
+        self.assertEqual(self.control.add_disk(disk), {"device": "extra", "slot": "0c.0"})
+        self.assertEqual(self.control.ask_add_disk(disk)["error"]["code"], "conflict")
         guest.expect("waiting to let go")
         self.assertEqual(self.control.ask("remove_disk", id="extra", force=True)["error"]["code"], "conflict")
         self.assertEqual(self.control.call("remove_disk", id="extra"), {"device": "extra", "state": "removed"})
@@ -43,7 +43,7 @@ class MicroHotplug(harness.Test):
     def test_a_guest_that_does_not_release_is_told_of_and_a_stopped_one_is_forced(self):
         guest = self.boot("ignore", disks=[{"id": "first", "path": self.disk(4)}])
         guest.expect("wants a disk")
-        self.control.call("add_disk", disk=self.extra())
+        self.control.add_disk(self.extra())
         guest.expect("waiting to let go")
         answer = self.control.ask("remove_disk", id="extra", timeout_ms=500)
         self.assertEqual(answer["error"]["code"], "timeout")
@@ -59,7 +59,7 @@ class MicroHotplug(harness.Test):
         self.control.call("pause")
         self.assertEqual(self.control.call("remove_disk", id="first", force=True)["state"], "removed")
         self.control.call("resume")
-        self.assertEqual(self.control.call("add_disk", disk=self.extra())["slot"], "0b.0")
+        self.assertEqual(self.control.add_disk(self.extra())["slot"], "0b.0")
         self.control.call("quit")
         self.assertEqual(guest.wait_exit(), 0, guest.story())
 
@@ -116,7 +116,7 @@ class MicroMemory(harness.Test):
         self.control.call("set_memory", memory_mib=72)
         guest.expect("mem uses them", 120)
         saved = guest.path("state")
-        self.control.call("save", path=saved, after="quit")
+        self.control.save(saved, after="quit")
         self.assertEqual(guest.wait_exit(60), 0, guest.story())
         guest.start("--restore", saved, "--restore-memory", "all")
         self.control = guest.control()
@@ -143,7 +143,7 @@ class MicroMemory(harness.Test):
         self.assertEqual(self.huge_pages(), free - 32)
         saved = guest.path("state")
         self.assertEqual(control.ask("save", path=saved, mode="live")["error"]["code"], "unsupported")
-        control.call("save", path=saved, after="quit")
+        control.save(saved, after="quit")
         self.assertEqual(guest.wait_exit(60), 0, guest.story())
         self.assertEqual(self.huge_pages(), free)
         guest.start("--restore", saved)  # which asks for pages on demand, and gets all
@@ -216,7 +216,7 @@ class LinuxHotplug(harness.Test):
     def test_a_disk_comes_is_written_and_goes(self):
         self.boot()
         path = self.disk(8)
-        answer = self.control.call("add_disk", disk={"id": "extra", "path": path})
+        answer = self.control.add_disk({"id": "extra", "path": path})
         self.assertEqual(answer["slot"], "0c.0")
         self.until("ls /dev/vdb", r"(?m)^/dev/vdb", "the disk in the guest")
         self.shell("echo written-by-guest | dd of=/dev/vdb bs=512 conv=sync 2>/dev/null; sync", "")
@@ -226,14 +226,14 @@ class LinuxHotplug(harness.Test):
         with open(path, "rb") as extra:
             self.assertTrue(extra.read(16) == b"written-by-guest")
         # Name, slot and file are free again.
-        self.assertEqual(self.control.call("add_disk", disk={"id": "extra", "path": path})["slot"], "0c.0")
+        self.assertEqual(self.control.add_disk({"id": "extra", "path": path})["slot"], "0c.0")
         self.until("ls /dev/vdb", r"(?m)^/dev/vdb", "the disk again")
 
     def test_a_nic_comes_and_goes(self):
         harness.private_network()
         harness.make_tap("hot0")
         self.boot()
-        self.control.call("add_nic", nic={"id": "net0", "tap": "hot0", "mac": "52:54:00:aa:bb:cc"})
+        self.control.add_nic({"id": "net0", "tap": "hot0", "mac": "52:54:00:aa:bb:cc"})
         self.until("cat /sys/class/net/eth0/address", "52:54:00:aa:bb:cc", "the card in the guest")
         self.assertEqual(self.control.call("remove_nic", id="net0", timeout_ms=60000)["state"], "removed")
         self.until("ls /sys/class/net", r"(?m)^lo\r?$", "the end of the card")

@@ -70,8 +70,9 @@ class Lifecycle(harness.Test):
 
     def test_quit_ends_the_process_and_removes_its_sockets(self):
         guest = self.beating(pid_file="guest.pid")
+        harness.wait_until(lambda: os.path.exists(guest.path("guest.pid")), 10, "the pid file")
         with open(guest.path("guest.pid")) as file:
-            self.assertEqual(int(file.read()), guest.process.pid)
+            self.assertEqual(int(file.read()), guest.control().call("hello")["pid"])
         guest.control().call("quit")
         self.assertEqual(guest.wait_exit(), 0, guest.story())
         for name in ("control.sock", "console.sock", "guest.pid"):
@@ -87,8 +88,10 @@ class Lifecycle(harness.Test):
 
     def test_killed_process_leaves_no_lock_and_can_be_started_again(self):
         guest = self.beating(disks=[{"id": "d", "path": self.disk(4)}])
+        pid = guest.control().call("hello")["pid"]
         guest.process.send_signal(signal.SIGKILL)
         guest.process.wait()
+        harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 10, "the machine's end")
         beats_before = beats(guest)
         guest.start()
         harness.wait_until(lambda: beats(guest) > beats_before + 2, 20, "beats after the restart")

@@ -12,10 +12,11 @@ LiveJob::~LiveJob() {
 void LiveJob::start(std::function<void()> worked) {
     join();
     worked_.reset();
-    thread_ = start_job_thread("disk-job", [this, worked = std::move(worked)] {
+    const auto main = [this, worked = std::move(worked)] {
         worked_.emplace(work());
         worked();
-    });
+    };
+    thread_ = start_job_thread("disk-job", main, ThreadClass::Worker);
 }
 
 void LiveJob::join() {

@@ -15,21 +15,27 @@
 #include "base/worker_pool.h"
 #include "hypervisor/block/cached_writes.h"
 #include "hypervisor/block/qcow2/blocking_port.h"
+#include "hypervisor/sandbox/ring_source.h"
 
 namespace kumoi::hypervisor::qcow2 {
 
 namespace {
 
-constexpr unsigned kRingEntries = 256;
-constexpr unsigned kKernelWorkersMax = 4;  // of each kind, for calls that would block
 constexpr size_t kThreads = 4;
 
 class UringPort final : public QueuePort {
 public:
     ~UringPort() override {
-        if (ready_) {
-            io_uring_queue_exit(&ring_);
+        if (!ready_) {
+            return;
         }
+        if (in_flight_ != 0) {  // nobody else may see what comes of these
+            io_uring_queue_exit(&ring_);
+            return;
+        }
+        set_quiet(false);
+        io_uring_unregister_eventfd(&ring_);
+        give_ring(ring_);
     }
     Result<void> setup(EventLoop& loop);
     bool start(IoCall& call) override;
@@ -48,16 +54,13 @@ private:
     CachedWrites cached_writes_{clock_};
     io_uring ring_{};
     bool ready_ = false;
+    uint64_t in_flight_ = 0;       // in the ring and not answered
     std::deque<IoCall*> backlog_;  // found no room in the ring
 };
 
 Result<void> UringPort::setup(EventLoop& loop) {
-    if (const int failed = io_uring_queue_init(kRingEntries, &ring_, 0); failed < 0) {
-        return Error::from_errno(-failed, "setting up io_uring");
-    }
+    ring_ = TRY(take_ring());
     ready_ = true;
-    unsigned workers[2] = {kKernelWorkersMax, kKernelWorkersMax};
-    (void)io_uring_register_iowq_max_workers(&ring_, workers);  // only a limit: fine without
     TRY(open(loop));
     if (const int failed = io_uring_register_eventfd(&ring_, event_fd()); failed < 0) {
         return Error::from_errno(-failed, "registering io_uring's eventfd");
@@ -115,6 +118,7 @@ bool UringPort::queue(IoCall& call) {
             break;
     }
     entry->user_data = reinterpret_cast<uint64_t>(&call);
+    ++in_flight_;
     return true;
 }
 
@@ -131,6 +135,7 @@ bool UringPort::reap() {
         auto& call = *reinterpret_cast<IoCall*>(entry->user_data);
         int64_t result = entry->res;
         io_uring_cqe_seen(&ring_, entry);
+        --in_flight_;
         any = true;
         if (call.kind == IoCall::Kind::Truncate) {
             result = io_system_call(call);

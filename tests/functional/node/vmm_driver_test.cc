@@ -145,6 +145,11 @@ protected:
         const auto text = read_file(folder().process());
         return text.ok() ? static_cast<pid_t>(Json::parse(*text)->integer_or("pid")) : 0;
     }
+    // Its parent, outside of the sandbox.
+    pid_t launcher_pid() const {
+        const auto text = read_file(folder().process());
+        return text.ok() ? static_cast<pid_t>(Json::parse(*text)->integer_or("launcher")) : 0;
+    }
 
     TemporaryDirectory directory_ = TemporaryDirectory::create("kd").value();
     SystemClock clock_;
@@ -344,7 +349,7 @@ TEST_F(VmmDriverTest, AGuestLivesInAControlGroupOfItsOwn) {
     spawn(instance);
     const auto mine = Cgroup::create(*host, parent + "/" + kUuid);
     ASSERT_TRUE(mine.ok()) << mine.error().text();
-    EXPECT_EQ(mine->processes().value(), std::vector<pid_t>{vmm_pid()});
+    EXPECT_EQ(mine->processes().value(), (std::vector<pid_t>{launcher_pid(), vmm_pid()}));
     start_driver();  // another daemon finds it again
     EXPECT_TRUE(path_exists(folder().cgroups()));
     ASSERT_TRUE(driver_->power_off(instance, 0).ok());

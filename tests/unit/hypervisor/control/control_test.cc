@@ -226,6 +226,14 @@ TEST_F(ControlSocketTest, SendsEventsToSubscribersOnly) {
     EXPECT_FALSE(none->has_value());
 }
 
+TEST_F(ControlSocketTest, WhoSubscribesToAnEndingMachineIsToldSo) {
+    publish("paused");
+    publish("exiting");
+    auto late = connect();
+    ASSERT_TRUE(late.call("subscribe", Json::object(), 2000).ok());
+    EXPECT_EQ((*late.wait_event(2000).value()).name, "exiting");
+}
+
 TEST_F(ControlSocketTest, KeepsEventsThatComeDuringACall) {
     auto client = connect();
     ASSERT_TRUE(client.call("subscribe", Json::object(), 2000).ok());
