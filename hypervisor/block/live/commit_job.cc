@@ -166,7 +166,7 @@ int CommitJob::copy_extent(const qcow2::MappedExtent& extent, std::byte* buffer)
 Result<bool> CommitJob::settle(const Result<void>& worked) {
     if (!worked.ok() || cancelled()) {
         give_back();
-        return true;
+        return false;
     }
     auto settled = [this]() -> Result<bool> {
         const uint64_t left = TRY(take_changes());

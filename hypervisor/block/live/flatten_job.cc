@@ -30,9 +30,10 @@ Result<void> FlattenJob::work() {
 }
 
 Result<bool> FlattenJob::settle(const Result<void>& worked) {
-    if (worked.ok()) {
-        TRY(image_.forget_backing());
+    if (!worked.ok() || cancelled()) {  // cancelled: perhaps because the disk does not stand still
+        return false;
     }
+    TRY(image_.forget_backing());
     return true;
 }
 

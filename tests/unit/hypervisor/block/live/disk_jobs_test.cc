@@ -54,7 +54,10 @@ protected:
             }
             return disk_.get();
         };
-        machine.with_disk_still = [this](const std::string&, const auto& run) {
+        machine.with_disk_still = [this](const std::string&, const auto& run) -> Result<void> {
+            if (never_still_) {
+                return Error::unavailable("a vCPU does not stop");
+            }
             return guest_->stand_still([&] {
                 before_ = guest_->model();
                 return run();
@@ -141,6 +144,7 @@ protected:
     BusyDisk::Model before_;
     std::vector<ControlEvent> events_;
     std::string moved_to_;
+    bool never_still_ = false;
 };
 
 TEST_F(DiskJobs, ABackupIsTheDiskAtTheMomentOfTheCall) {
@@ -373,6 +377,25 @@ TEST_F(DiskJobs, NobodyElsesImageIsCommittedTo) {
     EXPECT_EQ(refused.error().code, ErrorCode::Conflict);
     reader->reset();
     begin("disk_commit", Json::object());
+    expect_done();
+    expect_disk();
+}
+
+TEST_F(DiskJobs, WhatCannotEndInPeaceChangesNothing) {
+    open_clone();
+    let_the_guest_write();
+    for (const std::string method : {"disk_backup", "disk_flatten"}) {
+        never_still_ = false;
+        begin(method, method == "disk_backup" ? backup("full") : Json::object());
+        never_still_ = true;
+        loop_.run();
+        EXPECT_EQ(events_.back().name,
+                  method == "disk_backup" ? "disk_job_done" : "disk_job_failed");
+        EXPECT_NE(disk_->live()->qcow2()->store().backing(), nullptr);
+        write_more(100);
+    }
+    never_still_ = false;
+    begin("disk_flatten", Json::object());
     expect_done();
     expect_disk();
 }
