@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <vector>
 
@@ -37,6 +38,8 @@ namespace kumoi::api {
 namespace {
 
 constexpr int64_t kDrainTimeoutMs = 10'000;
+constexpr int kLockTries = 60;
+constexpr useconds_t kLockStepUs = 50'000;
 
 struct ListenAddress {
     std::string host;
@@ -54,12 +57,17 @@ ListenAddress parse_listen(const std::string& text) {
     return address;
 }
 
+// A child of a daemon that was killed holds its lock until it has closed what it inherited: on a
+// busy host that outlives the daemon by a moment.
 Result<UniqueFd> lock_state(const std::string& state_path) {
     TRY(make_directories(state_path, 0700));
     UniqueFd lock = TRY(open_file(state_path + "/lock", O_RDWR | O_CREAT, 0600));
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-        return Error::conflict("another kumoi-compute uses {}", state_path)
-            .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
+    for (int tries = 1; ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0; ++tries) {
+        if (errno != EWOULDBLOCK || tries == kLockTries) {
+            return Error::conflict("another kumoi-compute uses {}", state_path)
+                .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
+        }
+        ::usleep(kLockStepUs);
     }
     return lock;
 }
