@@ -1,5 +1,7 @@
 #include "compute/driver/guest_cgroup.h"
 
+#include <poll.h>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -20,6 +22,19 @@ std::vector<CgroupLimits> one_by_one(const CgroupLimits& limits) {
         parts.emplace_back().pids = limits.pids;
     }
     return parts;
+}
+
+// The machine has ended; the launcher that waited for it may take a moment more.
+Result<void> remove_when_empty(const std::vector<std::string>& folders) {
+    constexpr int kTries = 50;
+    constexpr int kStepMs = 10;
+    for (int left = kTries;; --left) {
+        auto removed = remove_cgroup_folders(folders);
+        if (removed.ok() || removed.error().code != ErrorCode::Conflict || left == 0) {
+            return removed;
+        }
+        ::poll(nullptr, 0, kStepMs);
+    }
 }
 
 bool asks_for_anything(const CgroupLimits& limits) {
@@ -99,7 +114,7 @@ void GuestCgroups::remove(const InstanceFolder& folder) {
                 folders.push_back(item.is_string() ? item.as_string() : "");
             }
         }
-        TRY(remove_cgroup_folders(folders));
+        TRY(remove_when_empty(folders));
         return remove_file(folder.cgroups());
     }();
     if (!removed.ok()) {
