@@ -3,7 +3,7 @@
 same run, one after the other in turns (A B A B ...), medians.
 
   boot_first_byte   process start to the guest's first serial byte: tests/guests/micro/hello.c, 128 MiB
-  memory_overhead   private memory (smaps: clean and dirty) beyond the guest's RAM, 0.3 s after that byte
+  memory_overhead   memory (smaps: Pss, and of it private and dirty) beyond the guest's RAM, 0.3 s after that byte
   bios_first_byte   process start to the first byte of stock SeaBIOS on the serial line (QEMU: -M q35), 128 MiB
   bios_boot_sector  the same to the first byte of a boot sector on a virtio disk
   bios_memory       as memory_overhead, after that byte
@@ -77,10 +77,22 @@ def qemu_bios(disk):
             "-serial", "stdio", "-drive", f"if=virtio,format=raw,file={disk},cache=none"]
 
 
+def family(pid):
+    """The process and its descendants: kumoi-vmm is a launcher and, in the sandbox, the machine."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [pid] + [each for child in file.read().split() for each in family(int(child))]
+
+
 def private_memory(pid):
-    """(private KiB without guest RAM, of which dirty, KiB of guest RAM). Guest RAM is the memfd mapping, or
-    an anonymous one of exactly the guest's size."""
-    private = dirty = ram = 0
+    """(KiB without guest RAM, of which private and dirty, KiB of guest RAM), of a process and its descendants.
+    Proportional (Pss), so what launcher and machine share counts once."""
+    return tuple(sum(part) for part in zip(*(process_memory(each) for each in family(pid))))
+
+
+def process_memory(pid):
+    """As private_memory() of one process. Guest RAM is the memfd mapping, or an anonymous one of exactly the
+    guest's size."""
+    memory = dirty = ram = 0
     is_ram = False
     name = ""
     with open(f"/proc/{pid}/smaps") as file:
@@ -90,13 +102,13 @@ def private_memory(pid):
                 name = words[5] if len(words) > 5 else ""
             elif words[0] == "Size:":
                 is_ram = name.startswith("/memfd:") or int(words[1]) == MEMORY_MIB * 1024
-            elif words[0] in ("Private_Clean:", "Private_Dirty:"):
-                if is_ram:
-                    ram += int(words[1])
-                else:
-                    private += int(words[1])
-                    dirty += int(words[1]) if words[0] == "Private_Dirty:" else 0
-    return private, dirty, ram
+            elif words[0] == "Pss:" and is_ram:
+                ram += int(words[1])
+            elif words[0] == "Pss:":
+                memory += int(words[1])
+            elif words[0] == "Private_Dirty:" and not is_ram:
+                dirty += int(words[1])
+    return memory, dirty, ram
 
 
 def measure(command, wanted, timeout, with_memory=False):
