@@ -56,18 +56,18 @@ class DaemonRestart(unittest.TestCase):
         return {path.name for path in (self.cloud.state / "instances").iterdir()} - {"_base"}
 
     def processes(self):
-        """Pids of the kumoi-vmm processes of this cloud."""
-        found = set()
+        """Pids of the guests of this cloud: of each kumoi-vmm the machine, or a launcher that has none."""
+        parents = {}
         for path in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 command = (path / "cmdline").read_bytes().split(b"\0")
-                state = (path / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                state, parent = (path / "stat").read_text().rsplit(")", 1)[1].split()[:2]
             except (OSError, IndexError):
                 continue
             if command[0].endswith(b"kumoi-vmm") and str(self.cloud.state).encode() in b"".join(command):
                 if state != "Z":
-                    found.add(int(path.name))
-        return found
+                    parents[int(path.name)] = int(parent)
+        return set(parents) - set(parents.values())
 
     def delete_all(self):
         for row in self.cloud.openstack("server", "list", "-f", "json"):
