@@ -88,6 +88,11 @@ Result<void> VmmProcess::enter_sandbox(const VmConfig& config, const std::string
     if (config.firmware) {  // where none is named it has its usual place
         plan.rules.names.insert({config.firmware->code, config.firmware->nvram});
     }
+    for (const VncListen& viewers : config.display.vnc) {
+        if (!viewers.host.empty()) {  // the configuration has it with its port
+            plan.rules.names.insert(viewers.host);
+        }
+    }
     plan.socket_files = TRY(open_host_files(config, control_ ? "" : socket, files_));
     if (control_) {
         plan.socket_files.push_back(options_.control_socket);

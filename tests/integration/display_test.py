@@ -109,9 +109,14 @@ class Display(harness.Test):
 
     def test_picture_keys_and_attacks_of_a_bare_metal_guest(self):
         guest = harness.Guest(self, harness.micro("display"), start=False, memory_mib=32)
-        guest.config["display"] = {"vnc": [{"socket": guest.path("vnc.sock")}]}
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = free.getsockname()
+        guest.config["display"] = {"vnc": [{"socket": guest.path("vnc.sock")},
+                                           {"listen": f"127.0.0.1:{address[1]}"}]}
         guest.start()
         guest.expect("micro: display drawn", 30)
+        with socket.create_connection(address, 20 * harness.SLOW) as stream:
+            self.check_picture(rfb_client.Viewer(stream))
         viewer = self.watch(guest)
         self.check_picture(viewer)
         viewer.key(ord("b"), 1)
