@@ -3,7 +3,7 @@
 same run, one after the other in turns (A B A B ...), medians.
 
   boot_first_byte   process start to the guest's first serial byte: tests/guests/micro/hello.c, 128 MiB
-  memory_overhead   memory (smaps: Pss, and of it private and dirty) beyond the guest's RAM, 0.3 s after that byte
+  memory_overhead   memory of its processes beyond the guest's RAM, 0.3 s after that byte
   bios_first_byte   process start to the first byte of stock SeaBIOS on the serial line (QEMU: -M q35), 128 MiB
   bios_boot_sector  the same to the first byte of a boot sector on a virtio disk
   bios_memory       as memory_overhead, after that byte
@@ -84,29 +84,44 @@ def family(pid):
 
 
 def private_memory(pid):
-    """(KiB without guest RAM, of which private and dirty, KiB of guest RAM), of a process and its descendants.
-    Proportional (Pss), so what launcher and machine share counts once."""
-    return tuple(sum(part) for part in zip(*(process_memory(each) for each in family(pid))))
+    """(KiB without guest RAM, of which private and dirty, KiB of guest RAM), of a process and its descendants. What
+    they share with each other counts once (Pss), files that processes of others map too do not count."""
+    mine = family(pid)
+    others = mapped_by_others(mine)
+    return tuple(sum(part) for part in zip(*(process_memory(each, others) for each in mine)))
 
 
-def process_memory(pid):
+def mapped_by_others(mine):
+    names = set()
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and int(pid) not in mine:
+            try:
+                with open(f"/proc/{pid}/maps") as file:
+                    names.update(line.split()[5] for line in file if len(line.split()) > 5)
+            except OSError:
+                pass  # it has ended
+    return names
+
+
+def process_memory(pid, others):
     """As private_memory() of one process. Guest RAM is the memfd mapping, or an anonymous one of exactly the
     guest's size."""
     memory = dirty = ram = 0
     is_ram = False
+    wanted = ("Pss:",)
     name = ""
     with open(f"/proc/{pid}/smaps") as file:
         for line in file:
             words = line.split()
             if not words[0].endswith(":"):
                 name = words[5] if len(words) > 5 else ""
+                wanted = ("Private_Clean:", "Private_Dirty:") if name.startswith("/") and name in others else ("Pss:",)
             elif words[0] == "Size:":
                 is_ram = name.startswith("/memfd:") or int(words[1]) == MEMORY_MIB * 1024
-            elif words[0] == "Pss:" and is_ram:
-                ram += int(words[1])
-            elif words[0] == "Pss:":
-                memory += int(words[1])
-            elif words[0] == "Private_Dirty:" and not is_ram:
+            elif words[0] in wanted:
+                ram += int(words[1]) if is_ram else 0
+                memory += 0 if is_ram else int(words[1])
+            if words[0] == "Private_Dirty:" and not is_ram:
                 dirty += int(words[1])
     return memory, dirty, ram
 
