@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include "api/rest/network/network_api.h"
 #include "base/event_loop.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "compute/conductor/conductor.h"
@@ -61,15 +61,16 @@ ListenAddress parse_listen(const std::string& text) {
 // busy host that outlives the daemon by a moment.
 Result<UniqueFd> lock_state(const std::string& state_path) {
     TRY(make_directories(state_path, 0700));
-    UniqueFd lock = TRY(open_file(state_path + "/lock", O_RDWR | O_CREAT, 0600));
-    for (int tries = 1; ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0; ++tries) {
-        if (errno != EWOULDBLOCK || tries == kLockTries) {
-            return Error::conflict("another kumoi-compute uses {}", state_path)
-                .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
-        }
+    auto lock = TRY(try_lock_file(state_path + "/lock"));
+    for (int tries = 1; !lock && tries < kLockTries; ++tries) {
         ::usleep(kLockStepUs);
+        lock = TRY(try_lock_file(state_path + "/lock"));
     }
-    return lock;
+    if (!lock) {
+        return Error::conflict("another kumoi-compute uses {}", state_path)
+            .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
+    }
+    return std::move(*lock);
 }
 
 }  // namespace

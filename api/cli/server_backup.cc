@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,6 +13,7 @@
 #include "api/cli/programs.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/random.h"
 #include "base/subprocess.h"
 #include "hypervisor/control/control_client.h"
@@ -38,12 +38,11 @@ std::string manifest_path(const std::string& folder) {
 }
 
 Result<UniqueFd> lock_file(const std::string& path, int flags, const std::string& in_use) {
-    UniqueFd file = TRY(open_file(path, flags, 0600));
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-        return errno == EWOULDBLOCK ? Error::conflict("{}", in_use)
-                                    : Error::from_errno(errno, "locking " + path);
+    auto file = TRY(try_lock_file(path, flags));
+    if (!file) {
+        return Error::conflict("{}", in_use);
     }
-    return file;
+    return std::move(*file);
 }
 
 Result<UniqueFd> lock_folder(const std::string& folder) {

@@ -1,8 +1,5 @@
 #include "api/cli/vm_disk_commands.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
 #include <memory>
 
 #include "api/cli/command.h"
@@ -11,6 +8,7 @@
 #include "api/cli/programs.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/subprocess.h"
 
 namespace kumoi::cli {
@@ -66,8 +64,8 @@ struct StoppedDisk {
 Result<StoppedDisk> stopped_disk(Session& session, const std::string& wanted) {
     const Json machine = TRY(find_one("vm", TRY(local_machines(session.instances_path())), wanted));
     const std::string folder = machine.string_or("path");
-    UniqueFd lock = TRY(open_file(folder + "/lock", O_RDWR | O_CREAT, 0600));
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    auto lock = TRY(try_lock_file(folder + "/lock"));
+    if (!lock) {
         return Error::conflict("{} runs", machine.string_or("name"))
             .with_hint("stop it first: kumoi server stop " + machine.string_or("name"));
     }
@@ -76,7 +74,7 @@ Result<StoppedDisk> stopped_disk(Session& session, const std::string& wanted) {
         if (TRY(disk.string_or("id", "")) == "root") {
             const std::string path = TRY(disk.string("path"));
             const std::string format = TRY(disk.string_or("format", "raw"));
-            return StoppedDisk{std::move(lock), path, format};
+            return StoppedDisk{std::move(*lock), path, format};
         }
     }
     return Error::not_found("{} has no root disk", machine.string_or("name"));

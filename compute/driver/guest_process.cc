@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/log.h"
 #include "base/subprocess.h"
 
@@ -33,17 +33,6 @@ void pass_time(int milliseconds) {
 }
 
 // The lock, or nothing when another process holds it.
-Result<std::optional<UniqueFd>> try_lock(const std::string& path) {
-    UniqueFd file = TRY(open_file(path, O_RDWR | O_CREAT, 0600));
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
-        return std::optional(std::move(file));
-    }
-    if (errno == EWOULDBLOCK) {
-        return std::optional<UniqueFd>();
-    }
-    return Error::from_errno(errno, "locking " + path);
-}
-
 void reap(pid_t pid) {
     int status = 0;
     ::waitpid(pid, &status, WNOHANG);  // ours only until the daemon is restarted; then init reaps
@@ -55,17 +44,17 @@ Result<bool> GuestProcess::is_alive() const {
     if (!path_exists(folder_.lock())) {
         return false;
     }
-    auto lock = TRY(try_lock(folder_.lock()));
+    auto lock = TRY(try_lock_file(folder_.lock()));
     return !lock.has_value();
 }
 
 Result<void> GuestProcess::start(const std::vector<std::string>& more,
                                  const std::vector<std::string>& cgroup_procs) const {
     const int64_t deadline = clock_.monotonic_ns() + kLockPatienceMs * kNanosPerMilli;
-    auto lock = TRY(try_lock(folder_.lock()));
+    auto lock = TRY(try_lock_file(folder_.lock()));
     while (!lock && clock_.monotonic_ns() < deadline) {
         pass_time(kPollStepMs);
-        lock = TRY(try_lock(folder_.lock()));
+        lock = TRY(try_lock_file(folder_.lock()));
     }
     if (!lock) {
         return Error::conflict("A kumoi-vmm process runs this guest already");

@@ -12,22 +12,10 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
-from cloud import Cloud, skip, wait_until  # noqa: E402
+from cloud import Cloud, enter_own_namespace, wait_until  # noqa: E402
 
 GUESTS = ROOT / "tests/guests/linux"
 PATIENCE = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
-
-
-def enter_own_namespace():
-    """Starts this program again inside a fresh network namespace, which goes when it ends."""
-    if os.environ.get("KUMOI_IN_NAMESPACE"):
-        return
-    if not os.access("/dev/kvm", os.W_OK):
-        skip("/dev/kvm is missing or not writable")
-    if os.geteuid() != 0:
-        skip("needs root for bridges and TAPs")
-    os.environ["KUMOI_IN_NAMESPACE"] = "1"
-    os.execvp("unshare", ["unshare", "--net", "--", sys.executable, "-B", *sys.argv])
 
 
 class CloudGuest(unittest.TestCase):

@@ -16,24 +16,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 import rfb_client  # noqa: E402
 import websocket_client  # noqa: E402
-from cloud import CLI, Cloud, skip, wait_until  # noqa: E402
+from cloud import CLI, Cloud, enter_own_namespace, wait_until  # noqa: E402
 
 VGABIOS = "/usr/share/seabios/vgabios-bochs-display.bin"
 PATIENCE = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
-
-
-def enter_own_namespace():
-    """Starts this program again inside a fresh network namespace, which goes when it ends."""
-    if os.environ.get("KUMOI_IN_NAMESPACE"):
-        return
-    if not os.access("/dev/kvm", os.W_OK):
-        skip("/dev/kvm is missing or not writable")
-    if os.geteuid() != 0:
-        skip("needs root for the node's network")
-    if not os.path.exists(VGABIOS):
-        skip("no SeaBIOS and its vgabios: install seabios")
-    os.environ["KUMOI_IN_NAMESPACE"] = "1"
-    os.execvp("unshare", ["unshare", "--net", "--", sys.executable, "-B", *sys.argv])
 
 
 class Consoles(unittest.TestCase):
@@ -148,5 +134,5 @@ class Consoles(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    enter_own_namespace()
+    enter_own_namespace((VGABIOS, "no SeaBIOS and its vgabios: install seabios"))
     unittest.main(verbosity=2)

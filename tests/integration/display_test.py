@@ -2,7 +2,6 @@
 listens and attacks, pictures that survive a snapshot, and the same through a WebSocket."""
 import os
 import socket
-import subprocess
 import sys
 import time
 
@@ -91,10 +90,7 @@ class Display(harness.Test):
         control.save(snapshot, after="quit")
         control.wait_event("save_done")
         self.assertEqual(guest.wait_exit(), 0, guest.story())
-        with open(guest.path("vmm.log"), "ab") as log:
-            guest.process = subprocess.Popen(
-                [harness.VMM, "--restore", snapshot, "--config", guest.path("guest.json")],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        guest.start("--restore", snapshot)
         stream = harness.wait_until(lambda: self.open_websocket(guest), 20, "the WebSocket")
         again = rfb_client.Viewer(stream)
         self.assertEqual((again.width, again.height), (viewer.width, viewer.height))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "hypervisor/block/live/borrowed_source.h"
 #include "hypervisor/block/qcow2/blocking_port.h"
 #include "hypervisor/block/qcow2/buffer.h"
 #include "hypervisor/block/qcow2/chain.h"
@@ -18,26 +19,6 @@ constexpr uint64_t kStandstillMax = 8u << 20;  // bytes copied while the disk st
 constexpr int kRoundsMax = 10;                 // ... unless the guest writes faster than we copy
 
 using qcow2::run_waiting;
-
-// The backing file of the backing file: the image's chain owns it until the switch.
-class BorrowedSource final : public qcow2::BlockSource {
-public:
-    explicit BorrowedSource(qcow2::BlockSource& source) : source_(source) {}
-    const std::string& path() const override { return source_.path(); }
-    uint64_t size() const override { return source_.size(); }
-    qcow2::Task<int> read(qcow2::IoPort& port, uint64_t offset, std::span<const iovec> vectors,
-                          uint64_t size) override {
-        return source_.read(port, offset, vectors, size);
-    }
-    qcow2::Task<int> map(qcow2::IoPort& port, uint64_t offset, uint64_t size,
-                         qcow2::MappedExtent& extent) override {
-        return source_.map(port, offset, size, extent);
-    }
-    qcow2::BlockSource* backing() override { return source_.backing(); }
-
-private:
-    qcow2::BlockSource& source_;
-};
 
 }  // namespace
 
@@ -71,6 +52,7 @@ Result<void> CommitJob::open_base(FileSource& files) {
     }
     std::unique_ptr<qcow2::BlockSource> backing;
     if (below_->backing() != nullptr) {
+        // the image's chain owns it until the switch
         backing = std::make_unique<BorrowedSource>(*below_->backing());
     }
     qcow2::BlockingPort port;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "hypervisor/block/live/borrowed_source.h"
 #include "hypervisor/block/qcow2/qcow2_image.h"
 #include "hypervisor/block/raw_image.h"
 
@@ -12,26 +13,6 @@ namespace {
 bool changes_disk(DiskOperation operation) {
     return operation != DiskOperation::Read && operation != DiskOperation::Flush;
 }
-
-// A qcow2 disk's store, which the image owns.
-class StoreSource final : public qcow2::BlockSource {
-public:
-    explicit StoreSource(qcow2::Store& store) : store_(store) {}
-    const std::string& path() const override { return store_.path(); }
-    uint64_t size() const override { return store_.size(); }
-    qcow2::Task<int> read(qcow2::IoPort& port, uint64_t offset, std::span<const iovec> vectors,
-                          uint64_t size) override {
-        return store_.read(port, offset, vectors, size);
-    }
-    qcow2::Task<int> map(qcow2::IoPort& port, uint64_t offset, uint64_t size,
-                         qcow2::MappedExtent& extent) override {
-        return store_.map(port, offset, size, extent);
-    }
-    qcow2::BlockSource* backing() override { return store_.backing(); }
-
-private:
-    qcow2::Store& store_;
-};
 
 }  // namespace
 
@@ -53,7 +34,7 @@ Result<void> LiveDisk::resize(uint64_t size) {
 Result<std::unique_ptr<qcow2::BlockSource>> LiveDisk::open_source() {
     if (qcow2_ != nullptr) {
         return Result<std::unique_ptr<qcow2::BlockSource>>(
-            std::make_unique<StoreSource>(qcow2_->store()));
+            std::make_unique<BorrowedSource>(qcow2_->store()));
     }
     return raw_->open_source();
 }

@@ -38,16 +38,8 @@ Task<int> Store::pull(IoPort& port, uint64_t offset, uint64_t size, uint64_t& do
     if (status < 0) {
         co_return status;
     }
-    Allocation allocation;
-    allocation.offset = offset;
-    allocation.size = part;
-    allocation.first = offset >> cluster_bits_;
-    const uint32_t per_slice = l2_.entries_per_slice();
-    allocation.slice = allocation.first / per_slice;
-    const uint64_t last =
-        std::min((offset + part - 1) >> cluster_bits_, (allocation.slice + 1) * per_slice - 1);
-    auto range = co_await ranges_.lock(port, allocation.first, last);
-    allocation.count = last - allocation.first + 1;
+    Allocation allocation(offset, part, cluster_bits_, l2_.entries_per_slice());
+    auto range = co_await ranges_.lock(port, allocation.first, allocation.last());
     status = co_await plan(port, allocation);
     if (status < 0) {
         co_return status;

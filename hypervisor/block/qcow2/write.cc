@@ -69,16 +69,8 @@ Task<int> Store::write_allocating(IoPort& port, uint64_t offset, uint64_t size,
     if (status < 0) {
         co_return status;
     }
-    Allocation allocation;
-    allocation.offset = offset;
-    allocation.size = size;
-    allocation.first = offset >> cluster_bits_;
-    const uint32_t per_slice = l2_.entries_per_slice();
-    allocation.slice = allocation.first / per_slice;
-    const uint64_t last =
-        std::min((offset + size - 1) >> cluster_bits_, (allocation.slice + 1) * per_slice - 1);
-    auto range = co_await ranges_.lock(port, allocation.first, last);
-    allocation.count = last - allocation.first + 1;
+    Allocation allocation(offset, size, cluster_bits_, l2_.entries_per_slice());
+    auto range = co_await ranges_.lock(port, allocation.first, allocation.last());
     status = co_await plan(port, allocation);
     if (status < 0 || allocation.count == 0) {
         if (status == 0) {
@@ -243,15 +235,9 @@ Task<int> Store::preallocate(IoPort& port) {
         co_return failed(-EOPNOTSUPP, "preallocation would hide the backing file");
     }
     for (uint64_t at = 0; at < size();) {
-        Allocation allocation;
-        allocation.offset = at;
-        allocation.first = at >> cluster_bits_;
-        const uint32_t per_slice = l2_.entries_per_slice();
-        allocation.slice = allocation.first / per_slice;
-        const uint64_t slice_end = (allocation.slice + 1) * per_slice << cluster_bits_;
         const uint64_t disk_end = header_.cluster_count() << cluster_bits_;
-        allocation.size = std::min(slice_end, disk_end) - at;
-        allocation.count = allocation.size >> cluster_bits_;
+        Allocation allocation(at, disk_end - at, cluster_bits_, l2_.entries_per_slice());
+        allocation.size = allocation.count << cluster_bits_;
         int status = co_await relieve(port);
         if (status == 0) {
             status = co_await plan(port, allocation);

@@ -8,12 +8,25 @@
 
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/subprocess.h"
 
 namespace kumoi {
 namespace {
+
+TEST(FileLock, IsHeldByOneDescriptorAtATime) {
+    const auto folder = TemporaryDirectory::create("kumoi-lock").value();
+    auto first = try_lock_file(folder.path() + "/lock");
+    ASSERT_TRUE(first.ok() && first->has_value());
+    auto second = try_lock_file(folder.path() + "/lock");
+    ASSERT_TRUE(second.ok());
+    EXPECT_FALSE(second->has_value());
+    first->reset();
+    EXPECT_TRUE(try_lock_file(folder.path() + "/lock")->has_value());
+    EXPECT_FALSE(try_lock_file(folder.path() + "/absent/lock").ok());
+}
 
 TEST(UniqueFd, ClosesOnceAndMoves) {
     UniqueFd first = std::move(make_eventfd()).value();
