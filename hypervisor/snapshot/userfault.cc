@@ -80,7 +80,9 @@ Result<void> Userfault::unwatch(std::span<std::byte> range) {
     if (ioctl(fd(), UFFDIO_UNREGISTER, &argument) != 0) {
         return Error::from_errno(errno, "UFFDIO_UNREGISTER");
     }
-    return {};
+    // The kernel wakes who waits before it stops watching: a fault under the lock of its mapping
+    // alone can begin to wait in between, and would wait for ever.
+    return wake(range);
 }
 
 Result<void> Userfault::copy(std::byte* target, std::span<const std::byte> pages) {
