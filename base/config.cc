@@ -280,6 +280,33 @@ Result<Config> Config::parse(std::string_view text, const OptionTable& table,
                              std::string_view source_name) {
     Config config;
     config.table_ = &table;
+    TRY_CONTEXT(config.take_text(text, nullptr), "{}", source_name);
+    TRY_CONTEXT(config.check_values(), "{}", source_name);
+    return config;
+}
+
+Result<Config> Config::parse_shared(std::string_view text, const OptionTable& table,
+                                    std::vector<std::string>& unknown,
+                                    std::string_view source_name) {
+    Config config;
+    config.table_ = &table;
+    TRY_CONTEXT(config.take_text(text, &unknown), "{}", source_name);
+    for (auto& [key, values] : config.values_) {
+        for (std::string& value : values) {
+            value = config.substituted(key.first, value, 0);
+        }
+    }
+    std::erase_if(config.values_, [&table](const auto& entry) {
+        const std::string& value = entry.second.back();
+        const OptionType type = table.find(entry.first.first, entry.first.second)->type;
+        return value == "<None>" || (value.empty() && type != OptionType::String &&
+                                     type != OptionType::Path && type != OptionType::Multi);
+    });
+    TRY_CONTEXT(config.check_values(), "{}", source_name);
+    return config;
+}
+
+Result<void> Config::take_text(std::string_view text, std::vector<std::string>* unknown) {
     const std::string joined = join_continuations(text);
     std::string section = "DEFAULT";
     size_t begin = 0;
@@ -288,18 +315,64 @@ Result<Config> Config::parse(std::string_view text, const OptionTable& table,
         const std::string line = joined.substr(begin, end - begin);
         begin = end + 1;
         if (!line.empty() && line.front() != '#' && line.front() != ';') {
-            TRY_CONTEXT(config.take_line(line, section), "{}", source_name);
+            TRY(take_line(line, section, unknown));
         }
     }
-    for (const auto& [key, values] : config.values_) {
-        for (const std::string& value : values) {
-            TRY_CONTEXT(check_value(*table.find(key.first, key.second), value), "{}", source_name);
-        }
-    }
-    return config;
+    return {};
 }
 
-Result<void> Config::take_line(const std::string& line, std::string& section) {
+Result<void> Config::check_values() const {
+    for (const auto& [key, values] : values_) {
+        for (const std::string& value : values) {
+            TRY(check_value(*table_->find(key.first, key.second), value));
+        }
+    }
+    return {};
+}
+
+// oslo.config's substitution: names in the value's own section come first, then DEFAULT's. What
+// names no option stays as it is.
+std::string Config::substituted(const std::string& section, std::string value, int depth) const {
+    constexpr int kDepthMax = 8;
+    constexpr size_t kSizeMax = 4096;  // options that name each other would grow for ever
+    constexpr char kNameCharacters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
+    std::string out;
+    size_t begin = 0;
+    while (begin < value.size()) {
+        const size_t dollar = std::min(value.find('$', begin), value.size());
+        out += value.substr(begin, dollar - begin);
+        if (dollar == value.size()) {
+            break;
+        }
+        const bool braces = dollar + 1 < value.size() && value[dollar + 1] == '{';
+        const size_t name_begin = dollar + (braces ? 2 : 1);
+        const size_t name_end =
+            std::min(value.find_first_not_of(kNameCharacters, name_begin), value.size());
+        const std::string name = value.substr(name_begin, name_end - name_begin);
+        const size_t dot = name.find('.');
+        const std::string group = dot == std::string::npos ? section : name.substr(0, dot);
+        const std::string key = dot == std::string::npos ? name : name.substr(dot + 1);
+        const bool closed = !braces || (name_end < value.size() && value[name_end] == '}');
+        const Option* option = table_->find(group, key);
+        option =
+            option == nullptr && dot == std::string::npos ? table_->find("DEFAULT", key) : option;
+        if (option == nullptr || !closed || depth == kDepthMax || out.size() > kSizeMax) {
+            out += '$';
+            begin = dollar + 1;
+            continue;
+        }
+        const auto given = values_.find({option->section, option->name});
+        out += substituted(option->section,
+                           given == values_.end() ? option->default_value : given->second.back(),
+                           depth + 1);
+        begin = name_end + (braces ? 1 : 0);
+    }
+    return out;
+}
+
+Result<void> Config::take_line(const std::string& line, std::string& section,
+                               std::vector<std::string>* unknown) {
     if (line.front() == '[') {
         const size_t close = line.find(']');
         if (close == std::string::npos) {
@@ -314,7 +387,11 @@ Result<void> Config::take_line(const std::string& line, std::string& section) {
     }
     const std::string name = trim(std::string_view(line).substr(0, separator));
     if (table_->find(section, name) == nullptr) {
-        return unknown_option(*table_, section, name);
+        if (unknown == nullptr) {
+            return unknown_option(*table_, section, name);
+        }
+        unknown->push_back(fmt::format("[{}] {}", section, name));
+        return {};
     }
     values_[{section, name}].push_back(trim(std::string_view(line).substr(separator + 1)));
     return {};

@@ -56,6 +56,12 @@ public:
     static Result<Config> parse(std::string_view text, const OptionTable& table,
                                 std::string_view source_name = "configuration");
     static Result<Config> parse_file(const std::string& path, const OptionTable& table);
+    // A file that other programs read too (nova.conf): what the table does not know is left out and
+    // named in `unknown` ("[section] key"), `$name` and `${group.name}` in a value stand for other
+    // options as in oslo.config, "<None>" and "" for an option's default.
+    static Result<Config> parse_shared(std::string_view text, const OptionTable& table,
+                                       std::vector<std::string>& unknown,
+                                       std::string_view source_name = "configuration");
     static Config defaults(const OptionTable& table);
 
     // Each asserts that the option was declared with that type.
@@ -73,7 +79,11 @@ public:
     const OptionTable& table() const { return *table_; }
 
 private:
-    Result<void> take_line(const std::string& line, std::string& section);
+    Result<void> take_text(std::string_view text, std::vector<std::string>* unknown);
+    Result<void> take_line(const std::string& line, std::string& section,
+                           std::vector<std::string>* unknown);
+    Result<void> check_values() const;
+    std::string substituted(const std::string& section, std::string value, int depth) const;
     const std::vector<std::string>& values(std::string_view section, std::string_view name,
                                            OptionType type) const;
     const OptionTable* table_ = nullptr;  // must outlive the Config

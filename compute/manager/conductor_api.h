@@ -5,10 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/result.h"
 #include "compute/objects.h"
 
@@ -20,6 +22,9 @@ struct RequestContext {
     std::string user_id;
     std::string project_id;
     bool is_admin = false;
+    // OpenStack mode: the request context as it came over RPC, passed on unchanged to whoever is
+    // asked on the way (nova-conductor, Neutron, Glance, Cinder). Null for the node's own work.
+    std::shared_ptr<const Json> wire = {};
 };
 
 // Only the fields that are set are changed; updated_at moves by itself. Clearing task_state clears

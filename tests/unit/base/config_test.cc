@@ -99,6 +99,29 @@ TEST(Config, SampleOfAllOptionsParsesBack) {
     EXPECT_TRUE(Config::parse(sample, options).ok());
 }
 
+TEST(Config, ASharedFileMayHoldWhatOthersRead) {
+    const OptionTable options = table();
+    std::vector<std::string> unknown;
+    const auto config = Config::parse_shared(
+        "host = cn1\nmy_ip = 192.0.2.1\ntransport_url = rabbit://$host:5672/${api.mode}\n"
+        "[libvirt]\nvirt_type = kvm\n[compute]\nratio = <None>\nmax_concurrent_builds =\n"
+        "[api]\nlisten = $host:80\nfilters = $nothing, ${DEFAULT.host, $$\n[pci]\nalias =\n",
+        options, unknown);
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(unknown, (std::vector<std::string>{"[DEFAULT] my_ip", "[libvirt] virt_type"}));
+    EXPECT_EQ(config->string("DEFAULT", "transport_url"), "rabbit://cn1:5672/fast");
+    EXPECT_EQ(config->string("api", "listen"), "cn1:80");
+    EXPECT_EQ(config->list("api", "filters"),
+              (std::vector<std::string>{"$nothing", "${DEFAULT.host", "$$"}));
+    EXPECT_EQ(config->floating("compute", "ratio"), 1.5);
+    EXPECT_EQ(config->integer("compute", "max_concurrent_builds"), 10);
+    const auto endless = Config::parse_shared("host = $transport_url\ntransport_url = $host$host\n",
+                                              options, unknown);
+    ASSERT_TRUE(endless.ok());
+    EXPECT_LT(endless->string("DEFAULT", "host").size(), 100'000u);
+    EXPECT_FALSE(Config::parse_shared("[compute]\nratio = x\n", options, unknown).ok());
+}
+
 TEST(Config, SetIsCheckedLikeTheFile) {
     const OptionTable options = table();
     Config config = Config::defaults(options);
