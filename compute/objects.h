@@ -70,6 +70,9 @@ struct VifInfo {
     std::vector<std::string> security_group_names;
     bool created_by_nova = true;  // deleted with the server; a user's own port is only unbound
     std::string tap_name;         // filled by the node once plugged
+    unsigned pci_slot = 0;        // nic_slots.h; 0: none yet
+    std::string tag;              // the user's name for it; empty: none
+    bool detaching = false;       // asked to go, and not gone yet
 };
 
 struct RequestedNetwork {

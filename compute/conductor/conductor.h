@@ -111,6 +111,11 @@ public:
     // With reclaim_instance_interval the server is kept for that long, unless forced.
     Result<void> delete_server(const RequestContext& context, const std::string& uuid, bool force);
     Result<void> restore_server(const RequestContext& context, const std::string& uuid);
+    // Answers when the node has attached it; the detach is only begun.
+    Result<VifInfo> attach_interface(const RequestContext& context, const std::string& uuid,
+                                     const RequestedNetwork& requested);
+    Result<void> detach_interface(const RequestContext& context, const std::string& uuid,
+                                  const std::string& port_id);
     Result<void> lock_server(const RequestContext& context, const std::string& uuid,
                              const std::optional<std::string>& reason);
     Result<void> unlock_server(const RequestContext& context, const std::string& uuid);

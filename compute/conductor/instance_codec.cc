@@ -120,7 +120,10 @@ Json vif_to_json(const VifInfo& vif) {
                          {"fixed_ips", array_of(vif.fixed_ips, fixed_ip_to_json)},
                          {"security_groups", Json::array_of(vif.security_group_names)},
                          {"created_by_nova", vif.created_by_nova},
-                         {"tap_name", vif.tap_name}});
+                         {"tap_name", vif.tap_name},
+                         {"pci_slot", vif.pci_slot},
+                         {"tag", vif.tag},
+                         {"detaching", vif.detaching}});
 }
 
 VifInfo vif_from_json(const Json& json) {
@@ -134,6 +137,9 @@ VifInfo vif_from_json(const Json& json) {
     vif.security_group_names = texts(json.find("security_groups"));
     vif.created_by_nova = json.bool_or("created_by_nova", true);
     vif.tap_name = json.string_or("tap_name");
+    vif.pci_slot = static_cast<unsigned>(json.integer_or("pci_slot"));
+    vif.tag = json.string_or("tag");
+    vif.detaching = json.bool_or("detaching");
     return vif;
 }
 

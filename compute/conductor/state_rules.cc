@@ -51,6 +51,7 @@ const std::vector<StateRule>& rules() {
     const States up_or_down = {vm::kActive, vm::kStopped};
     const States also_broken = {vm::kActive, vm::kStopped, vm::kError};
     const States with_disk = {vm::kActive, vm::kStopped, vm::kPaused, vm::kSuspended};
+    const States with_board = {vm::kActive, vm::kPaused, vm::kStopped};
     using enum ServerVerb;
     static const std::vector<StateRule> table = {
         plain(Start, "start", "compute_start_instance", {vm::kStopped}),
@@ -75,6 +76,8 @@ const std::vector<StateRule>& rules() {
         plain(Unshelve, "unshelve", "compute_unshelve_instance",
               {vm::kShelved, vm::kShelvedOffloaded}),
         plain(Restore, "restore", "compute_restore_instance", {vm::kSoftDeleted}),
+        plain(AttachInterface, "attach_interface", "compute_attach_interface", with_board),
+        plain(DetachInterface, "detach_interface", "compute_detach_interface", with_board),
         removal(Delete, "delete"),
         removal(ForceDelete, "forceDelete"),
     };

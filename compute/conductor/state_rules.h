@@ -29,6 +29,8 @@ enum class ServerVerb {
     ShelveOffload,
     Unshelve,
     Restore,
+    AttachInterface,
+    DetachInterface,
     Delete,
     ForceDelete,
 };

@@ -8,6 +8,7 @@
 #include "compute/driver/guest_resources.h"
 #include "compute/driver/quota_specs.h"
 #include "compute/instance_properties.h"
+#include "compute/nic_slots.h"
 
 namespace kumoi::compute {
 namespace {
@@ -103,13 +104,17 @@ Json nics(const Instance& instance) {
     const int64_t pairs =
         wants_multi_queue(instance) ? std::min(instance.flavor.vcpus, kQueuePairsMax) : 1;
     const Json limits = nic_limits(instance.flavor.extra_specs);
-    for (size_t index = 0; index < instance.network_info.size(); ++index) {
-        const VifInfo& vif = instance.network_info[index];
-        Json nic = Json::object({{"id", fmt::format("net{}", index)},
+    std::vector<VifInfo> vifs = instance.network_info;
+    assign_nic_slots(vifs);
+    for (const VifInfo& vif : vifs) {
+        Json nic = Json::object({{"id", nic_id(vif)},
                                  {"tap", vif.tap_name},
                                  {"mac", vif.mac},
                                  {"mtu", vif.mtu},
                                  {"queue_pairs", pairs}});
+        if (vif.pci_slot != 0) {  // more cards than slots: the machine refuses, and says so
+            nic.set("slot", vif.pci_slot);
+        }
         if (!limits.as_object().empty()) {
             nic.set("limits", limits);
         }

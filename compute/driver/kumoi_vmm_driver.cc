@@ -133,6 +133,8 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
         options.guest.display.vgabios.clear();
     }
     options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
+    options.detach.attempts = config.integer("kumoi", "device_detach_attempts");
+    options.detach.timeout_ms = config.integer("kumoi", "device_detach_timeout") * 1000;
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.disk.img_path = TRY(find_beside("kumoi-img"));
     options.disk.use_cow_images = config.boolean("DEFAULT", "use_cow_images");

@@ -13,6 +13,7 @@
 #include "compute/driver/cpu_pinning.h"
 #include "compute/driver/guest_cgroup.h"
 #include "compute/driver/guest_config.h"
+#include "compute/driver/guest_interfaces.h"
 #include "compute/driver/guest_monitor.h"
 #include "compute/driver/guest_process.h"
 #include "compute/driver/root_disk.h"
@@ -36,7 +37,8 @@ struct KumoiDriverOptions {
     bool force_raw_images = true;             // linked clones: the image becomes raw first
     int64_t backup_timeout_ms = 60 * 60'000;  // of one copy of a running guest's disk
     int64_t save_timeout_ms = 30 * 60'000;    // of one suspend
-    int64_t soft_reboot_timeout_s = 120;      // then the reboot becomes a hard one, as in Nova
+    DetachOptions detach;
+    int64_t soft_reboot_timeout_s = 120;  // then the reboot becomes a hard one, as in Nova
 
     static Result<KumoiDriverOptions> from_config(const Config& config);
 };
@@ -66,6 +68,8 @@ public:
     Result<void> finish_migration(const Instance& instance, bool power_on) override;
     Result<void> confirm_migration(const Instance& instance) override;
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
+    Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
+    Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
@@ -101,6 +105,7 @@ private:
     // guest.json of the other servers, where a guest with processors of its own must know them.
     Result<std::vector<Json>> other_guests(const Instance& instance);
     Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
+    Result<void> attach_now(const InstanceFolder& folder, const VifInfo& vif) const;
     // Starts the process in the guest's control group.
     Result<void> watch_guest(const Instance& instance, const InstanceFolder& folder);
     Result<void> start_process(const Instance& instance, const InstanceFolder& folder,

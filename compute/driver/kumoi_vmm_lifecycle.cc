@@ -12,6 +12,7 @@
 #include "compute/driver/kumoi_vmm_driver.h"
 #include "compute/driver/resize_folder.h"
 #include "compute/driver/resize_rules.h"
+#include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -169,6 +170,46 @@ Result<void> KumoiVmmDriver::copy_disk(const InstanceFolder& folder, const RootD
         }
     }
     return flatten_root_disk(disk, to, options_.snapshot_image_format, options_.disk);
+}
+
+// guest.json first: a guest that is started again has the card, whatever becomes of this call.
+Result<void> KumoiVmmDriver::attach_interface(const Instance& instance, const VifInfo& vif) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    TRY(write_configs(instance, folder));
+    auto attached = TRY(process_of(folder).is_alive()) ? attach_now(folder, vif) : Result<void>();
+    if (!attached.ok()) {
+        Instance without = instance;
+        std::erase_if(without.network_info,
+                      [&](const VifInfo& other) { return other.port_id == vif.port_id; });
+        (void)write_configs(without, folder);
+    }
+    return attached;
+}
+
+Result<void> KumoiVmmDriver::attach_now(const InstanceFolder& folder, const VifInfo& vif) const {
+    const Json config = TRY(Json::parse(TRY(read_file(folder.guest_config()))));
+    const std::string id = nic_id(vif);
+    const Json* nics = config.find("nics");
+    for (size_t i = 0; nics != nullptr && i < nics->size(); ++i) {
+        if (nics->as_array()[i].string_or("id") == id) {
+            return add_guest_nic(process_of(folder), nics->as_array()[i]);
+        }
+    }
+    return Error::exhausted("The board has no slot for another network card")
+        .with_fault("InterfaceAttachFailed");
+}
+
+// And last here: what the guest has not released stays its own.
+Result<void> KumoiVmmDriver::detach_interface(const Instance& instance, const VifInfo& vif) {
+    const InstanceFolder folder = TRY(existing_folder(instance));
+    if (TRY(process_of(folder).is_alive())) {
+        auto removed = remove_guest_nic(folder.control_socket(), nic_id(vif), options_.detach);
+        // A guest that turned itself off meanwhile has let go of everything.
+        if (!removed.ok() && TRY(process_of(folder).is_alive())) {
+            return removed;
+        }
+    }
+    return write_configs(instance, folder);
 }
 
 Result<void> KumoiVmmDriver::rescue(const RescueSpec& spec) {

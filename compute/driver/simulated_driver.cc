@@ -219,6 +219,31 @@ Result<void> SimulatedDriver::set_running(const Instance& instance, bool power_o
     return {};
 }
 
+Result<void> SimulatedDriver::attach_interface(const Instance& instance, const VifInfo& vif) {
+    delay(options_.operation_delay_ms);
+    const std::lock_guard lock(mutex_);
+    const auto guest = guests_.find(instance.uuid);
+    if (guest == guests_.end()) {
+        return not_here(instance);
+    }
+    auto& macs = guest->second.macs;
+    if (std::find(macs.begin(), macs.end(), vif.mac) == macs.end()) {
+        macs.push_back(vif.mac);
+    }
+    return {};
+}
+
+Result<void> SimulatedDriver::detach_interface(const Instance& instance, const VifInfo& vif) {
+    delay(options_.operation_delay_ms);
+    const std::lock_guard lock(mutex_);
+    const auto guest = guests_.find(instance.uuid);
+    if (guest == guests_.end()) {
+        return not_here(instance);
+    }
+    std::erase(guest->second.macs, vif.mac);
+    return {};
+}
+
 Result<InstanceInfo> SimulatedDriver::get_info(const Instance& instance) {
     const std::lock_guard lock(mutex_);
     const auto guest = guests_.find(instance.uuid);

@@ -54,6 +54,8 @@ public:
     Result<void> finish_migration(const Instance& instance, bool power_on) override;
     Result<void> confirm_migration(const Instance& instance) override;
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
+    Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
+    Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;

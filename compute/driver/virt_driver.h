@@ -104,6 +104,13 @@ public:
     // Fine at any point of a resize, and when there was none.
     virtual Result<void> finish_revert_migration(const Instance& instance, bool power_on) = 0;
 
+    // A network card for a guest that runs, or stands still, or for when it is started. The TAP is
+    // there; instance.network_info holds `vif`. On error nothing is left behind; repeating is fine.
+    virtual Result<void> attach_interface(const Instance& instance, const VifInfo& vif) = 0;
+    // Waits for the guest to let go and asks again a few times; InterfaceDetachFailed when it never
+    // does. Absent is fine.
+    virtual Result<void> detach_interface(const Instance& instance, const VifInfo& vif) = 0;
+
     virtual Result<InstanceInfo> get_info(
         const Instance& instance) = 0;  // NotFound: not on this host
     virtual Result<std::vector<std::string>> list_instance_uuids() = 0;

@@ -40,6 +40,12 @@ struct RescueRequest {
     std::string admin_password;
 };
 
+struct AttachInterfaceRequest {
+    RequestContext context;
+    std::string uuid;
+    RequestedNetwork requested;  // neither network nor port: the project's only network
+};
+
 enum class RebootType { Soft, Hard };
 
 class ComputeApi {
@@ -87,7 +93,12 @@ public:
     virtual Result<void> restore_instance(const RequestContext& context,
                                           const std::string& uuid) = 0;
 
+    virtual Result<void> detach_interface(const RequestContext& context, const std::string& uuid,
+                                          const std::string& port_id) = 0;
+
     // calls
+    // Queued like a cast, and answered with the interface as the server has it now.
+    virtual Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) = 0;
     // The last `tail_lines` lines (negative: all that is kept).
     virtual Result<std::string> get_console_output(const RequestContext& context,
                                                    const std::string& uuid, int64_t tail_lines) = 0;

@@ -75,6 +75,9 @@ public:
     Result<void> soft_delete_instance(const RequestContext& context,
                                       const std::string& uuid) override;
     Result<void> restore_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> detach_interface(const RequestContext& context, const std::string& uuid,
+                                  const std::string& port_id) override;
+    Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) override;
     Result<std::string> get_console_output(const RequestContext& context, const std::string& uuid,
                                            int64_t tail_lines) override;
     Result<ConsoleConnection> get_vnc_console(const RequestContext& context,

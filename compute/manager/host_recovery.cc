@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "compute/manager/interface_task.h"
 #include "compute/manager/power_sync.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/spawn_task.h"
@@ -78,6 +79,17 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
         });
         return;
     }
+    if (open.verb == verbs::kAttachInterface.verb) {
+        resume_verb(services, verbs::kAttachInterface, operation, [&](const Operation& resumed) {
+            return AttachInterfaceTask(services, resumed).finish_after_restart();
+        });
+        return;
+    }
+    if (open.verb == verbs::kDetachInterface.verb) {
+        resume_verb(services, verbs::kDetachInterface, operation,
+                    [&](const Operation& resumed) { return finish_detaches(services, resumed); });
+        return;
+    }
     const auto instance = services.conductor.instance_get(open.instance_uuid);
     std::optional<TaskContinuation> continuation;
     if (instance.ok()) {
@@ -102,6 +114,10 @@ void continue_task(NodeServices& services, const Instance& instance) {
     }
 }
 
+bool detaches(const Instance& instance) {
+    return std::ranges::any_of(instance.network_info, &VifInfo::detaching);
+}
+
 }  // namespace
 
 Result<void> HostRecovery::execute() {
@@ -110,6 +126,7 @@ Result<void> HostRecovery::execute() {
     TRY_CONTEXT(repair_networks(), "recovering the network devices of this host");
     continue_operations();
     continue_tasks();
+    continue_detaches();
     check_guests();
     return {};
 }
@@ -197,6 +214,26 @@ void HostRecovery::continue_tasks() {
         }
         submit_(instance.uuid,
                 [services = &services_, instance] { continue_task(*services, instance); });
+    }
+}
+
+// Interfaces that were asked to go before anything was begun. What the journal has of them comes
+// first and leaves nothing to do here.
+void HostRecovery::continue_detaches() {
+    for (const Instance& instance : instances_) {
+        if (!detaches(instance)) {
+            continue;
+        }
+        submit_(instance.uuid, [services = &services_, instance] {
+            const auto now = services->conductor.instance_get(instance.uuid);
+            if (!now.ok() || !detaches(*now)) {
+                return;
+            }
+            const RequestContext owner{"", instance.user_id, instance.project_id, false};
+            run_verb(
+                *services, verbs::kDetachInterface, owner, instance.uuid,
+                [&](const Operation& operation) { return finish_detaches(*services, operation); });
+        });
     }
 }
 

@@ -30,6 +30,7 @@ private:
     Result<void> repair_networks();
     void continue_operations();
     void continue_tasks();
+    void continue_detaches();
     void check_guests();
     void take_over(const std::string& uuid);
 

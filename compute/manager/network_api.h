@@ -34,6 +34,14 @@ public:
     // Deletes the ports Nova made, unbinds those the user brought. Absent ports are fine.
     virtual Result<void> deallocate_for_instance(const RequestContext& context,
                                                  const Instance& instance) = 0;
+    // One more port for a server that exists, as allocate_for_instance makes them.
+    virtual Result<VifInfo> allocate_port_for_instance(const RequestContext& context,
+                                                       const Instance& instance,
+                                                       const RequestedNetwork& requested) = 0;
+    // The opposite: Nova's own port is deleted, a user's is unbound. Absent is fine.
+    virtual Result<void> deallocate_port_for_instance(const RequestContext& context,
+                                                      const Instance& instance,
+                                                      const std::string& port_id) = 0;
     virtual Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) = 0;
 };
 

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/snapshot_task.h"
+#include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -119,7 +120,9 @@ Result<void> UnshelveTask::run_steps() {
     }
     instance_.host = services_.options.host;
     services_.journal.step(operation_.journal_id, "plug");
-    instance_.network_info = TRY(services_.network.network_info(instance_.uuid));
+    auto vifs = TRY(services_.network.network_info(instance_.uuid));
+    keep_nic_slots(vifs, instance_.network_info);
+    instance_.network_info = std::move(vifs);
     instance_.network_info = TRY(plug_all(services_, instance_));
     services_.journal.step(operation_.journal_id, "spawn");
     TRY(services_.driver.spawn({operation_.context, on_image(instance_, shelved), {}}));

@@ -1,6 +1,7 @@
 #include "compute/manager/verb.h"
 
 #include "base/log.h"
+#include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -129,6 +130,7 @@ int power_state_of(VirtDriver& driver, const Instance& instance) {
 
 Result<std::vector<VifInfo>> plug_all(NodeServices& services, const Instance& instance) {
     std::vector<VifInfo> vifs = instance.network_info;
+    assign_nic_slots(vifs);
     for (VifInfo& vif : vifs) {
         vif.tap_name =
             TRY_CONTEXT(services.vifs.plug(instance, vif), "plugging port {}", vif.port_id);

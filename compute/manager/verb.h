@@ -71,6 +71,9 @@ constexpr VerbInfo kShelveOffload{"shelve_offload", "compute_shelve_offload_inst
 constexpr VerbInfo kUnshelve{"unshelve", "compute_unshelve_instance"};
 constexpr VerbInfo kSoftDelete{"soft_delete", "compute_soft_delete_instance"};
 constexpr VerbInfo kRestore{"restore", "compute_restore_instance"};
+// Without a task_state of their own, as in Nova: what another verb has set is not theirs to clear.
+constexpr VerbInfo kAttachInterface{"attach_interface", "compute_attach_interface", true};
+constexpr VerbInfo kDetachInterface{"detach_interface", "compute_detach_interface", true};
 }  // namespace verbs
 
 void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext& context,
@@ -96,7 +99,7 @@ void set_error_state(NodeServices& services, const std::string& uuid);
 // Power state as the driver sees it; kNoState when it knows no such guest.
 int power_state_of(VirtDriver& driver, const Instance& instance);
 
-// Makes the network devices of a server exist; returns its interfaces with their TAP names.
+// Makes the network devices of a server exist; returns its interfaces with TAP names and slots.
 Result<std::vector<VifInfo>> plug_all(NodeServices& services, const Instance& instance);
 // Takes them away again; goes on after a failure and returns the first.
 Result<void> unplug_all(NodeServices& services, const Instance& instance);

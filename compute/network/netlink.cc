@@ -360,6 +360,27 @@ Result<void> create_tap(const std::string& name, int64_t owner_uid, bool multi_q
     return {};
 }
 
+Result<std::vector<UniqueFd>> open_tap_queues(const std::string& name, int64_t count) {
+    if (!TRY(find_link(name))) {  // TUNSETIFF would make one that vanishes with us
+        return Error::not_found("TAP device {} does not exist", name);
+    }
+    std::vector<UniqueFd> queues;
+    for (int64_t i = 0; i < count; ++i) {
+        auto queue = TRY(open_file("/dev/net/tun", O_RDWR | O_NONBLOCK));
+        ifreq request{};
+        request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+        if (count > 1) {
+            request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_MULTI_QUEUE);
+        }
+        name.copy(request.ifr_name, sizeof(request.ifr_name) - 1);
+        if (::ioctl(queue.get(), TUNSETIFF, &request) != 0) {
+            return Error::from_errno(errno, fmt::format("opening queue {} of {}", i, name));
+        }
+        queues.push_back(std::move(queue));
+    }
+    return queues;
+}
+
 Result<void> write_net_sysctl(const std::string& path, std::string_view value) {
     const std::string file = "/proc/sys/net/" + path;
     auto fd = TRY(open_file(file, O_WRONLY));

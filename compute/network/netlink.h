@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "compute/network/ip_address.h"
 
@@ -61,6 +62,8 @@ Result<void> remove_address(int link_index, const InterfaceAddress& address);
 // Makes (or reopens) a persistent TAP with virtio headers, single queue, no packet information; the
 // owner may be an unprivileged user id (-1: root only).
 Result<void> create_tap(const std::string& name, int64_t owner_uid, bool multi_queue = false);
+// As kumoi-vmm opens them: non-blocking, with the virtio network header. NotFound: no such device.
+Result<std::vector<UniqueFd>> open_tap_queues(const std::string& name, int64_t count);
 
 // /proc/sys/net of the calling thread's namespace; `path` such as "ipv4/conf/kb1/rp_filter".
 Result<void> write_net_sysctl(const std::string& path, std::string_view value);

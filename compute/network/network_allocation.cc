@@ -223,17 +223,55 @@ Result<void> NetworkService::deallocate_for_instance(const RequestContext& conte
     (void)context;
     return change([&](SqlSession& sql, Changes& changes) -> Result<void> {
         for (Port& port : TRY(network_store::list_ports(sql, {.device_ids = {instance.uuid}}))) {
-            if (port.created_by_nova) {
-                TRY(remove_port(sql, port, changes));
-                continue;
+            TRY(release_port(sql, std::move(port), changes));
+        }
+        return {};
+    });
+}
+
+Result<void> NetworkService::release_port(SqlSession& sql, Port port, Changes& changes) {
+    if (port.created_by_nova) {
+        return remove_port(sql, port, changes);
+    }
+    changes.add(port);
+    port.device_id.clear();
+    port.device_owner.clear();
+    port.host_id.clear();
+    port.status = "DOWN";
+    stamp_changed(port);
+    return network_store::update_port(sql, port);
+}
+
+Result<VifInfo> NetworkService::allocate_port_for_instance(const RequestContext& context,
+                                                           const Instance& instance,
+                                                           const RequestedNetwork& requested) {
+    const RequestContext tenant = tenant_of(context, instance.project_id);
+    return change([&](SqlSession& sql, Changes& changes) -> Result<VifInfo> {
+        // As Nova does: a card that comes later is in the project's default group.
+        const auto group_ids = TRY(group_ids_by_name(sql, tenant.project_id, {"default"}));
+        auto port = bind_for_instance(sql, tenant, instance, requested, group_ids);
+        if (!port.ok()) {
+            return as_nova_error(std::move(port).error(), requested.network_id.value_or(""));
+        }
+        changes.add(*port);
+        for (VifInfo& vif : TRY(vifs_of(sql, instance.uuid))) {
+            if (vif.port_id == port->id) {
+                return std::move(vif);
             }
-            changes.add(port);
-            port.device_id.clear();
-            port.device_owner.clear();
-            port.host_id.clear();
-            port.status = "DOWN";
-            stamp_changed(port);
-            TRY(network_store::update_port(sql, port));
+        }
+        return Error::internal("Port {} vanished while it was bound", port->id);
+    });
+}
+
+Result<void> NetworkService::deallocate_port_for_instance(const RequestContext& context,
+                                                          const Instance& instance,
+                                                          const std::string& port_id) {
+    (void)context;
+    return change([&](SqlSession& sql, Changes& changes) -> Result<void> {
+        for (Port& port : TRY(network_store::list_ports(sql, {.ids = {port_id}}))) {
+            if (port.device_id == instance.uuid) {
+                TRY(release_port(sql, std::move(port), changes));
+            }
         }
         return {};
     });

@@ -104,6 +104,12 @@ public:
         const std::vector<RequestedNetwork>& requested) override;
     Result<void> deallocate_for_instance(const RequestContext& context,
                                          const Instance& instance) override;
+    Result<VifInfo> allocate_port_for_instance(const RequestContext& context,
+                                               const Instance& instance,
+                                               const RequestedNetwork& requested) override;
+    Result<void> deallocate_port_for_instance(const RequestContext& context,
+                                              const Instance& instance,
+                                              const std::string& port_id) override;
     Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) override;
 
     Result<NetworkSpec> node_network(const std::string& network_id) override;
@@ -186,6 +192,7 @@ private:
     Result<Port> bind_for_instance(SqlSession& sql, const RequestContext& context,
                                    const Instance& instance, const RequestedNetwork& request,
                                    const std::vector<std::string>& group_ids);
+    Result<void> release_port(SqlSession& sql, Port port, Changes& changes);
     Result<std::vector<VifInfo>> vifs_of(SqlSession& sql, const std::string& device_id);
     std::vector<std::string> dns_servers_of(const Subnet& subnet) const;
     Result<std::optional<std::string>> host_address(SqlSession& sql, const Subnet& subnet);

@@ -266,21 +266,52 @@ Result<std::vector<VifInfo>> FakeNetwork::allocate_for_instance(
         auto& ports = ports_[instance.uuid];
         const size_t wanted = std::max<size_t>(1, requested.size());
         while (ports.size() < wanted) {
-            VifInfo vif;
-            vif.port_id = fmt::format("{:08}-0000-4000-8000-000000000000", next_port_);
-            vif.mac = fmt::format("fa:16:3e:00:00:{:02x}", next_port_ % 256);
-            vif.network_id = "net";
-            FixedIp ip;
-            ip.address = fmt::format("10.0.0.{}", next_port_ % 250 + 2);
-            ip.prefix_length = 24;
-            vif.fixed_ips = {ip};
-            ++next_port_;
-            ports.push_back(vif);
+            ports.push_back(make_port());
         }
         vifs = ports;
     }
     log_.leave();
     return vifs;
+}
+
+VifInfo FakeNetwork::make_port() {
+    VifInfo vif;
+    vif.port_id = fmt::format("{:08}-0000-4000-8000-000000000000", next_port_);
+    vif.mac = fmt::format("fa:16:3e:00:00:{:02x}", next_port_ % 256);
+    vif.network_id = "net";
+    FixedIp ip;
+    ip.address = fmt::format("10.0.0.{}", next_port_ % 250 + 2);
+    ip.prefix_length = 24;
+    vif.fixed_ips = {ip};
+    ++next_port_;
+    return vif;
+}
+
+Result<VifInfo> FakeNetwork::allocate_port_for_instance(const RequestContext&,
+                                                        const Instance& instance,
+                                                        const RequestedNetwork&) {
+    TRY(log_.enter("network.allocate_port"));
+    VifInfo vif;
+    {
+        const std::lock_guard lock(mutex_);
+        vif = make_port();
+        ports_[instance.uuid].push_back(vif);
+    }
+    log_.leave();
+    return vif;
+}
+
+Result<void> FakeNetwork::deallocate_port_for_instance(const RequestContext&,
+                                                       const Instance& instance,
+                                                       const std::string& port_id) {
+    TRY(log_.enter("network.deallocate_port"));
+    {
+        const std::lock_guard lock(mutex_);
+        std::erase_if(ports_[instance.uuid],
+                      [&](const VifInfo& vif) { return vif.port_id == port_id; });
+    }
+    log_.leave();
+    return {};
 }
 
 Result<void> FakeNetwork::deallocate_for_instance(const RequestContext&, const Instance& instance) {
@@ -523,6 +554,32 @@ Result<void> FakeDriver::change(const std::string& call, const Instance& instanc
     set_guest(instance.uuid, power_state);
     log_.leave();
     return {};
+}
+
+Result<void> FakeDriver::attach_interface(const Instance& instance, const VifInfo& vif) {
+    TRY(log_.enter("driver.attach_interface"));
+    {
+        const std::lock_guard lock(mutex_);
+        cards_[instance.uuid][vif.port_id] = vif.pci_slot;
+    }
+    log_.leave();
+    return {};
+}
+
+Result<void> FakeDriver::detach_interface(const Instance& instance, const VifInfo& vif) {
+    TRY(log_.enter("driver.detach_interface"));
+    {
+        const std::lock_guard lock(mutex_);
+        cards_[instance.uuid].erase(vif.port_id);
+    }
+    log_.leave();
+    return {};
+}
+
+std::map<std::string, unsigned> FakeDriver::cards(const std::string& uuid) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = cards_.find(uuid);
+    return found == cards_.end() ? std::map<std::string, unsigned>() : found->second;
 }
 
 Result<InstanceInfo> FakeDriver::get_info(const Instance& instance) {

@@ -90,12 +90,19 @@ public:
         const std::vector<RequestedNetwork>& requested) override;
     Result<void> deallocate_for_instance(const RequestContext& context,
                                          const Instance& instance) override;
+    Result<VifInfo> allocate_port_for_instance(const RequestContext& context,
+                                               const Instance& instance,
+                                               const RequestedNetwork& requested) override;
+    Result<void> deallocate_port_for_instance(const RequestContext& context,
+                                              const Instance& instance,
+                                              const std::string& port_id) override;
     Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) override;
     size_t port_count() const;
 
 private:
     CallLog& log_;
     mutable std::mutex mutex_;
+    VifInfo make_port();
     std::map<std::string, std::vector<VifInfo>> ports_;
     int next_port_ = 1;
 };
@@ -148,6 +155,8 @@ public:
     Result<void> finish_migration(const Instance& instance, bool power_on) override;
     Result<void> confirm_migration(const Instance& instance) override;
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
+    Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
+    Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
@@ -157,9 +166,10 @@ public:
     Result<HostResources> get_available_resource() override;
 
     FakeDisk disk(const std::string& uuid) const;
-    void write(const std::string& uuid, const std::string& data);  // as the guest would
-    void set_guest(const std::string& uuid, int power_state);      // made when absent
-    int power(const std::string& uuid) const;                      // 0 when absent
+    void write(const std::string& uuid, const std::string& data);          // as the guest would
+    void set_guest(const std::string& uuid, int power_state);              // made when absent
+    int power(const std::string& uuid) const;                              // 0 when absent
+    std::map<std::string, unsigned> cards(const std::string& uuid) const;  // port -> slot
     size_t guest_count() const;
     int64_t last_timeout_s() const;
     void send(const LifecycleEvent& event);
@@ -172,6 +182,7 @@ private:
     mutable std::mutex mutex_;
     std::map<std::string, int> guests_;
     std::map<std::string, FakeDisk> disks_;
+    std::map<std::string, std::map<std::string, unsigned>> cards_;  // that came later
     std::function<void(const LifecycleEvent&)> listener_;
     int64_t last_timeout_s_ = -1;
 };

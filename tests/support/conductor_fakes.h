@@ -89,6 +89,14 @@ public:
         deallocated.push_back(instance.uuid);
         return {};
     }
+    Result<VifInfo> allocate_port_for_instance(const RequestContext&, const Instance&,
+                                               const RequestedNetwork&) override {
+        return VifInfo();
+    }
+    Result<void> deallocate_port_for_instance(const RequestContext&, const Instance&,
+                                              const std::string&) override {
+        return {};
+    }
     Result<std::vector<VifInfo>> network_info(const std::string&) override {
         return std::vector<VifInfo>();
     }
@@ -281,6 +289,31 @@ public:
                                                  const std::string& uuid) override {
         return console_at("/servers/" + uuid + "/console.sock");
     }
+    // One port more, or the refusal.
+    Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) override {
+        note("attach_interface " + request.uuid);
+        attached = request.requested;
+        if (refusal) {
+            return *refusal;
+        }
+        const Instance instance = TRY(conductor->instance_get(request.uuid));
+        VifInfo vif;
+        vif.port_id = request.requested.port_id.value_or("22222222-2222-3333-4444-555555555555");
+        vif.network_id = request.requested.network_id.value_or("");
+        vif.mac = "fa:16:3e:00:00:02";
+        vif.tag = request.requested.tag.value_or("");
+        InstanceUpdate update;
+        update.network_info = instance.network_info;
+        update.network_info->push_back(vif);
+        TRY(conductor->instance_save(request.uuid, update));
+        return vif;
+    }
+    Result<void> detach_interface(const RequestContext&, const std::string& uuid,
+                                  const std::string& port_id) override {
+        note("detach_interface " + uuid + " " + port_id);
+        return refusal ? Result<void>(*refusal) : Result<void>();
+    }
+    std::optional<RequestedNetwork> attached;  // what the last attach asked for
     Result<Json> get_instance_diagnostics(const RequestContext&, const std::string&) override {
         return Json::object({{"state", "running"}, {"driver", "kumoi"}});
     }

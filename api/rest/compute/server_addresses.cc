@@ -2,6 +2,7 @@
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/compute/resources.h"
 #include "api/rest/compute/server_view.h"
+#include "api/rest/schema.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::api {
@@ -59,7 +60,7 @@ Json interface_view(const Call& call, const compute::Instance& instance, const V
                               {"port_state", active ? "ACTIVE" : "DOWN"},
                               {"fixed_ips", std::move(ips)}});
     if (call.at_least(70)) {
-        view.set("tag", Json());
+        view.set("tag", vif.tag.empty() ? Json() : Json(vif.tag));
     }
     return view;
 }
@@ -86,19 +87,75 @@ Result<Reply> show_interface(Call& call) {
                             port);
 }
 
-Error no_hot_plug() {
-    return Error::unsupported("Interfaces cannot be attached to or detached from a server yet.")
-        .with_hint("Name all networks when the server is created.");
+// One address at most, as Nova's schema has it.
+Result<std::optional<std::string>> fixed_ip_of(Fields& attachment) {
+    const Json* list = attachment.take("fixed_ips");
+    if (list == nullptr) {
+        return std::optional<std::string>();
+    }
+    if (!list->is_array() || list->size() != 1) {
+        return invalid_input("fixed_ips", *list, "exactly one address is expected");
+    }
+    Fields fixed_ip = TRY(Fields::of(list->as_array().front(), "fixed_ips"));
+    const std::string address = TRY(fixed_ip.text("ip_address"));
+    TRY(fixed_ip.finish());
+    return std::optional<std::string>(address);
+}
+
+Result<compute::RequestedNetwork> requested_network(Call& call) {
+    compute::RequestedNetwork wanted;
+    Json body = TRY(call.body());
+    Fields root = TRY(Fields::of(body, "body"));
+    const Json* attachment = root.take("interfaceAttachment");
+    TRY(root.finish());
+    if (attachment == nullptr) {
+        return wanted;
+    }
+    Fields fields = TRY(Fields::of(*attachment, "interfaceAttachment"));
+    wanted.network_id = TRY(fields.optional_uuid("net_id"));
+    wanted.port_id = TRY(fields.optional_uuid("port_id"));
+    wanted.fixed_ip = TRY(fixed_ip_of(fields));
+    if (call.at_least(49)) {
+        wanted.tag = TRY(fields.optional_text("tag", {1, 60}));
+    }
+    TRY(fields.finish());
+    if (wanted.network_id && wanted.port_id) {
+        return Error::invalid("Must not input both network_id and port_id");
+    }
+    if (wanted.fixed_ip && !wanted.network_id) {
+        return Error::invalid("Must input network_id when request IP address");
+    }
+    return wanted;
+}
+
+// Nova answers these with 400 here, whatever they are elsewhere.
+Error as_attach_error(Error error) {
+    for (const char* fault : {"NetworkAmbiguous", "NoMoreFixedIps", "PortNotUsable",
+                              "SecurityGroupCannotBeApplied", "FixedIpNotFoundForNetwork"}) {
+        if (error.fault == fault) {
+            error.code = ErrorCode::InvalidArgument;
+        }
+    }
+    return error;
 }
 
 Result<Reply> attach_interface(Call& call) {
-    TRY(call.server("os_compute_api:os-attach-interfaces:create"));
-    return no_hot_plug();
+    const auto server = TRY(call.server("os_compute_api:os-attach-interfaces:create"));
+    const compute::RequestedNetwork wanted = TRY(requested_network(call));
+    const auto attached =
+        call.conductor().attach_interface(call.context(), server->instance.uuid, wanted);
+    if (!attached.ok()) {
+        return as_attach_error(attached.error());
+    }
+    return Reply::json(
+        Json::object({{"interfaceAttachment", interface_view(call, server->instance, *attached)}}));
 }
 
 Result<Reply> detach_interface(Call& call) {
-    TRY(call.server("os_compute_api:os-attach-interfaces:delete"));
-    return no_hot_plug();
+    const auto server = TRY(call.server("os_compute_api:os-attach-interfaces:delete"));
+    TRY(call.conductor().detach_interface(call.context(), server->instance.uuid,
+                                          call.parameter("port_id")));
+    return Reply::accepted();
 }
 
 }  // namespace

@@ -298,7 +298,6 @@ TEST_F(Resources, AddressesInterfacesAndTheRest) {
     EXPECT_EQ(call("alice", "GET", path + "/ips/other").status, 404);
     EXPECT_EQ(get("alice", path + "/os-interface", "interfaceAttachments").size(), 1u);
     EXPECT_EQ(call("alice", "GET", path + "/os-interface/x").status, 404);
-    EXPECT_EQ(call("alice", "POST", path + "/os-interface", "{}").status, 501);
     EXPECT_EQ(get("alice", path + "/os-security-groups", "security_groups").size(), 1u);
     EXPECT_EQ(get("alice", path + "/os-volume_attachments", "volumeAttachments").size(), 0u);
     EXPECT_EQ(call("alice", "GET", path + "/diagnostics").status, 403);
@@ -367,6 +366,54 @@ TEST_F(Resources, AggregatesMakeZones) {
         200);
     EXPECT_EQ(call("admin", "DELETE", path).status, 200);
     EXPECT_EQ(call("admin", "GET", path).status, 404);
+}
+
+TEST_F(Resources, InterfacesAreAttachedAndDetached) {
+    const std::string path = "/servers/" + create("alice") + "/os-interface";
+    const std::string net = kTestNetwork;
+    const auto attach = [&](const std::string& body, const std::string& version = "2.1") {
+        return call("alice", "POST", path, R"({"interfaceAttachment": )" + body + "}", version);
+    };
+    const Reply by_network =
+        attach(R"({"net_id": ")" + net + R"(", "fixed_ips": [{"ip_address": "10.0.0.9"}]})");
+    ASSERT_EQ(by_network.status, 200) << by_network.body;
+    const Json view = *json(by_network).find("interfaceAttachment");
+    EXPECT_EQ(view.string_or("net_id"), net);
+    EXPECT_EQ(view.string_or("mac_addr"), "fa:16:3e:00:00:02");
+    EXPECT_FALSE(view.contains("tag"));
+    EXPECT_EQ(cn1_.attached->fixed_ip, "10.0.0.9");
+    const std::string port = "33333333-2222-3333-4444-555555555555";
+    const Reply by_port = attach(R"({"port_id": ")" + port + R"(", "tag": "blue"})", "2.70");
+    ASSERT_EQ(by_port.status, 200) << by_port.body;
+    EXPECT_EQ(json(by_port).find("interfaceAttachment")->string_or("tag"), "blue");
+    EXPECT_EQ(call("alice", "POST", path, "{}").status, 200);  // the only network
+    EXPECT_EQ(get("alice", path, "interfaceAttachments").size(), 4u);
+
+    EXPECT_EQ(attach(R"({"net_id": ")" + net + R"(", "port_id": ")" + port + R"("})").status, 400);
+    EXPECT_EQ(attach(R"({"fixed_ips": [{"ip_address": "10.0.0.9"}]})").status, 400);
+    EXPECT_EQ(attach(R"({"fixed_ips": []})").status, 400);
+    EXPECT_EQ(attach(R"({"tag": "blue"})").status, 400);  // before 2.49
+    EXPECT_EQ(call("bob", "POST", path, "{}").status, 404);
+    EXPECT_EQ(call("rita", "POST", path, "{}").status, 403);
+    cn1_.refusal = Error::conflict("two").with_fault("NetworkAmbiguous");
+    EXPECT_EQ(call("alice", "POST", path, "{}").status, 400);
+    EXPECT_EQ(call("alice", "DELETE", path + "/" + port).status, 409);  // the node refuses
+    cn1_.refusal.reset();
+    EXPECT_EQ(call("rita", "DELETE", path + "/" + port).status, 403);
+    EXPECT_EQ(call("alice", "DELETE", path + "/" + port).status, 202);
+    EXPECT_EQ(cn1_.calls.back().substr(0, 17), "detach_interface ");
+    EXPECT_EQ(call("alice", "DELETE", path + "/nope").status, 404);
+}
+
+TEST_F(Resources, InterfacesAreNotForServersThatMayNotChange) {
+    const std::string id = create("alice");
+    const std::string path = "/servers/" + id + "/os-interface";
+    EXPECT_EQ(call("alice", "POST", "/servers/" + id + "/action", R"({"suspend": null})").status,
+              202);
+    const Reply refused = call("alice", "POST", path, "{}");
+    EXPECT_EQ(refused.status, 409);
+    EXPECT_NE(message(refused).find("attach_interface"), std::string::npos);
+    EXPECT_EQ(call("alice", "DELETE", path + "/11111111-2222-3333-4444-555555555555").status, 409);
 }
 
 }  // namespace
