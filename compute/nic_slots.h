@@ -1,7 +1,7 @@
 // Where the network cards of a server sit: a slot of PCI bus 0 each, chosen once and recorded with
 // the interface, so that no card moves when another comes or goes. Servers from before there were
-// recorded slots have their cards in the order of their interfaces, which is what assign_nic_slots()
-// gives them. The card's id in guest.json follows from the slot. Pure.
+// recorded slots have their cards in the order of their interfaces, which is what
+// assign_nic_slots() gives them. The card's id in guest.json follows from the slot. Pure.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // Network cards that come to and leave a server that exists (Nova's attach_interface and
-// detach_interface). The port is bound first and recorded with the server last; what a restart finds
-// in between is carried forward. Neither touches task_state.
+// detach_interface). The port is bound first and recorded with the server last; what a restart
+// finds in between is carried forward. Neither touches task_state.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// PendingAnswer: what a caller waits for while a worker finds it out. The sender may be copied; when
-// the last copy goes without an answer, the caller is told so. Any thread.
+// PendingAnswer: what a caller waits for while a worker finds it out. The sender may be copied;
+// when the last copy goes without an answer, the caller is told so. Any thread.
 #pragma once
 
 #include <chrono>

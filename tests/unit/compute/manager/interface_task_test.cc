@@ -1,5 +1,5 @@
-// Network cards that come to and leave a server: what is recorded, what a failure leaves, and what a
-// node that is killed at any border finds and finishes.
+// Network cards that come to and leave a server: what is recorded, what a failure leaves, and what
+// a node that is killed at any border finds and finishes.
 #include "compute/nic_slots.h"
 #include "tests/support/crash_world.h"
 
