@@ -4,16 +4,11 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#include <algorithm>
 #include <array>
 
 namespace kumoi {
 namespace {
 
-constexpr std::string_view kStandard =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-constexpr std::string_view kUrlSafe =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 constexpr std::string_view kPasswordPrefix = "$scrypt$";
 
 const EVP_MD* algorithm(DigestKind kind) {
@@ -27,29 +22,6 @@ const EVP_MD* algorithm(DigestKind kind) {
     return EVP_sha256();
 }
 
-std::string encode(std::string_view bytes, std::string_view alphabet, bool padded) {
-    std::string out;
-    out.reserve((bytes.size() + 2) / 3 * 4);
-    for (size_t index = 0; index < bytes.size(); index += 3) {
-        const size_t left = std::min<size_t>(3, bytes.size() - index);
-        uint32_t group = 0;
-        for (size_t byte = 0; byte < 3; ++byte) {
-            group <<= 8;
-            if (byte < left) {
-                group |= static_cast<unsigned char>(bytes[index + byte]);
-            }
-        }
-        for (size_t digit = 0; digit < 4; ++digit) {
-            if (digit <= left) {
-                out.push_back(alphabet[(group >> (18 - 6 * digit)) & 63]);
-            } else if (padded) {
-                out.push_back('=');
-            }
-        }
-    }
-    return out;
-}
-
 std::string scrypt(std::string_view password, std::string_view salt) {
     std::array<unsigned char, 32> key{};
     const int outcome = EVP_PBE_scrypt(
@@ -60,10 +32,6 @@ std::string scrypt(std::string_view password, std::string_view salt) {
 }
 
 }  // namespace
-
-void digest_without_files() {
-    OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
-}
 
 struct Digest::State {
     EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -136,69 +104,9 @@ bool password_matches(std::string_view password, std::string_view hash) {
     return salt && key && equal_constant_time(scrypt(password, *salt), *key);
 }
 
-std::string to_hex(std::string_view bytes) {
-    constexpr char kDigits[] = "0123456789abcdef";
-    std::string out;
-    out.reserve(bytes.size() * 2);
-    for (const char character : bytes) {
-        const auto byte = static_cast<unsigned char>(character);
-        out.push_back(kDigits[byte >> 4]);
-        out.push_back(kDigits[byte & 15]);
-    }
-    return out;
-}
-
-std::string base64_encode(std::string_view bytes) {
-    return encode(bytes, kStandard, true);
-}
-
-std::string base64url_encode(std::string_view bytes) {
-    return encode(bytes, kUrlSafe, false);
-}
-
 std::string secret_text(Random& random, size_t byte_count) {
     std::string bytes(byte_count, '\0');
     random.fill(std::as_writable_bytes(std::span(bytes)));
     return "k" + base64url_encode(bytes);
 }
-
-std::optional<std::string> base64_decode(std::string_view text) {
-    std::string out;
-    out.reserve(text.size() / 4 * 3);
-    uint32_t group = 0;
-    size_t digits = 0;
-    size_t padding = 0;
-    for (const char character : text) {
-        if (character == '\n' || character == '\r' || character == ' ' || character == '\t') {
-            continue;
-        }
-        if (character == '=') {
-            ++padding;
-            continue;
-        }
-        const size_t value = kStandard.find(character);
-        if (value == std::string_view::npos || padding > 0) {
-            return std::nullopt;
-        }
-        group = (group << 6) | static_cast<uint32_t>(value);
-        if (++digits % 4 == 0) {
-            out.push_back(static_cast<char>(group >> 16));
-            out.push_back(static_cast<char>(group >> 8));
-            out.push_back(static_cast<char>(group));
-            group = 0;
-        }
-    }
-    const size_t rest = digits % 4;
-    if (rest == 1 || padding != (rest == 0 ? 0 : 4 - rest)) {
-        return std::nullopt;
-    }
-    if (rest >= 2) {
-        out.push_back(static_cast<char>(group >> (rest == 2 ? 4 : 10)));
-    }
-    if (rest == 3) {
-        out.push_back(static_cast<char>(group >> 2));
-    }
-    return out;
-}
-
 }  // namespace kumoi

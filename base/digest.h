@@ -1,5 +1,5 @@
-// Digests, message authentication and text encodings, over OpenSSL 3. Streaming digests hold their
-// own state; use from one thread.
+// Digests and message authentication, over OpenSSL 3 (library kumoi_crypto; what kumoi-vmm needs is in
+// base/small_digest.h). Streaming digests hold their own state; use from one thread.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,11 @@
 #include <string>
 #include <string_view>
 
+#include "base/encoding.h"
 #include "base/random.h"
 #include "base/result.h"
 
 namespace kumoi {
-
-// For a process that will not be able to open OpenSSL's configuration file when it first needs it.
-void digest_without_files();
 
 enum class DigestKind { Md5, Sha1, Sha224, Sha256, Sha512 };
 
@@ -43,11 +41,6 @@ bool equal_constant_time(std::string_view left, std::string_view right);
 std::string password_hash(std::string_view password, std::string_view salt16);
 bool password_matches(std::string_view password, std::string_view hash);
 
-std::string to_hex(std::string_view bytes);
-std::string base64_encode(std::string_view bytes);  // RFC 4648 §4, padded
-std::optional<std::string> base64_decode(
-    std::string_view text);  // strict: alphabet, padding; whitespace skipped
-std::string base64url_encode(std::string_view bytes);  // RFC 4648 §5, no padding
 // base64url of that many random bytes, with a letter in front: a token or password that begins with
 // '-' would be taken for an option on every command line it is given to.
 std::string secret_text(Random& random, size_t byte_count);

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
-#include "base/digest.h"
+#include "base/encoding.h"
+#include "base/small_digest.h"
 
 namespace kumoi {
 
@@ -105,10 +106,7 @@ std::string header(uint8_t opcode, uint64_t size) {
 }  // namespace
 
 std::string websocket_accept(std::string_view key) {
-    Digest digest(DigestKind::Sha1);
-    digest.update(key);
-    digest.update(kMagic);
-    return base64_encode(digest.finish());
+    return base64_encode(sha1_of(std::string(key).append(kMagic)));
 }
 
 std::string WebSocketStream::frame(std::string_view payload) {

@@ -8,6 +8,9 @@ target_compile_options(kumoi_options INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wimplicit-fallthrough
   -Wno-missing-field-initializers  # designated initializers leave the rest at its default on purpose
   -fno-omit-frame-pointer)
+if(CMAKE_BUILD_TYPE STREQUAL RelWithDebInfo)  # the linker of kumoi-vmm leaves out what nobody calls
+  target_compile_options(kumoi_options INTERFACE -ffunction-sections -fdata-sections)
+endif()
 target_compile_definitions(kumoi_options INTERFACE _FILE_OFFSET_BITS=64)
 
 if(KUMOI_SANITIZE)
@@ -25,6 +28,13 @@ find_program(KUMOI_MOLD mold)
 if(KUMOI_MOLD)
   target_link_options(kumoi_options INTERFACE -fuse-ld=mold)
 endif()
+
+# kumoi_archive(NAME): the library as an archive, target kumoi_libNAME. What kumoi-vmm needs is linked into it.
+function(kumoi_archive name)
+  find_library(KUMOI_LIB_${name} lib${name}.a REQUIRED)
+  add_library(kumoi_lib${name} INTERFACE)
+  target_link_libraries(kumoi_lib${name} INTERFACE ${KUMOI_LIB_${name}})
+endfunction()
 
 # kumoi_library(NAME [DEPENDS lib...] [EXCLUDE regex...]): static library of this folder's sources,
 # without any main.cc.

@@ -2,7 +2,8 @@
 
 #include <fmt/ranges.h>
 
-#include "base/digest.h"
+#include "base/encoding.h"
+#include "base/small_digest.h"
 #include "hypervisor/vcpu/vcpu_snapshot.h"
 
 namespace kumoi::hypervisor {
@@ -36,7 +37,7 @@ std::string MachineState::shape_digest() const {
     for (const std::string& function : parts_.devices.pci().function_names()) {
         shape += function + "\n";
     }
-    return digest_hex(DigestKind::Sha256, shape);
+    return to_hex(sha256_of(shape));
 }
 
 std::vector<Snapshottable*> MachineState::chips() const {

@@ -16,7 +16,6 @@
 #include <csignal>
 #include <ctime>
 
-#include "base/digest.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "hypervisor/sandbox/supervisor.h"
@@ -57,7 +56,6 @@ void prepare_libraries() {
     // Arenas of threads read /proc when they shrink, and count processors when there are nine. A
     // single one costs a lock now and then, for most is kept by the threads, and less memory.
     ::mallopt(M_ARENA_MAX, 1);
-    digest_without_files();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "base/metrics.h"
 #include "base/random.h"
+#include "base/small_digest.h"
 #include "base/uuid.h"
 
 namespace kumoi {
@@ -70,6 +71,18 @@ TEST(Digest, MatchesPublishedVectors) {
               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     EXPECT_EQ(to_hex(hmac_sha256("Jefe", "what do ya want for nothing?")),  // RFC 4231 case 2
               "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+}
+
+TEST(SmallDigest, MatchesPublishedVectorsAndOpenSsl) {
+    EXPECT_EQ(to_hex(sha1_of("abc")), "a9993e364706816aba3e25717850c26c9cd0d89d");
+    EXPECT_EQ(to_hex(sha256_of("abc")),
+              "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    std::string data;
+    for (size_t size = 0; size < 300; ++size) {  // across all paddings of both
+        EXPECT_EQ(to_hex(sha1_of(data)), digest_hex(DigestKind::Sha1, data)) << size;
+        EXPECT_EQ(to_hex(sha256_of(data)), digest_hex(DigestKind::Sha256, data)) << size;
+        data.push_back(static_cast<char>(size * 7));
+    }
 }
 
 TEST(Base64, FollowsRfc4648) {
