@@ -1,5 +1,5 @@
-// Digests and message authentication, over OpenSSL 3 (library kumoi_crypto; what kumoi-vmm needs is in
-// base/small_digest.h). Streaming digests hold their own state; use from one thread.
+// Digests and message authentication, over OpenSSL 3: library kumoi_crypto, not part of kumoi-vmm
+// (base/small_digest.h). Streaming digests hold their own state; use from one thread.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// The compiled half of {fmt}, from its own headers: Debian has no archive of it, and kumoi-vmm is one
-// file without shared libraries.
+// The compiled half of {fmt}, from its own headers: Debian has no archive of it, and kumoi-vmm is
+// one file without shared libraries.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -57,7 +57,7 @@ class Hijacked:
     def find_syscall(self):
         with open(f"/proc/{self.pid}/maps") as maps, open(f"/proc/{self.pid}/mem", "rb") as memory:
             for line in maps:
-                found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r-xp .*libc\.so", line)
+                found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r-xp .*(?:libc\.so|/kumoi-vmm$)", line.rstrip())
                 if found:
                     start, end = (int(word, 16) for word in found.groups())
                     memory.seek(start)
