@@ -31,6 +31,7 @@ ONLY_HERE = [
     (re.compile(r"^boost/beast"), ("api/http/",)),
     (re.compile(r"^rapidjson/"), ("base/json",)),
     (re.compile(r"^spdlog/"), ("base/log",)),
+    (re.compile(r"^curl/"), ("api/http/http_client", "compute/clients/http_client")),
     (re.compile(r"^SQLiteCpp/|^sqlite3\.h"), ("compute/conductor/database",)),
     (re.compile(r"^linux/kvm\.h"), ("hypervisor/", "tests/")),
     (re.compile(r"^(sys/socket\.h|thread|mutex|chrono)$"), ("-scheduler/",)),
