@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""Flavors, images, networks and volume types of the test cloud, and the wait for its hosts. May run again.
+resources.py STATE ADDRESS PASSWORD AGENTS(0|1) [--volumes] [HOST...]; the ids end up in STATE/ids.json."""
+import json
+import os
+import sys
+
+import rest
+
+PATIENCE = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
+
+
+def flavors(cloud):
+    sizes = [("m1.nano", "42", 1, 128, 1), ("m1.micro", "84", 2, 192, 1), ("m1.small", "1", 1, 512, 2)]
+    return {name: cloud.ensure("compute", "flavors", name, {"id": number, "vcpus": cpus, "ram": ram, "disk": disk})["id"]
+            for name, number, cpus, ram, disk in sizes}
+
+
+def image(cloud, name, data, **properties):
+    record = cloud.ensure("image", "images", name, {"disk_format": "raw", "container_format": "bare",
+                                                    "visibility": "public", **properties})
+    if record["status"] == "queued":
+        cloud.request("PUT", "image", f"/images/{record['id']}/file", data,
+                      {"Content-Type": "application/octet-stream"}, timeout=600)
+    return record["id"]
+
+
+def images(cloud, folder):
+    """The test guest, a kernel and a root disk, when KUMOI_CLOUD_GUEST names their folder; else an empty disk, which
+    serves where no guest runs."""
+    if not folder:
+        return {"image": image(cloud, "tiny", bytes(1 << 20)), "image_alt": image(cloud, "tiny-alt", bytes(1 << 20))}
+    with open(os.path.join(folder, "vmlinux"), "rb") as file:
+        kernel = image(cloud, "tiny-kernel", file.read(), disk_format="aki", container_format="aki")
+    boot = {"kernel_id": kernel, "os_command_line": "console=ttyS0 root=/dev/vda rw quiet"}
+    with open(os.path.join(folder, "kumoi-tiny.raw"), "rb") as file:
+        data = file.read()
+    return {"image": image(cloud, "tiny", data, **boot), "image_alt": image(cloud, "tiny-alt", data, **boot), "kernel": kernel}
+
+
+def network(cloud, name, cidr, **options):
+    record = cloud.ensure("network", "networks", name, options)
+    cloud.ensure("network", "subnets", name, {"network_id": record["id"], "ip_version": 4, "cidr": cidr,
+                                              "enable_dhcp": not options.get("router:external")})
+    return record["id"]
+
+
+def networks(cloud):
+    private = network(cloud, "private", "10.77.0.0/20", shared=True)
+    public = network(cloud, "public", "172.24.4.0/24", **{
+        "router:external": True, "provider:network_type": "flat", "provider:physical_network": "outside"})
+    router = cloud.ensure("network", "routers", "router", {"external_gateway_info": {"network_id": public}})["id"]
+    subnet = cloud.get("network", "/subnets?name=private")["subnets"][0]["id"]
+    if not cloud.get("network", f"/ports?device_id={router}&device_owner=network:router_interface")["ports"]:
+        cloud.put("network", f"/routers/{router}/add_router_interface", {"subnet_id": subnet})
+    return {"private": private, "public": public}
+
+
+def wait_for_hosts(cloud, hosts):
+    for host in hosts:
+        def is_mapped(name=host):
+            up = [one for one in cloud.get("compute", "/os-services?binary=nova-compute")["services"]
+                  if one["host"] == name and one["state"] == "up"]
+            return up and any(one["service"]["host"] == name
+                              for one in cloud.get("compute", "/os-hypervisors/detail")["hypervisors"])
+        rest.wait_until(is_mapped, 120 * PATIENCE, f"host {host} is up and mapped to the cell", 0.5)
+
+
+def wait_for_agents(cloud, hosts):
+    def alive():
+        kinds = {(one["binary"], one["host"]) for one in cloud.get("network", "/agents")["agents"] if one["alive"]}
+        return {("neutron-linuxbridge-agent", host) for host in hosts} | {
+            ("neutron-dhcp-agent", "kumoi-control")} <= kinds
+    rest.wait_until(alive, 120 * PATIENCE, "Neutron's agents are alive", 0.5)
+
+
+def main():
+    state, address, password, agents, *rest_of_words = sys.argv[1:]
+    volumes = "--volumes" in rest_of_words
+    hosts = [word for word in rest_of_words if word != "--volumes"]
+    cloud = rest.Cloud(f"http://{address}:5000/v3", "admin", password, "admin")
+    ids = {**flavors(cloud), **images(cloud, os.environ.get("KUMOI_CLOUD_GUEST")), **networks(cloud)}
+    if volumes:
+        for backend in ("iscsi", "nfs"):
+            cloud.ensure("volumev3", "volume_types", backend, {"extra_specs": {"volume_backend_name": backend}}, path="/types")
+    if agents == "1":
+        wait_for_agents(cloud, ["kumoi-control", *hosts])
+    wait_for_hosts(cloud, hosts)
+    with open(os.path.join(state, "ids.json"), "w") as file:
+        json.dump(ids, file, indent=1)
+
+
+main()
