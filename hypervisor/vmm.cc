@@ -18,6 +18,8 @@
 namespace kumoi::hypervisor {
 
 namespace {
+
+constexpr std::string_view kStateEvents = "state";
 // A vCPU leaves KVM_RUN within a millisecond; only a host in deep trouble takes this long.
 constexpr int64_t kParkTimeoutNs = 5 * kNanosPerSecond;
 
@@ -49,6 +51,7 @@ SmbiosConfig smbios_config(const VmConfig& config) {
     smbios.vcpus = config.vcpus;
     return smbios;
 }
+
 }  // namespace
 
 std::string_view to_string(VmState state) {
@@ -62,7 +65,11 @@ std::string_view to_string(VmState state) {
 }
 
 Vmm::Vmm(VmConfig config, Seams seams, Hooks hooks)
-    : config_(std::move(config)), seams_(seams), hooks_(std::move(hooks)) {}
+    : config_(std::move(config)),
+      seams_(seams),
+      hooks_(std::move(hooks)),
+      guest_events_(seams.loop, seams.clock, hooks_.event),
+      guest_reports_(seams.clock) {}
 
 Vmm::~Vmm() {
     for (const auto& vcpu : vcpus_) {  // all at once, then wait: the last one has long been told
@@ -258,8 +265,16 @@ Result<void> Vmm::load_guest() {
 
 void Vmm::set_state(VmState state, std::string_view event, Json data) {
     state_ = state;
+    guest_events_.forget(kStateEvents);
     log_info("vmm", event, {{"state", to_string(state)}});
     hooks_.event({std::string(event), std::move(data)});
+}
+
+void Vmm::guest_state(VmState state, std::string_view event, Json data) {
+    state_ = state;
+    if (guest_events_.tell(kStateEvents, {std::string(event), std::move(data)})) {
+        log_info("vmm", event, {{"state", to_string(state)}});
+    }
 }
 
 Result<void> Vmm::start() {
@@ -412,7 +427,7 @@ void Vmm::guest_reset(std::string reason) {
         guest_crashed({0, "the reset failed: " + done.error().text(), Json::object()});
         return;
     }
-    set_state(VmState::Running, "reset", Json::object({{"reason", reason}}));
+    guest_state(VmState::Running, "reset", Json::object({{"reason", reason}}));
     resume_vcpus();
 }
 
@@ -446,14 +461,22 @@ void Vmm::guest_crashed(const CrashReport& report) {
     serial_->flush();
     crash_ = Json::object(
         {{"vcpu", report.vcpu}, {"reason", report.reason}, {"details", report.details}});
-    set_state(VmState::Crashed, "crashed", crash_);
+    guest_state(VmState::Crashed, "crashed", crash_);
     if (config_.on_crash == OnCrash::Exit) {
         hooks_.finished(VmExit::Crashed);
     } else if (config_.on_crash == OnCrash::Reset) {
-        if (auto done = reset(); !done) {
-            log_error("vmm", "the reset after a crash failed", {{"error", done.error().text()}});
-        }
+        reset_after_crash();
     }
+}
+
+void Vmm::reset_after_crash() {
+    if (auto done = reset_machine(); !done) {
+        log_error("vmm", "the reset after a crash failed", {{"error", done.error().text()}});
+        return;
+    }
+    crash_ = Json();
+    guest_state(VmState::Running, "reset", Json::object({{"reason", "the guest crashed"}}));
+    resume_vcpus();
 }
 
 // The guest's kernel told pvpanic that it died. What it does next (halt, wait, restart) is its own
@@ -466,8 +489,9 @@ void Vmm::guest_panicked() {
     if (state_ != VmState::Running || std::exchange(panic_told_, true)) {
         return;
     }
-    log_warn("vmm", "the guest's kernel panicked");
-    hooks_.event({"guest_panicked", Json::object()});
+    if (guest_events_.tell("guest_panicked", {"guest_panicked", Json::object()})) {
+        log_warn("vmm", "the guest's kernel panicked");
+    }
     if (config_.on_crash == OnCrash::Continue) {
         return;
     }
@@ -476,8 +500,9 @@ void Vmm::guest_panicked() {
 
 void Vmm::guest_crash_loaded() {
     if (!std::exchange(crash_loaded_told_, true)) {
-        log_warn("vmm", "the guest's kernel panicked and its crash kernel takes over");
-        hooks_.event({"guest_crash_loaded", Json::object()});
+        if (guest_events_.tell("guest_crash_loaded", {"guest_crash_loaded", Json::object()})) {
+            log_warn("vmm", "the guest's kernel panicked and its crash kernel takes over");
+        }
     }
 }
 
@@ -547,9 +572,11 @@ Json Vmm::statistics_json() const {
                                       {"unclaimed_ports", statistics.unclaimed_ports.value()},
                                       {"unclaimed_mmio", statistics.unclaimed_mmio.value()}}));
     }
+    const auto suppressed = static_cast<int64_t>(ReportLimit::suppressed_in_all());
     const int64_t uptime =
         state_ == VmState::Created ? 0 : seams_.clock.monotonic_ns() - started_ns_;
     return Json::object({{"uptime_ns", uptime},
+                         {"reports_suppressed", suppressed},
                          {"vcpus", std::move(vcpus)},
                          {"devices", devices_->statistics()},
                          {"console", Json::object({{"dropped_bytes", serial_->dropped_bytes()}})},

@@ -22,6 +22,7 @@
 #include "hypervisor/board/acpi_tables.h"
 #include "hypervisor/console/console_socket.h"
 #include "hypervisor/console/serial_console.h"
+#include "hypervisor/control/guest_events.h"
 #include "hypervisor/control/protocol.h"
 #include "hypervisor/firmware/firmware.h"
 #include "hypervisor/hotplug/device_hotplug.h"
@@ -129,6 +130,7 @@ private:
     void guest_reset(std::string reason);
     void guest_shutdown(std::string reason = "the guest powered off");
     void guest_crashed(const CrashReport& report);
+    void reset_after_crash();
     void guest_panicked();
     void guest_crash_loaded();
     void watchdog_expired();
@@ -149,10 +151,14 @@ private:
     void memory_loaded();
     void memory_failed(const Error& error);
     void set_state(VmState state, std::string_view event, Json data);
+    // The same where the guest is the cause, as often as it likes.
+    void guest_state(VmState state, std::string_view event, Json data);
 
     VmConfig config_;
     Seams seams_;
     Hooks hooks_;
+    GuestEvents guest_events_;
+    ReportLimit guest_reports_;  // of what the host fails to do for the guest
     VmState state_ = VmState::Created;
     Json crash_;  // the last report
     int64_t started_ns_ = 0;

@@ -53,8 +53,9 @@ void Vmm::watchdog_expired() {
         return;
     }
     const std::string action(to_string(config_.watchdog.action));
-    log_warn("vmm", "the guest's watchdog ran out", {{"action", action}});
-    hooks_.event({"watchdog", Json::object({{"action", action}})});
+    if (guest_events_.tell("watchdog", {"watchdog", Json::object({{"action", action}})})) {
+        log_warn("vmm", "the guest's watchdog ran out", {{"action", action}});
+    }
     // Not from inside the watchdog's own call: the action may reset it.
     seams_.loop.post([this] { watchdog_acts(); });
 }
@@ -69,7 +70,9 @@ void Vmm::watchdog_acts() {
         case WatchdogAction::None: break;
     }
     if (!done) {
-        log_warn("vmm", "the watchdog's action failed", {{"error", done.error().text()}});
+        if (guest_reports_.admit()) {
+            log_warn("vmm", "the watchdog's action failed", {{"error", done.error().text()}});
+        }
     }
 }
 

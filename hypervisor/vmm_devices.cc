@@ -4,6 +4,7 @@
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/board/hotplug_layout.h"
 #include "hypervisor/board/pci_layout.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/pci/i6300esb.h"
 #include "hypervisor/pci/pvpanic.h"
 
@@ -13,8 +14,8 @@ namespace {
 
 constexpr uint64_t k1Gib = 1u << 30;
 constexpr uint64_t kFirmwareMmio64End = 1ull << 46;
-constexpr uint8_t kDebugconSignature = 0xe9;  // SeaBIOS prints only if it reads this back
-constexpr size_t kDebugLinesMax = 1000;       // then the guest's debug output is only counted
+constexpr uint8_t kDebugconSignature = 0xe9;      // SeaBIOS prints only if it reads this back
+constexpr ReportRate kDebugLines{.burst = 1000};  // firmware prints about 100 at each boot
 
 CacheMode cache_mode(DiskCache cache) {
     switch (cache) {
@@ -41,10 +42,15 @@ VirtioBlockConfig block_config(const DiskConfig& disk) {
 }
 
 // A guest could fill the host's log: after some lines it has said enough.
-std::function<void(std::string_view)> debug_sink(std::string port) {
-    return [port, lines = size_t{0}](std::string_view line) mutable {
-        if (lines++ < kDebugLinesMax) {
+std::function<void(std::string_view)> debug_sink(std::string port, const Clock& clock) {
+    // Shared because a std::function must be copyable.
+    const auto limit = std::make_shared<ReportLimit>(clock, kDebugLines);
+    return [port, limit](std::string_view line) {
+        const auto unreported = limit->admit();
+        if (unreported && *unreported == 0) {
             log_info("guest", line, {{"port", port}});
+        } else if (unreported) {
+            log_info("guest", line, {{"port", port}, {"unreported", *unreported}});
         }
     };
 }
@@ -79,8 +85,10 @@ Result<void> MachineDevices::create_board(const VmConfig& config, Platform& plat
     fw_cfg_ = std::make_unique<FwCfg>(platform.memory());
     keyboard_ = std::make_unique<I8042>(reset);
     port92_ = std::make_unique<Port92>(reset);
-    debugcon_ = std::make_unique<DebugPort>("debugcon", kDebugconSignature, debug_sink("0x402"));
-    port_e9_ = std::make_unique<DebugPort>("port-e9", kDebugconSignature, debug_sink("0xe9"));
+    debugcon_ =
+        std::make_unique<DebugPort>("debugcon", kDebugconSignature, debug_sink("0x402", clock));
+    port_e9_ =
+        std::make_unique<DebugPort>("port-e9", kDebugconSignature, debug_sink("0xe9", clock));
     post_ = std::make_unique<PostPort>();
     pm_ = std::make_unique<AcpiPm>(clock, TRY(platform.irq_line(board::kSciIrq)),
                                    AcpiPm::Requests{reset, shutdown});

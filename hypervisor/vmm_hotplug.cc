@@ -48,7 +48,8 @@ void Vmm::hotplug_events(MachineDevices::Events& events) {
     };
     events.memory_changed = [this] {
         post_once(memory_posted_, [this] {
-            hooks_.event({"memory_changed", memory_sizes_json()});
+            guest_events_.tell("memory_changed", {"memory_changed", memory_sizes_json()},
+                               {.burst = 10, .apart_ns = kNanosPerSecond});
         });
     };
     events.cpu_ejected = [this](uint32_t cpu) {

@@ -27,7 +27,6 @@ constexpr uint64_t kProtocolWanted = vhost_user::kProtocolMultiQueue |
                                      vhost_user::kProtocolReplyAck | vhost_user::kProtocolConfig |
                                      vhost_user::kProtocolBackendRequest;
 constexpr uint64_t kCapacitySectorsMax = 1ull << 54;  // bytes fit in 63 bits
-constexpr uint64_t kLossesLogged = 20;                // then only counted: a back end may flap
 
 // Our own addresses are what the back end knows everything by: requests need no translation.
 VhostUserConnection::MemoryTableRegion region_at(const std::byte* host, uint64_t size, int fd,
@@ -170,7 +169,7 @@ Result<VhostUserDisk::Connection> VhostUserDisk::connection() {
     const std::lock_guard lock(mutex_);
     if (!connection_) {
         connection_ = TRY(reconnect_locked());
-        if (losses_ <= kLossesLogged) {
+        if (loss_told_) {
             log_info("block", "the vhost-user back end is back", {{"disk", options_.socket}});
         }
     }
@@ -188,7 +187,8 @@ void VhostUserDisk::drop_locked(const Connection& lost, const Error& why) {
     }
     connection_.reset();
     ::shutdown(lost->fd(), SHUT_RDWR);  // the other queues notice, and so does the back end
-    if (losses_++ < kLossesLogged) {
+    loss_told_ = reports_.admit().has_value();
+    if (loss_told_) {
         log_warn("block", "lost the vhost-user back end, requests wait for the next one",
                  {{"disk", options_.socket}, {"reason", why.text()}});
     }

@@ -20,6 +20,7 @@
 
 #include "base/fd.h"
 #include "hypervisor/block/disk_image.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/vhost_user/connection.h"
 #include "hypervisor/virtio/block_wire.h"
 
@@ -98,7 +99,8 @@ private:
     Connection connection_;
     std::vector<bool> queues_open_ = std::vector<bool>(kQueueCountMax);
     std::function<void()> resized_;
-    uint64_t losses_ = 0;
+    ReportLimit reports_;  // a back end may flap
+    bool loss_told_ = false;
 };
 
 }  // namespace kumoi::hypervisor

@@ -46,6 +46,8 @@ bool is_time(uint8_t index) {
            index == kDay || index == kMonth || index == kYear || index == kCentury;
 }
 
+constexpr int64_t kOffsetMax = int64_t{1} << 40;  // seconds: 34,000 years
+
 }  // namespace
 
 CmosRtc::CmosRtc(const Clock& clock, uint64_t memory_bytes, uint32_t vcpus) : clock_(clock) {
@@ -188,7 +190,10 @@ void CmosRtc::set_time_field(uint8_t index, uint8_t value) {
         case kCentury: time.tm_year = (number - 19) * 100 + time.tm_year % 100; break;
         default: return;  // the weekday follows from the date
     }
-    offset_seconds_ = timegm(&time) - clock_.wall_ns() / kNanosPerSecond;
+    const int64_t offset = timegm(&time) - clock_.wall_ns() / kNanosPerSecond;
+    if (offset >= -kOffsetMax && offset <= kOffsetMax) {  // else a month of 165, again and again
+        offset_seconds_ = offset;
+    }
 }
 
 void CmosRtc::reset() {
@@ -208,7 +213,6 @@ Result<void> CmosRtc::load(SectionReader& in) {
     const std::lock_guard lock(mutex_);
     const auto ram = TRY(in.bytes(kFieldRam, ram_.size()));
     const auto offset = static_cast<int64_t>(TRY(in.u64(kFieldOffsetSeconds)));
-    constexpr int64_t kOffsetMax = int64_t{1} << 40;  // any date a guest can set is nearer
     if (offset > kOffsetMax || offset < -kOffsetMax) {
         return in.refuse(kFieldOffsetSeconds, fmt::format("is {} seconds", offset));
     }

@@ -117,8 +117,10 @@ void FwCfg::select(uint16_t key) {
     }
     std::string bytes = found->second.generate();
     if (bytes.size() > found->second.bytes.size()) {
-        log_error("fw_cfg", "a generated file outgrew its size and keeps its old content",
-                  {{"key", selected_}, {"size", bytes.size()}});
+        if (const auto unreported = reports_.admit()) {  // each selection generates it anew
+            log_error("fw_cfg", "a generated file outgrew its size and keeps its old content",
+                      {{"key", selected_}, {"size", bytes.size()}, {"unreported", *unreported}});
+        }
         return;
     }
     bytes.resize(found->second.bytes.size(), '\0');

@@ -22,6 +22,7 @@
 
 #include "base/result.h"
 #include "hypervisor/board/io_bus.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/memory/guest_memory.h"
 #include "hypervisor/snapshot/section.h"
 
@@ -87,6 +88,7 @@ private:
     bool dma_write(const Dma& dma);
 
     GuestMemory& memory_;
+    ReportLimit reports_;
     mutable std::mutex mutex_;               // guards all below
     std::map<uint16_t, Item> items_;         // the directory is one of them
     std::map<std::string, uint16_t> files_;  // name -> key, in directory order

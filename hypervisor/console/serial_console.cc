@@ -4,6 +4,10 @@
 
 namespace kumoi::hypervisor {
 
+namespace {
+constexpr size_t kSlack = 64u << 10;
+}  // namespace
+
 SerialConsole::SerialConsole(EventLoop& loop, std::optional<ConsoleLog> log)
     : loop_(loop), log_(std::move(log)) {}
 
@@ -15,12 +19,11 @@ void SerialConsole::output(std::string_view bytes) {
             dropped_.increment(bytes.size() - kPendingMax);
             bytes.remove_prefix(bytes.size() - kPendingMax);
         }
-        if (pending_.size() + bytes.size() > kPendingMax) {
-            const size_t excess = pending_.size() + bytes.size() - kPendingMax;
-            pending_.erase(0, excess);
-            dropped_.increment(excess);
-        }
         pending_ += bytes;
+        // A piece at once: byte by byte, each byte of a guest would move the whole buffer.
+        if (pending_.size() > kPendingMax + kSlack) {
+            trim_pending();
+        }
         schedule = !std::exchange(scheduled_, true);
     }
     if (schedule) {
@@ -28,10 +31,18 @@ void SerialConsole::output(std::string_view bytes) {
     }
 }
 
+void SerialConsole::trim_pending() {
+    if (pending_.size() > kPendingMax) {
+        dropped_.increment(pending_.size() - kPendingMax);
+        pending_.erase(0, pending_.size() - kPendingMax);
+    }
+}
+
 void SerialConsole::flush() {
     std::string bytes;
     {
         const std::lock_guard lock(mutex_);
+        trim_pending();
         bytes.swap(pending_);
         scheduled_ = false;
     }

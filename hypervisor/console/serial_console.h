@@ -42,6 +42,7 @@ public:
 
 private:
     void keep(std::string_view bytes);
+    void trim_pending();
 
     EventLoop& loop_;
     std::optional<ConsoleLog> log_;

@@ -175,25 +175,27 @@ IoDevice* BochsDisplay::bar(unsigned index) {
 
 void BochsDisplay::bar_moved(unsigned index, uint64_t base) {
     if (index == kMemoryBar) {
-        move_window(video_, base, platform_);
+        move_window(video_, base);
     } else if (index == pci::kRom) {
-        move_window(rom_, base, platform_);
+        move_window(rom_, base);
     }
 }
 
 // Drawing costs no exits while the memory is mapped.
-void BochsDisplay::move_window(Window& window, uint64_t base, Platform& platform) {
+void BochsDisplay::move_window(Window& window, uint64_t base) {
     window.mapped.reset();
     if (base == 0) {
         return;
     }
-    auto mapped = platform.map_memory(base, window.memory.bytes(), window.access);
+    auto mapped = platform_.map_memory(base, window.memory.bytes(), window.access);
     if (mapped) {
         window.mapped = std::move(*mapped);
         return;
     }
-    log_warn("display", "the display's memory is reached by exits, which is slow",
-             {{"error", mapped.error().text()}});
+    if (const auto unreported = map_reports_.admit()) {
+        log_warn("display", "the display's memory is reached by exits, which is slow",
+                 {{"error", mapped.error().text()}, {"unreported", *unreported}});
+    }
 }
 
 uint16_t BochsDisplay::read_dispi(size_t index) const {

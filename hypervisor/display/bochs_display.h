@@ -23,6 +23,7 @@
 #include "base/result.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/display/display_source.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/pci/pci_device.h"
 #include "hypervisor/snapshot/section.h"
 
@@ -71,7 +72,7 @@ private:
     };
     BochsDisplay(Platform& platform, const BochsDisplayConfig& config);
     Result<void> create_memory();
-    static void move_window(Window& window, uint64_t base, Platform& platform);
+    void move_window(Window& window, uint64_t base);
     uint16_t read_dispi(size_t index) const;
     void write_dispi(size_t index, uint16_t value);
     uint8_t register_byte(uint64_t offset) const;
@@ -86,6 +87,7 @@ private:
     Window rom_;
     Mapping& memory_ = video_.memory;
     std::unique_ptr<Registers> registers_;
+    ReportLimit map_reports_;   // a guest may put the window onto its RAM again and again
     mutable std::mutex mutex_;  // guards dispi_
     std::array<uint16_t, kDispiCount> dispi_{};
 };

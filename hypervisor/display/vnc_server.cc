@@ -150,7 +150,10 @@ void VncServer::accept_all(int listener, Kind kind) {
             return;
         }
         if (viewers_.size() >= options_.viewers_max) {
-            log_warn("vnc", "a viewer was turned away", {{"viewers_max", options_.viewers_max}});
+            if (reports_.admit()) {
+                log_warn("vnc", "a viewer was turned away",
+                         {{"viewers_max", options_.viewers_max}});
+            }
             continue;
         }
         if (viewers_.empty()) {
@@ -161,7 +164,9 @@ void VncServer::accept_all(int listener, Kind kind) {
         auto watch = thread_->loop().watch(viewer->fd_.get(), EventLoop::kReadable,
                                            [this, id](uint32_t events) { serve(id, events); });
         if (!watch) {
-            log_warn("vnc", "a viewer could not be served", {{"error", watch.error().text()}});
+            if (reports_.admit()) {
+                log_warn("vnc", "a viewer could not be served", {{"error", watch.error().text()}});
+            }
             continue;
         }
         viewer->watch_ = std::move(*watch);
@@ -201,7 +206,10 @@ void VncServer::serve(uint64_t id, uint32_t events) {
 
 void VncServer::drop(uint64_t id, const std::string& reason) {
     if (!reason.empty()) {
-        log_info("vnc", "a viewer was dropped", {{"reason", reason}});
+        if (const auto unreported = reports_.admit()) {
+            log_info("vnc", "a viewer was dropped",
+                     {{"reason", reason}, {"unreported", *unreported}});
+        }
     }
     viewers_.erase(id);
     viewer_count_ = viewers_.size();

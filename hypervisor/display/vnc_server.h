@@ -25,6 +25,7 @@
 #include "hypervisor/display/display_source.h"
 #include "hypervisor/display/input_hub.h"
 #include "hypervisor/display/screen.h"
+#include "hypervisor/limits/report_limit.h"
 
 namespace kumoi::hypervisor {
 
@@ -69,6 +70,7 @@ private:
 
     const Options options_;
     InputHub& input_;
+    ReportLimit reports_;
     Counter viewers_total_, sent_bytes_, received_bytes_, frames_;
     std::atomic<uint64_t> viewer_count_{0};
     // The rest belongs to the thread.

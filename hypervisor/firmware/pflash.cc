@@ -266,8 +266,10 @@ void Pflash::flush() {
     if (!written) {
         write_failures_.increment();
         status_ |= kProgramError;
-        log_error("nvram", "the firmware's variables could not be stored",
-                  {{"error", written.error().text()}});
+        if (const auto unreported = reports_.admit()) {
+            log_error("nvram", "the firmware's variables could not be stored",
+                      {{"error", written.error().text()}, {"unreported", *unreported}});
+        }
         return;
     }
     dirty_start_ = UINT64_MAX;
@@ -281,7 +283,10 @@ bool Pflash::map() {
     }
     auto mapped = platform_.map_memory(base_, content_, GuestAccess::ReadOnly);
     if (!mapped) {
-        log_warn("nvram", "the flash is not mapped", {{"error", mapped.error().text()}});
+        if (const auto unreported = reports_.admit()) {
+            log_warn("nvram", "the flash is not mapped",
+                     {{"error", mapped.error().text()}, {"unreported", *unreported}});
+        }
         return false;
     }
     mapping_ = std::move(mapped).value();

@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/metrics.h"
 #include "hypervisor/board/platform.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/snapshot/section.h"
 
 namespace kumoi::hypervisor {
@@ -73,6 +74,7 @@ private:
     std::span<std::byte> content_;
     PflashStore& store_;
     Counter write_failures_;
+    ReportLimit reports_;       // a guest changes modes as often as it likes
     mutable std::mutex mutex_;  // guards all below
     Mode mode_ = Mode::Array;
     uint8_t status_ = 0x80;     // ready

@@ -12,19 +12,26 @@ namespace kumoi::hypervisor {
 
 namespace {
 
+// By vCPU threads too: how often is the guest's to say.
+void warn(ReportLimit& reports, std::string_view what, const Error& error) {
+    if (const auto unreported = reports.admit()) {
+        log_warn("kvm", what, {{"error", error.text()}, {"unreported", *unreported}});
+    }
+}
+
 // An eventfd bound to a GSI at the first route: a vector the guest never programs costs no KVM
 // object.
 class KvmMsiVector final : public MsiVector {
 public:
-    KvmMsiVector(KvmVm& vm, IrqRoutes& routes, UniqueFd eventfd)
-        : vm_(vm), routes_(routes), eventfd_(std::move(eventfd)) {}
+    KvmMsiVector(KvmVm& vm, IrqRoutes& routes, UniqueFd eventfd, ReportLimit& reports)
+        : vm_(vm), routes_(routes), eventfd_(std::move(eventfd)), reports_(reports) {}
 
     ~KvmMsiVector() override {
         if (gsi_ == 0) {
             return;
         }
         if (auto removed = vm_.remove_irqfd(eventfd_.get(), gsi_); !removed) {
-            log_warn("kvm", "could not detach an interrupt", {{"error", removed.error().text()}});
+            warn(reports_, "could not detach an interrupt", removed.error());
         }
         routes_.free(gsi_);
     }
@@ -58,6 +65,7 @@ private:
     KvmVm& vm_;
     IrqRoutes& routes_;
     UniqueFd eventfd_;
+    ReportLimit& reports_;
     std::mutex mutex_;  // guards gsi_
     uint32_t gsi_ = 0;  // 0: none yet (GSI 0 is the timer's)
 };
@@ -84,7 +92,7 @@ KvmPlatform::KvmPlatform(KvmVm& vm, GuestMemory& memory, Requests requests)
 Result<std::unique_ptr<MsiVector>> KvmPlatform::create_msi_vector() {
     UniqueFd eventfd = TRY(make_eventfd());
     return std::unique_ptr<MsiVector>(
-        std::make_unique<KvmMsiVector>(vm_, routes_, std::move(eventfd)));
+        std::make_unique<KvmMsiVector>(vm_, routes_, std::move(eventfd), reports_));
 }
 
 // Slots below belong to RAM.
@@ -95,8 +103,7 @@ public:
     Mapped(KvmPlatform& platform, uint32_t slot) : platform_(platform), slot_(slot) {}
     ~Mapped() override {
         if (auto removed = platform_.vm_.remove_memory(slot_); !removed) {
-            log_error("kvm", "a memory slot cannot be removed",
-                      {{"slot", slot_}, {"error", removed.error().text()}});
+            warn(platform_.reports_, "a memory slot cannot be removed", removed.error());
             return;  // the number stays taken
         }
         const std::lock_guard lock(platform_.slots_mutex_);
@@ -128,7 +135,7 @@ Result<void> KvmPlatform::add_doorbell(uint64_t gpa, int eventfd) {
 
 void KvmPlatform::remove_doorbell(uint64_t gpa, int eventfd) {
     if (auto removed = vm_.remove_ioeventfd(gpa, eventfd); !removed) {
-        log_warn("kvm", "could not detach a doorbell", {{"error", removed.error().text()}});
+        warn(reports_, "could not detach a doorbell", removed.error());
     }
 }
 

@@ -13,6 +13,7 @@
 #include "hypervisor/kvm/irq_lines.h"
 #include "hypervisor/kvm/irq_routes.h"
 #include "hypervisor/kvm/kvm.h"
+#include "hypervisor/limits/report_limit.h"
 
 namespace kumoi::hypervisor {
 
@@ -47,6 +48,7 @@ private:
     IrqLines lines_;
     std::mutex slots_mutex_;
     std::set<uint32_t> slots_;  // memory slots of map_memory()
+    ReportLimit reports_;       // of removals that KVM refuses
     IoBus port_bus_;
     IoBus mmio_bus_;
 };

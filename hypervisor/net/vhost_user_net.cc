@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "hypervisor/limits/report_limit.h"
 
 namespace kumoi::hypervisor {
 
@@ -124,6 +125,8 @@ private:
     UniqueFd first_;
     std::unique_ptr<VhostUserConnection> connection_;
     int64_t next_try_ns_ = 0;
+    ReportLimit reports_;
+    bool told_ = false;  // that it is gone
 };
 
 Result<void> Link::initialise() {
@@ -213,8 +216,11 @@ void Link::lose(const Error& why) {
     if (connection_ == nullptr) {
         return;
     }
-    log_warn("net", "a vhost-user back end is gone",
-             {{"socket", options_.socket}, {"reason", why.text()}});
+    told_ = reports_.admit().has_value();
+    if (told_) {
+        log_warn("net", "a vhost-user back end is gone",
+                 {{"socket", options_.socket}, {"reason", why.text()}});
+    }
     ::epoll_ctl(polls_[0].get(), EPOLL_CTL_DEL, connection_->fd(), nullptr);
     connection_.reset();
     next_try_ns_ = options_.clock->monotonic_ns() + VhostUserNet::kRetryNs;
@@ -225,7 +231,7 @@ void Link::retry() {
         return;
     }
     next_try_ns_ = options_.clock->monotonic_ns() + VhostUserNet::kRetryNs;
-    if (connect().ok()) {
+    if (connect().ok() && told_) {
         log_info("net", "a vhost-user back end is back", {{"socket", options_.socket}});
     }
 }

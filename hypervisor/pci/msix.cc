@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "hypervisor/limits/report_limit.h"
 
 namespace kumoi::hypervisor {
 
@@ -16,6 +17,12 @@ constexpr uint16_t kControlFunctionMask = 1u << 14;
 
 // Fields of the section; never reused. The table is the one of §6.8.2, 16 bytes a vector.
 enum Field : uint16_t { kFieldTable = 1, kFieldPending = 2 };
+
+// One for the process, which has one machine: refusals of all functions together.
+ReportLimit& reports() {
+    static ReportLimit limit;
+    return limit;
+}
 
 }  // namespace
 
@@ -160,7 +167,10 @@ void Msix::route(Entry& entry) {
     if (!entry.vector) {
         auto vector = platform_.create_msi_vector();
         if (!vector.ok()) {
-            log_warn("pci", "no MSI-X vector", {{"reason", vector.error().text()}});
+            if (const auto unreported = reports().admit()) {
+                log_warn("pci", "no MSI-X vector",
+                         {{"reason", vector.error().text()}, {"unreported", *unreported}});
+            }
             return;
         }
         entry.vector = std::move(vector).value();

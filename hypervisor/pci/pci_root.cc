@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "base/log.h"
+#include "hypervisor/limits/report_limit.h"
 
 namespace kumoi::hypervisor {
 
@@ -15,6 +16,12 @@ constexpr uint64_t k4Gib = 1ull << 32;
 // The reset control register shares the address register's ports (ICH9 datasheet §13.7.5).
 constexpr uint64_t kResetOffset = 1;
 constexpr uint8_t kResetCpu = 1u << 2;
+
+// One for the process, which has one machine: refusals of all functions together.
+ReportLimit& reports() {
+    static ReportLimit limit;
+    return limit;
+}
 
 uint64_t align_up(uint64_t value, uint64_t alignment) {
     return (value + alignment - 1) & ~(alignment - 1);
@@ -298,8 +305,12 @@ void PciRoot::follow_ecam() {
         return;
     }
     if (auto added = platform_.mmio_bus().add(wanted, kEcamSize, *ecam_); !added) {
-        log_warn("pci", "ECAM cannot move there",
-                 {{"address", wanted}, {"reason", added.error().text()}});
+        if (const auto unreported = reports().admit()) {
+            log_warn("pci", "ECAM cannot move there",
+                     {{"address", wanted},
+                      {"reason", added.error().text()},
+                      {"unreported", *unreported}});
+        }
         return;
     }
     ecam_mapped_ = wanted;
@@ -377,8 +388,13 @@ void PciRoot::follow_bar(Function& function, unsigned index, bool decoding) {
         return;
     }
     const uint64_t good = function.last_good[index];
-    log_warn("pci", "BAR move refused: the place is taken",
-             {{"device", function.device->name()}, {"bar", index}, {"address", wanted}});
+    if (const auto unreported = reports().admit()) {
+        log_warn("pci", "BAR move refused: the place is taken",
+                 {{"device", function.device->name()},
+                  {"bar", index},
+                  {"address", wanted},
+                  {"unreported", *unreported}});
+    }
     space.set_bar_base(index, good);
     if (good != 0) {
         map_bar(function, index, good);

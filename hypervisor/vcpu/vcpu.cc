@@ -356,8 +356,13 @@ void Vcpu::crash(std::string reason, Json details) {
     io_pending_ = false;  // what KVM was doing is beyond completing
     stay_parked();
     details.set("state", register_dump(fd_, memory_));
-    log_error("vcpu", "the guest cannot go on",
-              {{"vcpu", index_}, {"reason", reason}, {"details", details.dump()}});
+    if (const auto unreported = crash_reports_.admit()) {  // it may be reset and crash for ever
+        log_error("vcpu", "the guest cannot go on",
+                  {{"vcpu", index_},
+                   {"reason", reason},
+                   {"details", details.dump()},
+                   {"unreported", *unreported}});
+    }
     events_.crashed({index_, std::move(reason), std::move(details)});
 }
 

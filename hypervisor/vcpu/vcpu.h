@@ -22,6 +22,7 @@
 #include "base/metrics.h"
 #include "hypervisor/board/io_bus.h"
 #include "hypervisor/kvm/vcpu_fd.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/memory/guest_memory.h"
 #include "hypervisor/resources_config.h"
 
@@ -100,7 +101,8 @@ private:
     Events events_;
     Statistics statistics_;
     std::atomic<bool> attention_{
-        true};                  // set with pause_wanted_ or stop_wanted_, read without lock
+        true};  // set with pause_wanted_ or stop_wanted_, read without lock
+    ReportLimit crash_reports_;
     bool io_pending_ = false;   // own thread: KVM has yet to take our answer
     mutable std::mutex mutex_;  // guards all below
     std::condition_variable changed_;

@@ -233,8 +233,12 @@ VirtioMem::Response VirtioMem::unplug(uint32_t first, uint32_t count) {
 
 void VirtioMem::host_failed(std::string_view what, uint32_t block, const Error& error) {
     failures_.increment();
-    if (context_ != nullptr && failure_reports_.allow(context_->clock().monotonic_ns())) {
-        log_warn("virtio", what, {{"device", name_}, {"block", block}, {"error", error.text()}});
+    if (const auto unreported = failure_reports_.admit()) {
+        log_warn("virtio", what,
+                 {{"device", name_},
+                  {"block", block},
+                  {"error", error.text()},
+                  {"unreported", *unreported}});
     }
 }
 

@@ -127,8 +127,12 @@ bool VirtioNet::set_pairs(uint16_t count) {
     for (size_t i = 1; i < pairs_.size(); ++i) {
         const bool active = i < count;
         if (auto set = pairs_[i]->backend().set_active(active); !set.ok()) {
-            log_warn("virtio", "queues cannot be switched",
-                     {{"device", options_.name}, {"reason", set.error().text()}});
+            if (const auto unreported = reports_.admit()) {
+                log_warn("virtio", "queues cannot be switched",
+                         {{"device", options_.name},
+                          {"reason", set.error().text()},
+                          {"unreported", *unreported}});
+            }
             return false;
         }
         pairs_[i]->set_active(active);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/virtio/device.h"
 #include "hypervisor/virtio/net_control.h"
 #include "hypervisor/virtio/net_pair.h"
@@ -63,6 +64,7 @@ private:
 
     const Options options_;
     NetCounters counters_;
+    ReportLimit reports_;
     NicThrottle throttle_;  // of all pairs together
     NetControl control_;
     std::vector<std::unique_ptr<NetPair>> pairs_;

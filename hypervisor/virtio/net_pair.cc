@@ -280,8 +280,12 @@ void NetPair::watch_backend(bool enabled) {
     auto watch = context_->loop().watch(backend_->poll_fd(), EventLoop::kReadable,
                                         [this](uint32_t /*events*/) { backend_ready(); });
     if (!watch.ok()) {
-        log_error("virtio", "cannot receive",
-                  {{"device", device_}, {"reason", watch.error().text()}});
+        if (const auto unreported = reports_.admit()) {  // a driver may start it again and again
+            log_error("virtio", "cannot receive",
+                      {{"device", device_},
+                       {"reason", watch.error().text()},
+                       {"unreported", *unreported}});
+        }
         return;
     }
     watch_ = std::move(watch).value();

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/net/net_backend.h"
 #include "hypervisor/virtio/device.h"
 #include "hypervisor/virtio/net_filter.h"
@@ -66,6 +67,7 @@ private:
     std::unique_ptr<NetBackend> backend_;
     const NetFilter& filter_;
     NetCounters& counters_;
+    ReportLimit reports_;
     NetLimit inbound_;
     NetLimit outbound_;
     VirtioContext* context_ = nullptr;

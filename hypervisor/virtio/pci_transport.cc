@@ -58,7 +58,8 @@ VirtioPciDevice::VirtioPciDevice(Platform& platform, std::unique_ptr<VirtioDevic
       msix_(platform, vectors_of(*device_)),
       common_(device_->features() | kTransportFeatures, device_->queue_sizes(),
               vectors_of(*device_)),
-      queue_vectors_(device_->queue_sizes().size()) {}
+      queue_vectors_(device_->queue_sizes().size()),
+      doorbells_there_(queue_vectors_.size()) {}
 
 VirtioPciDevice::~VirtioPciDevice() {
     bar_moved(kBarIndex, 0);
@@ -213,20 +214,30 @@ void VirtioPciDevice::bar_moved(unsigned index, uint64_t base) {
     for (uint16_t queue = 0; queue < queue_vectors_.size(); ++queue) {
         const uint64_t at = kNotifyOffset + kNotifyMultiplier * queue;
         const int doorbell = runner_->doorbell(queue);
-        if (bar_base_ != 0) {
+        if (doorbells_there_[queue]) {
             platform_.remove_doorbell(bar_base_ + at, doorbell);
+            doorbells_there_[queue] = false;
         }
-        if (base == 0) {
-            continue;
-        }
-        if (auto added = platform_.add_doorbell(base + at, doorbell);
-            !added.ok() && doorbell_reports_.allow(SystemClock().monotonic_ns())) {
-            // Slower, not wrong: the write reaches notify() instead.
-            log_warn("virtio", "no doorbell",
-                     {{"device", name()}, {"reason", added.error().text()}});
+        if (base != 0) {
+            add_doorbell(queue, base + at, doorbell);
         }
     }
     bar_base_ = base;
+}
+
+// Refused where another device's window lies already: slower, not wrong, as the write reaches
+// notify() instead.
+void VirtioPciDevice::add_doorbell(uint16_t queue, uint64_t gpa, int doorbell) {
+    const auto added = platform_.add_doorbell(gpa, doorbell);
+    doorbells_there_[queue] = added.ok();
+    if (added.ok()) {
+        return;
+    }
+    if (const auto unreported = doorbell_reports_.admit()) {
+        log_warn(
+            "virtio", "no doorbell",
+            {{"device", name()}, {"reason", added.error().text()}, {"unreported", *unreported}});
+    }
 }
 
 // --- The BAR ---
@@ -329,10 +340,12 @@ void VirtioPciDevice::device_broken(std::string_view reason) {
     }
     breaks_.increment();
     config_interrupt();  // §2.1.2
-    if (!break_reports_.allow(SystemClock().monotonic_ns())) {
+    const auto unreported = break_reports_.admit();
+    if (!unreported) {
         return;  // counted, and no longer told: a guest may reset and break it again for ever
     }
-    log_warn("virtio", "device needs a reset", {{"device", name()}, {"reason", reason}});
+    log_warn("virtio", "device needs a reset",
+             {{"device", name()}, {"reason", reason}, {"unreported", *unreported}});
     if (options_.on_broken) {
         options_.on_broken(name(), std::string(reason));
     }

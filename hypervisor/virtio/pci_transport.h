@@ -92,6 +92,7 @@ private:
     Result<void> load_parts(SectionReader& in);
     Result<void> start_loaded(SectionReader& in);
     void publish_vectors();
+    void add_doorbell(uint16_t queue, uint64_t gpa, int doorbell);
     void notify(uint64_t offset);
 
     void queue_interrupt(uint16_t queue_index) override;
@@ -122,6 +123,7 @@ private:
     Counter breaks_;
     ReportLimit break_reports_;
     ReportLimit doorbell_reports_;
+    std::vector<bool> doorbells_there_;  // by queue: the platform has them at bar_base_
     Counter resets_;
     Counter interrupts_;
 };

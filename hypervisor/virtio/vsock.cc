@@ -68,8 +68,11 @@ void VirtioVsock::watch_listener() {
     auto watch = context_->loop().watch(sockets_->listener(), EventLoop::kReadable,
                                         [this](uint32_t /*events*/) { accept(); });
     if (!watch.ok()) {
-        log_error("virtio", "cannot take connections",
-                  {{"device", name_}, {"reason", watch.error().text()}});
+        if (const auto unreported = reports_.admit()) {  // a driver may start it again and again
+            log_error(
+                "virtio", "cannot take connections",
+                {{"device", name_}, {"reason", watch.error().text()}, {"unreported", *unreported}});
+        }
         return;
     }
     listener_watch_ = std::move(watch).value();

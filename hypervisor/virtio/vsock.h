@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "hypervisor/limits/report_limit.h"
 #include "hypervisor/virtio/device.h"
 #include "hypervisor/virtio/vsock_connection.h"
 #include "hypervisor/virtio/vsock_sockets.h"
@@ -90,6 +91,7 @@ private:
     void watch_listener();
 
     const std::string name_;
+    ReportLimit reports_;
     const uint64_t guest_cid_;
     std::unique_ptr<VsockSockets> sockets_;
     VirtioContext* context_ = nullptr;

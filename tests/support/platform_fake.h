@@ -60,14 +60,19 @@ public:
     }
     Result<void> add_doorbell(uint64_t gpa, int eventfd) override {
         const std::lock_guard lock(mutex_);
-        if (!doorbells_.emplace(gpa, eventfd).second) {
+        if (!doorbells_.emplace(gpa, eventfd).second) {  // as KVM: one at an address
             return Error::conflict("a doorbell at {:#x} exists", gpa);
         }
         return {};
     }
     void remove_doorbell(uint64_t gpa, int eventfd) override {
         const std::lock_guard lock(mutex_);
-        doorbells_.erase({gpa, eventfd});
+        const auto found = doorbells_.find(gpa);
+        if (found == doorbells_.end() || found->second != eventfd) {
+            ++wrong_removals;
+            return;
+        }
+        doorbells_.erase(found);
     }
     void request_reset() override { ++resets; }
     void request_shutdown() override { ++shutdowns; }
@@ -98,6 +103,7 @@ public:
     }
 
     bool refuse_vectors = false;
+    int wrong_removals = 0;  // of doorbells that are not there
     std::map<uint32_t, uint32_t> pirq_routes;
     std::atomic<int> resets{0};
     std::atomic<int> shutdowns{0};
@@ -150,7 +156,7 @@ private:
     Interrupts interrupts_;
     MappedRanges mapped_;
     mutable std::mutex mutex_;
-    std::set<std::pair<uint64_t, int>> doorbells_;
+    std::map<uint64_t, int> doorbells_;
 };
 
 }  // namespace kumoi::hypervisor

@@ -55,6 +55,21 @@ TEST(CmosRtc, KeepsTheTimeTheGuestSets) {
     EXPECT_LE(get(rtc, 0x08), 0x12);
 }
 
+// A month of 165 moves the year by 13, each time it is written.
+TEST(CmosRtc, AClockThatIsSetForeverStaysLoadable) {
+    ManualClock clock(k20231114 * kNanosPerSecond);
+    CmosRtc rtc(clock, 64u << 20);
+    for (int i = 0; i < 20'000; ++i) {
+        put(rtc, 0x08, 0xff);
+    }
+    SectionWriter out("rtc", 1);
+    rtc.save(out);
+    auto in = SectionReader::parse(out).value();
+    CmosRtc other(clock, 64u << 20);
+    const auto loaded = other.load(in);
+    EXPECT_TRUE(loaded.ok()) << loaded.error().text();
+}
+
 TEST(CmosRtc, ShowsUpdateInProgressJustBeforeTheSecond) {
     ManualClock clock(k20231114 * kNanosPerSecond);
     CmosRtc rtc(clock, 64u << 20);

@@ -104,7 +104,14 @@ TEST_F(ConsoleTest, BoundsWhatTheLoopHasNotTaken) {
     const std::string burst(SerialConsole::kPendingMax, 'x');
     console.output(burst);
     console.output("tail");
+    loop.run_ready();
     EXPECT_EQ(console.dropped_bytes(), 4u);
+    for (size_t i = 0; i < 3 * SerialConsole::kPendingMax; ++i) {
+        console.output("y");  // as a guest does while the loop is stuck
+    }
+    loop.run_ready();
+    EXPECT_EQ(console.dropped_bytes(), 4u + 2 * SerialConsole::kPendingMax);
+    console.output("xtail");
     loop.run_ready();
     EXPECT_TRUE(console.scrollback().ends_with("xtail"));
 }

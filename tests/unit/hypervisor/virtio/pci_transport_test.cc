@@ -154,6 +154,23 @@ TEST_F(TransportTest, IsFoundByItsIdsAndCapabilities) {
     EXPECT_EQ(config(capability(0) + 2, 2), 1u);  // two vectors
 }
 
+// A guest may put windows of two devices onto each other: the second has no doorbell of its own,
+// and nothing is taken away that belongs to the first.
+TEST_F(TransportTest, ADoorbellThatWasRefusedIsNotTakenAway) {
+    constexpr uint64_t kTaken = 0xd800'0000;
+    ASSERT_TRUE(platform_.add_doorbell(kTaken + 0x3000, 77).ok());
+    const uint64_t before = ReportLimit::suppressed_in_all();
+    for (int i = 0; i < 100; ++i) {
+        root_->config_write(1, 0, pci::kBar0, 4, kTaken);
+        EXPECT_TRUE(platform_.doorbell_addresses().contains(kTaken + 0x3000));
+        root_->config_write(1, 0, pci::kBar0, 4, kTaken + 0x10'0000);
+        EXPECT_TRUE(platform_.doorbell_addresses().contains(kTaken + 0x10'3000));
+    }
+    EXPECT_EQ(platform_.wrong_removals, 0);
+    EXPECT_EQ(platform_.doorbell_addresses().size(), 2u);
+    EXPECT_EQ(ReportLimit::suppressed_in_all() - before, 90u);  // of 100 refusals ten were told
+}
+
 TEST_F(TransportTest, DoorbellsFollowTheBar) {
     EXPECT_EQ(platform_.doorbell_addresses(), std::set<uint64_t>{bar_ + 0x3000});
     root_->config_write(1, 0, 0x10, 4, 0xd900'0000);
