@@ -21,6 +21,9 @@ import time
 import unittest
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
+import keeper  # noqa: E402
+
 VMM = os.environ.get("KUMOI_VMM", "")
 MICRO = os.environ.get("KUMOI_MICRO_GUESTS", "")
 SLOW = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))  # multiplies every deadline
@@ -216,7 +219,8 @@ class Guest:
             json.dump(self.config, file)
         with open(self.path("vmm.log"), "ab") as log:
             self.process = subprocess.Popen([VMM, "--config", self.path("guest.json"), *more],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            preexec_fn=keeper.end_with_me)
         self.test.addCleanup(self.kill)
         return self
 
@@ -315,7 +319,7 @@ class Test(unittest.TestCase):
 
     def background(self, *command):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+                                   stderr=subprocess.DEVNULL, preexec_fn=keeper.end_with_me)
 
         def stop():
             process.kill()

@@ -1,6 +1,9 @@
 """What an operator can do to a running machine, and what stays behind when its process dies."""
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import harness
@@ -27,6 +30,25 @@ class Lifecycle(harness.Test):
         self.assertEqual(beats(guest), before)
         control.call("resume")
         guest.expect(f"beat {before + 2}")
+
+    def test_a_guest_dies_with_the_test_that_started_it(self):
+        folder = os.path.dirname(os.path.abspath(__file__))
+        script = ("import harness, time\n"
+                  "class T(harness.Test):\n"
+                  "    def runTest(self): pass\n"
+                  "guest = harness.Guest(T(), harness.micro('hello'), 'beat')\n"
+                  "guest.expect('beat 1')\n"
+                  "print(guest.process.pid, guest.control().call('hello')['pid'], guest.folder, flush=True)\n"
+                  "time.sleep(60)\n")
+        test = subprocess.Popen([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True)
+        words = test.stdout.readline().split()
+        self.addCleanup(shutil.rmtree, words[2], True)
+        self.assertTrue(all(os.path.exists(f"/proc/{pid}") for pid in words[:2]))
+        test.kill()
+        test.wait()
+        test.stdout.close()
+        for pid in words[:2]:
+            harness.wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 10, f"the end of process {pid}")
 
     def test_pause_of_a_busy_guest_is_quick(self):
         guest = harness.Guest(self, harness.micro("hello"), "spin", vcpus=1)

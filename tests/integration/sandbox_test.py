@@ -38,7 +38,8 @@ class Sandbox(harness.Test):
         with open(guest.path("vmm.log"), "ab") as log:
             guest.process = subprocess.Popen(
                 [harness.VMM, "--config", guest.path("guest.json"), *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[leaked])
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[leaked],
+                preexec_fn=harness.keeper.end_with_me)
         os.close(leaked)
         self.addCleanup(guest.kill)
         guest.expect("beat 1")

@@ -30,7 +30,8 @@ class Restored(harness.Guest):
             self.process = subprocess.Popen(
                 [harness.VMM, "--restore", self.snapshot, "--restore-memory", self.memory,
                  "--config", self.path("guest.json")],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=harness.keeper.end_with_me)
         self.test.addCleanup(self.kill)
         return self
 

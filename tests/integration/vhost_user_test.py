@@ -25,7 +25,8 @@ class VhostUser(harness.Test):
 
     def background(self, *command):
         with open(self.path("daemons.log"), "ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       preexec_fn=harness.keeper.end_with_me)
         self.addCleanup(self.end, process)
         return process
 

@@ -23,6 +23,9 @@ import time
 import urllib.error
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import keeper  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("KUMOI_BUILD", ROOT / "build/release"))
 COMPUTE = BUILD / "bin/kumoi-compute"
@@ -99,7 +102,9 @@ class Cloud:
         self.process = subprocess.Popen(
             self.prefix + [str(COMPUTE), "--config-file", str(self.state / "kumoi.conf"),
                            "--pid-file", str(self.state / "pid")],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            preexec_fn=keeper.end_with_me)
+        keeper.keep(self.state)
         output.close()
         wait_until(lambda: self._answers() or self._died(), seconds, "kumoi-compute answers")
         os.environ["OS_CLIENT_CONFIG_FILE"] = str(self.state / "clouds.yaml")
@@ -129,7 +134,7 @@ class Cloud:
 
     def remove(self):
         """Also ends guests that a failed test left: they outlive kumoi-compute on purpose."""
-        subprocess.run(["pkill", "-9", "-f", f"kumoi-vmm.*{self.state}/"], check=False)
+        keeper.let_go(self.state)
         if self.owns_state:
             shutil.rmtree(self.state, ignore_errors=True)
 
