@@ -11,6 +11,7 @@
 #include "base/uuid.h"
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/board/pci_layout.h"
+#include "hypervisor/scsi_config.h"
 #include "hypervisor/vcpu/cpu_topology.h"
 
 namespace kumoi::hypervisor {
@@ -113,6 +114,9 @@ Result<std::string> parse_id(const JsonView& view, std::set<std::string>& taken)
 Result<void> parse_queues_and_limits(const JsonView& view, uint32_t vcpus, DiskConfig& disk) {
     const int64_t usual = std::min<int64_t>(vcpus, kDiskQueuesUsual);
     disk.queues = static_cast<uint16_t>(TRY(view.integer_or("queues", usual, {1, kDiskQueuesMax})));
+    if (disk.bus == DiskBus::Scsi) {
+        disk.queues = 1;  // the controller's
+    }
     if (view.has("limits")) {
         disk.limits = TRY(parse_disk_limits(TRY(view.object("limits"))));
     }
@@ -141,7 +145,7 @@ Result<void> parse_disk_format(const JsonView& view, const std::string& base, Di
 Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uint32_t vcpus,
                               std::set<std::string>& ids) {
     TRY(view.only({"id", "path", "format", "read_only", "serial", "cache", "queues", "limits",
-                   "vhost_user", "chain_depth_max", "lock", "slot"}));
+                   "vhost_user", "chain_depth_max", "lock", "slot", "bus", "target"}));
     DiskConfig disk;
     disk.id = TRY(parse_id(view, ids));
     disk.path = TRY(path_or(view, "path", base));
@@ -149,6 +153,7 @@ Result<DiskConfig> parse_disk(const JsonView& view, const std::string& base, uin
     if (disk.path.empty() == disk.vhost_user.empty()) {
         return view.error("a disk needs either a path or a vhost_user socket");
     }
+    TRY(parse_disk_bus(view, disk));
     TRY(parse_queues_and_limits(view, vcpus, disk));
     TRY(parse_disk_format(view, base, disk));
     disk.read_only = TRY(view.boolean_or("read_only", false));
@@ -220,7 +225,9 @@ Result<void> check_slots(const JsonView& view, const VmConfig& config) {
         return {};
     };
     TRY(check(config.nics));
-    return check(config.disks);
+    std::vector<DiskConfig> disks = config.disks;
+    std::erase_if(disks, [](const DiskConfig& disk) { return disk.bus != DiskBus::Virtio; });
+    return check(disks);
 }
 
 Result<void> parse_devices(const JsonView& view, const std::string& base, VmConfig& config) {
@@ -245,10 +252,12 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
         }
     }
     TRY(check_slots(view, config));
-    if (config.disks.size() > kDisksMax || config.nics.size() > kNicsMax) {
+    TRY(assign_scsi_targets(view, config));
+    const auto on_pci = static_cast<size_t>(std::ranges::count_if(
+        config.disks, [](const DiskConfig& disk) { return disk.bus == DiskBus::Virtio; }));
+    if (on_pci > kDisksMax || config.nics.size() > kNicsMax) {
         return view.error(fmt::format("{} disks and {} nics are too many: at most {} and {} fit",
-                                      config.disks.size(), config.nics.size(), kDisksMax,
-                                      kNicsMax));
+                                      on_pci, config.nics.size(), kDisksMax, kNicsMax));
     }
     if (view.has("rng")) {
         const JsonView rng = TRY(view.object("rng"));
@@ -468,6 +477,7 @@ Result<DiskConfig> parse_disk_config(const JsonView& view, const VmConfig& confi
     if (config.memory.max_mib != 0 && !disk.vhost_user.empty()) {
         return view.error("a vhost-user disk does not go with memory that may grow");
     }
+    TRY(choose_scsi_target(view, config, disk));
     return disk;
 }
 

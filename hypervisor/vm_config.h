@@ -25,6 +25,7 @@
 namespace kumoi::hypervisor {
 
 enum class DiskCache { Writeback, None, Writethrough };
+enum class DiskBus { Virtio, Scsi };
 enum class OnReboot { Reset, Exit };
 enum class OnShutdown { Exit, Stay };
 enum class OnCrash { Stay, Exit, Reset, Continue };
@@ -41,7 +42,9 @@ struct DiskConfig {
     DiskFormat format = DiskFormat::Raw;
     uint32_t chain_depth_max = 32;  // qcow2: backing files
     DiskLock lock;
-    unsigned slot = 0;  // of PCI bus 0; 0: the first free one
+    DiskBus bus = DiskBus::Virtio;
+    unsigned slot = 0;                    // virtio: of PCI bus 0; 0: the first free one
+    std::optional<unsigned> scsi_target;  // scsi: always known once all is parsed
 };
 
 struct NicConfig {

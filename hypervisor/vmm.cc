@@ -1,7 +1,5 @@
 #include "hypervisor/vmm.h"
 
-#include <map>
-
 #include <fmt/ranges.h>
 
 #include "base/log.h"
@@ -10,6 +8,7 @@
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/boot/boot_loader.h"
+#include "hypervisor/disk_places.h"
 #include "hypervisor/firmware/fw_cfg_items.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/vcpu/affinity.h"
@@ -22,26 +21,6 @@ namespace {
 constexpr std::string_view kStateEvents = "state";
 // A vCPU leaves KVM_RUN within a millisecond; only a host in deep trouble takes this long.
 constexpr int64_t kParkTimeoutNs = 5 * kNanosPerSecond;
-
-// OpenFirmware paths of the devices that `boot.order` names.
-std::vector<std::string> boot_order(const VmConfig& config) {
-    std::map<std::string, std::string> paths;
-    for (unsigned i = 0; i < config.disks.size(); ++i) {
-        paths[config.disks[i].id] = boot_path_disk(board::kPciDiskSlotFirst + i);
-    }
-    for (unsigned i = 0; i < config.cdroms.size(); ++i) {
-        paths[config.cdroms[i].id] =
-            boot_path_cdrom(board::kPciScsi.slot, board::kPciScsi.function, i);
-    }
-    for (unsigned i = 0; i < config.nics.size(); ++i) {
-        paths[config.nics[i].id] = boot_path_nic(board::kPciNicSlotFirst + i);
-    }
-    std::vector<std::string> order;
-    for (const std::string& id : config.boot.order) {
-        order.push_back(paths[id]);
-    }
-    return order;
-}
 
 SmbiosConfig smbios_config(const VmConfig& config) {
     SmbiosConfig smbios = config.smbios;
@@ -222,7 +201,7 @@ Result<void> Vmm::create_firmware() {
     items.ram = memory_->regions();
     items.smbios = smbios_config(config_);
     items.uuid = config_.uuid;
-    items.boot_order = boot_order(config_);
+    items.boot_order = firmware_boot_order(config_);
     items.memory_end = memory_->hot().size != 0 ? memory_->end() : 0;
     items.acpi = [this] {  // by a vCPU thread: firmware has placed ECAM and BARs by then
         AcpiConfig acpi = acpi_config();

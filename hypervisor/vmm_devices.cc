@@ -4,6 +4,7 @@
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/board/hotplug_layout.h"
 #include "hypervisor/board/pci_layout.h"
+#include "hypervisor/disk_places.h"
 #include "hypervisor/limits/report_limit.h"
 #include "hypervisor/pci/i6300esb.h"
 #include "hypervisor/pci/pvpanic.h"
@@ -16,30 +17,6 @@ constexpr uint64_t k1Gib = 1u << 30;
 constexpr uint64_t kFirmwareMmio64End = 1ull << 46;
 constexpr uint8_t kDebugconSignature = 0xe9;      // SeaBIOS prints only if it reads this back
 constexpr ReportRate kDebugLines{.burst = 1000};  // firmware prints about 100 at each boot
-
-CacheMode cache_mode(DiskCache cache) {
-    switch (cache) {
-        case DiskCache::None: return CacheMode::None;
-        case DiskCache::Writethrough: return CacheMode::Writethrough;
-        default: return CacheMode::Writeback;
-    }
-}
-
-VirtioBlockConfig block_config(const DiskConfig& disk) {
-    VirtioBlockConfig block;
-    block.name = disk.id;
-    block.path = disk.path;
-    block.read_only = disk.read_only;
-    block.cache = cache_mode(disk.cache);
-    block.serial = disk.serial;
-    block.queue_count = disk.queues;
-    block.vhost_user = disk.vhost_user;
-    block.limits = disk.limits;
-    block.format = disk.format;
-    block.chain_depth_max = disk.chain_depth_max;
-    block.lock = disk.lock;
-    return block;
-}
 
 // A guest could fill the host's log: after some lines it has said enough.
 std::function<void(std::string_view)> debug_sink(std::string port, const Clock& clock) {
@@ -134,15 +111,7 @@ Result<void> MachineDevices::create_pci(const VmConfig& config, Platform& platfo
             board::kPciConsole,
             make_virtio_console(platform, files, console, pci_config(board::kPciConsole, events))));
     }
-    if (!config.cdroms.empty()) {
-        std::vector<ScsiDriveConfig> drives;
-        for (const CdromConfig& cdrom : config.cdroms) {
-            drives.push_back({cdrom.id, cdrom.path});
-        }
-        TRY(pci_->add(board::kPciScsi, make_virtio_scsi(platform, files, drives,
-                                                        pci_config(board::kPciScsi, events))));
-    }
-    return {};
+    return create_scsi(config, events);
 }
 
 Result<void> MachineDevices::create_hotplug(const VmConfig& config) {
@@ -179,6 +148,9 @@ Result<void> MachineDevices::create_network_and_disks(const VmConfig& config) {
         TRY_CONTEXT(pci_->add(at, make_nic(nic, at)), "nic {}", nic.id);
     }
     for (const DiskConfig& disk : config.disks) {
+        if (disk.bus != DiskBus::Virtio) {
+            continue;
+        }
         const PciAddress at = place(disk.slot, board::kPciDiskSlotFirst);
         TRY_CONTEXT(pci_->add(at, make_disk(disk, at)), "disk {}", disk.id);
     }
@@ -208,7 +180,7 @@ Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_nic(const NicConfi
 
 Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_disk(const DiskConfig& disk,
                                                                    PciAddress at) {
-    return make_virtio_block(platform_, files_, block_config(disk), pci_config(at, events_));
+    return make_virtio_block(platform_, files_, virtio_block_config(disk), pci_config(at, events_));
 }
 
 void MachineDevices::announce_network() {
@@ -254,6 +226,7 @@ std::vector<Snapshottable*> MachineDevices::chips() const {
 
 Json MachineDevices::statistics() const {
     Json all = pci_->statistics();
+    add_scsi_statistics(all);
     const auto& serial = serial_->counters();
     all.set("serial", Json::object({{"transmitted_bytes", serial.transmitted.value()},
                                     {"received_bytes", serial.received.value()},

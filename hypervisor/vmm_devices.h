@@ -34,6 +34,10 @@
 
 namespace kumoi::hypervisor {
 
+class GuestDisk;
+class VirtioScsi;
+struct ScsiUnitConfig;
+
 class MachineDevices {
 public:
     struct Events {
@@ -62,7 +66,8 @@ public:
     bool press_power_button() { return pm_->press_power_button(); }
     size_t receive_serial(std::string_view bytes) { return serial_->receive(bytes); }
     Json statistics() const;
-    Result<VirtioBlock*> disk(const std::string& id);
+    Result<GuestDisk*> disk(const std::string& id);
+    PciDevice* device_of_disk(const std::string& id);  // what stops when it stands; null: none
     Result<VirtioNet*> nic(const std::string& id);
     FwCfg& fw_cfg() { return *fw_cfg_; }
     // The chips of the board outside of PCI that have state of their own.
@@ -79,6 +84,9 @@ public:
     // A device for the table: opened, not yet in it.
     Result<std::unique_ptr<VirtioPciDevice>> make_disk(const DiskConfig& disk, PciAddress at);
     Result<std::unique_ptr<VirtioPciDevice>> make_nic(const NicConfig& nic, PciAddress at);
+    // On the SCSI bus (vmm_scsi.cc). All vCPUs are parked.
+    Result<void> attach_scsi_disk(const DiskConfig& disk);
+    Result<void> detach_scsi_disk(const std::string& id);
 
 private:
     MachineDevices(Platform& platform, FileSource& files, Events events)
@@ -92,6 +100,10 @@ private:
     Result<void> create_single_devices(const VmConfig& config, Platform& platform,
                                        FileSource& files, EventLoop& loop, const Clock& clock,
                                        const Events& events);
+    // In vmm_scsi.cc
+    Result<void> create_scsi(const VmConfig& config, const Events& events);
+    Result<ScsiUnitConfig> open_scsi_disk(const DiskConfig& disk);
+    void add_scsi_statistics(Json& all) const;
     // In vmm_memory.cc
     Result<void> create_virtio_mem(Platform& platform, const Events& events);
     Result<void> create_network_and_disks(const VmConfig& config);
@@ -116,6 +128,7 @@ private:
     std::unique_ptr<CpuHotplug> cpu_hotplug_;
     std::unique_ptr<HotMemory> hot_memory_;  // null: memory cannot grow
     VirtioMem* virtio_mem_ = nullptr;        // in the table
+    VirtioScsi* scsi_ = nullptr;             // in the table; null: neither CD-ROMs nor SCSI disks
     std::unique_ptr<PciDevices> pci_;
     std::unique_ptr<MachineDisplay> display_;  // null: none
 };

@@ -2,7 +2,7 @@
 // configuration interrupt. Jobs: hypervisor/block/live.
 
 #include "hypervisor/block/live/disk_control.h"
-#include "hypervisor/virtio/block.h"
+#include "hypervisor/virtio/guest_disk.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
@@ -10,7 +10,7 @@ namespace kumoi::hypervisor {
 Result<Json> Vmm::resize_disk(const Json& params) {
     const JsonView view(params, "params");
     TRY(view.only({"disk", "size"}));
-    VirtioBlock* disk = TRY(devices_->disk(TRY(view.string("disk"))));
+    GuestDisk* disk = TRY(devices_->disk(TRY(view.string("disk"))));
     const auto size = static_cast<uint64_t>(TRY(view.integer("size", {512, INT64_MAX})));
     TRY(disk->image().resize(size));
     return Json::object({{"size", disk->image().size()}});
@@ -34,8 +34,7 @@ void Vmm::create_disk_control() {
 
 // The vCPUs are parked because the guest could reset the device meanwhile.
 Result<void> Vmm::with_disk_still(const std::string& id, const std::function<Result<void>()>& run) {
-    const auto at = devices_->pci_devices().find(id);
-    PciDevice* device = at ? devices_->pci_devices().at(*at) : nullptr;
+    PciDevice* device = devices_->device_of_disk(id);
     if (device == nullptr) {
         return Error::not_found("there is no disk \"{}\"", id);
     }

@@ -35,6 +35,8 @@ void Vmm::create_hotplug() {
             .standstill = [this](const auto& run) { return with_vcpus_parked(run); }});
     HotplugControl::Machine machine;
     machine.stopped = [this] { return state_ != VmState::Running; };
+    machine.standstill = [this](const auto& run) { return with_vcpus_parked(run); };
+    machine.event = hooks_.event;
     machine.set_vcpus = [this](uint32_t count, int64_t timeout_ms, const auto& answer) {
         set_vcpus(count, timeout_ms, answer);
     };

@@ -2,6 +2,7 @@
 
 #include "hypervisor/virtio/block.h"
 #include "hypervisor/virtio/net.h"
+#include "hypervisor/virtio/scsi.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
@@ -22,9 +23,12 @@ Error missing(std::string_view what, const std::string& id) {
 
 }  // namespace
 
-Result<VirtioBlock*> MachineDevices::disk(const std::string& id) {
+Result<GuestDisk*> MachineDevices::disk(const std::string& id) {
     if (auto* device = find(*pci_, id, virtio::kTypeBlock)) {
         return static_cast<VirtioBlock*>(device);
+    }
+    if (GuestDisk* unit = scsi_ == nullptr ? nullptr : scsi_->disk(id)) {
+        return unit;
     }
     return missing("disk", id);
 }
@@ -40,7 +44,7 @@ Result<VirtioNet*> MachineDevices::nic(const std::string& id) {
 Result<Json> Vmm::set_disk_limits(const Json& params) {
     const JsonView view(params, "params");
     TRY(view.only({"disk", "limits"}));
-    VirtioBlock* disk = TRY(devices_->disk(TRY(view.string("disk"))));
+    GuestDisk* disk = TRY(devices_->disk(TRY(view.string("disk"))));
     const DiskLimits limits = TRY(parse_disk_limits(TRY(view.object("limits"))));
     TRY(disk->set_limits(limits, seams_.clock.monotonic_ns()));
     return Json::object({{"limits", disk_limits_json(disk->limits())}});

@@ -92,7 +92,7 @@ std::string boot_path_disk(unsigned slot) {
     return fmt::format("/pci@i0cf8/scsi@{:x}/disk@0,0", slot);
 }
 
-std::string boot_path_cdrom(unsigned slot, unsigned function, unsigned target) {
+std::string boot_path_scsi(unsigned slot, unsigned function, unsigned target) {
     return fmt::format("/pci@i0cf8/scsi@{:x},{:x}/channel@0/disk@{:x},0", slot, function, target);
 }
 

@@ -30,7 +30,7 @@ Result<void> add_firmware_items(FwCfg& fw_cfg, const FirmwareItems& items);
 
 // The paths of this board's functions as "bootorder" names them.
 std::string boot_path_disk(unsigned slot);
-std::string boot_path_cdrom(unsigned slot, unsigned function, unsigned target);
+std::string boot_path_scsi(unsigned slot, unsigned function, unsigned target);
 std::string boot_path_nic(unsigned slot);
 
 }  // namespace kumoi::hypervisor

@@ -48,7 +48,18 @@ void HotplugControl::name_slots() {
         }
     };
     name(config_.disks, "disks");
+    name_targets();
     name(config_.nics, "nics");
+}
+
+// As slots.
+void HotplugControl::name_targets() {
+    Json* list = config_.source.find("disks");
+    for (size_t i = 0; i < config_.disks.size(); ++i) {
+        if (config_.disks[i].scsi_target && list != nullptr && i < list->size()) {
+            list->as_array()[i].set("target", *config_.disks[i].scsi_target);
+        }
+    }
 }
 
 bool HotplugControl::handle(const ControlRequest& request, const Answer& answer) {
@@ -86,6 +97,9 @@ Result<Json> HotplugControl::add_disk(const Json& params) {
     DiskConfig disk = TRY(parse_disk_config(TRY(view.object("disk")), config_));
     if (has_device(disk.id)) {
         return Error::conflict("a device \"{}\" exists already", disk.id);
+    }
+    if (disk.bus == DiskBus::Scsi) {
+        return add_scsi_disk(std::move(disk), TRY(view.object("disk")).json());
     }
     const PciAddress address =
         disk.slot != 0 ? PciAddress{disk.slot}
@@ -127,7 +141,13 @@ Result<void> HotplugControl::remove(const Json& params, bool disk, const Answer&
     }
     const int64_t timeout =
         TRY(view.integer_or("timeout_ms", kTimeoutMsDefault, {0, kTimeoutMsMax}));
-    if (!TRY(view.boolean_or("force", false))) {
+    const bool force = TRY(view.boolean_or("force", false));
+    if (disk && std::ranges::any_of(config_.disks, [&id](const DiskConfig& one) {
+            return one.id == id && one.bus == DiskBus::Scsi;
+        })) {
+        return remove_scsi_disk(id, answer);
+    }
+    if (!force) {
         hotplug_.remove(id, timeout, answer);
         return {};
     }

@@ -26,6 +26,9 @@ public:
     using Answer = DeviceHotplug::Answer;
     struct Machine {
         std::function<bool()> stopped;  // no vCPU runs
+        // Runs it with all vCPUs parked.
+        std::function<Result<void>(const std::function<Result<void>()>&)> standstill;
+        std::function<void(const ControlEvent&)> event;
         std::function<void(uint32_t vcpus, int64_t timeout_ms, Answer)> set_vcpus;
     };
     static constexpr int64_t kTimeoutMsDefault = 30'000;
@@ -40,11 +43,14 @@ public:
 
 private:
     Result<Json> add_disk(const Json& params);
+    Result<Json> add_scsi_disk(DiskConfig disk, Json source);
+    Result<void> remove_scsi_disk(const std::string& id, const Answer& answer);
     Result<Json> add_nic(const Json& params);
     Result<void> remove(const Json& params, bool disk, const Answer& answer);
     Result<void> set_vcpus(const Json& params, const Answer& answer);
     bool has_device(const std::string& id) const;
     void name_slots();
+    void name_targets();
 
     VmConfig& config_;
     MachineDevices& devices_;

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 
+#include "hypervisor/scsi/wire.h"
+
 namespace kumoi::hypervisor {
+
+using namespace scsi;
 
 namespace {
 
@@ -30,18 +34,6 @@ enum Opcode : uint8_t {
     kReadCd = 0xbe,
 };
 
-// Sense keys and additional sense codes (SPC-4 tables 41 and 48).
-constexpr uint8_t kNotReady = 0x02;
-constexpr uint8_t kMediumError = 0x03;
-constexpr uint8_t kIllegalRequest = 0x05;
-constexpr uint16_t kUnrecoveredRead = 0x1100;
-constexpr uint16_t kInvalidOpcode = 0x2000;
-constexpr uint16_t kOutOfRange = 0x2100;
-constexpr uint16_t kInvalidField = 0x2400;
-constexpr uint16_t kMediumNotPresent = 0x3a00;
-constexpr uint16_t kTrayOpen = 0x3a02;
-constexpr uint16_t kRemovalPrevented = 0x5302;
-
 constexpr uint16_t kProfileCd = 0x0008;
 constexpr uint16_t kProfileDvd = 0x0010;
 constexpr uint64_t kCdSectorsMax = 405'000;  // 90 minutes: a larger image is a DVD
@@ -49,71 +41,6 @@ constexpr uint32_t kFramesPerSecond = 75;
 constexpr uint32_t kLeadInFrames = 150;
 constexpr uint8_t kDataTrack = 0x14;  // ADR 1, data, copying prohibited
 constexpr uint8_t kLeadOutTrack = 0xaa;
-
-ScsiReply check(uint8_t key, uint16_t code) {
-    ScsiReply reply;
-    reply.status = scsi::kCheckCondition;
-    reply.sense.assign(scsi::kSenseSize, 0);
-    reply.sense[0] = 0x70;
-    reply.sense[2] = key;
-    reply.sense[7] = scsi::kSenseSize - 8;
-    reply.sense[12] = static_cast<uint8_t>(code >> 8);
-    reply.sense[13] = static_cast<uint8_t>(code);
-    return reply;
-}
-
-uint64_t big(std::span<const uint8_t> bytes) {
-    uint64_t value = 0;
-    for (const uint8_t byte : bytes) {
-        value = value << 8 | byte;
-    }
-    return value;
-}
-
-// Appends big-endian numbers and texts.
-class Bytes {
-public:
-    Bytes& u8(uint64_t value) { return put(value, 1); }
-    Bytes& u16(uint64_t value) { return put(value, 2); }
-    Bytes& u32(uint64_t value) { return put(value, 4); }
-    Bytes& u64(uint64_t value) { return put(value, 8); }
-    Bytes& padded(std::string_view text, size_t size) {
-        for (size_t i = 0; i < size; ++i) {
-            u8(i < text.size() ? static_cast<uint8_t>(text[i]) : ' ');
-        }
-        return *this;
-    }
-    Bytes& zeros(size_t count) {
-        bytes_.resize(bytes_.size() + count);
-        return *this;
-    }
-    Bytes& append(const std::vector<uint8_t>& more) {
-        bytes_.insert(bytes_.end(), more.begin(), more.end());
-        return *this;
-    }
-    size_t size() const { return bytes_.size(); }
-    std::vector<uint8_t> take() { return std::move(bytes_); }
-
-private:
-    Bytes& put(uint64_t value, int size) {
-        for (int shift = (size - 1) * 8; shift >= 0; shift -= 8) {
-            bytes_.push_back(static_cast<uint8_t>(value >> shift));
-        }
-        return *this;
-    }
-    std::vector<uint8_t> bytes_;
-};
-
-ScsiReply data(std::vector<uint8_t> bytes, uint64_t allocation) {
-    ScsiReply reply;
-    bytes.resize(std::min<uint64_t>(bytes.size(), allocation));
-    reply.data = std::move(bytes);
-    return reply;
-}
-
-ScsiReply data(Bytes& bytes, uint64_t allocation) {
-    return data(bytes.take(), allocation);
-}
 
 // Minutes, seconds, frames from the start of the lead-in (MMC-6 table 24).
 uint32_t msf(uint64_t sector) {
@@ -139,7 +66,7 @@ std::vector<uint8_t> mode_page(uint8_t page) {
 
 }  // namespace
 
-ScsiReply scsi_read_error() {
+ScsiReply Cdrom::failed(DiskOperation /*operation*/, int /*result*/) const {
     return check(kMediumError, kUnrecoveredRead);
 }
 
@@ -152,7 +79,7 @@ void Cdrom::reset() {
     media_event_ = true;
 }
 
-ScsiReply Cdrom::execute(std::span<const uint8_t> cdb) {
+ScsiReply Cdrom::execute(std::span<const uint8_t> cdb, std::span<const uint8_t> /*parameters*/) {
     Cdb padded{};
     std::ranges::copy(cdb.first(std::min(cdb.size(), padded.size())), padded.begin());
     return execute_padded(padded);
@@ -270,12 +197,12 @@ ScsiReply Cdrom::mode_sense(const Cdb& cdb, bool ten) const {
     if (pages.empty() || saved || cdb[3] != 0) {
         return check(kIllegalRequest, kInvalidField);
     }
-    constexpr uint8_t kWriteProtected = 0x80;
+    constexpr uint8_t kProtected = 0x80;
     Bytes bytes;
     if (ten) {
-        bytes.u16(6 + pages.size()).u8(0).u8(kWriteProtected).zeros(4).append(pages);
+        bytes.u16(6 + pages.size()).u8(0).u8(kProtected).zeros(4).append(pages);
     } else {
-        bytes.u8(3 + pages.size()).u8(0).u8(kWriteProtected).u8(0).append(pages);
+        bytes.u8(3 + pages.size()).u8(0).u8(kProtected).u8(0).append(pages);
     }
     return data(bytes, ten ? big(std::span(cdb).subspan(7, 2)) : cdb[4]);
 }
@@ -313,7 +240,9 @@ ScsiReply Cdrom::read(uint64_t first, uint64_t count) const {
     }
     ScsiReply reply;
     if (count > 0) {
-        reply.read = {first * kSectorSize, count * kSectorSize};
+        reply.transfer = {.operation = DiskOperation::Read,
+                          .offset = first * kSectorSize,
+                          .size = count * kSectorSize};
     }
     return reply;
 }

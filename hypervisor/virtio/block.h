@@ -15,10 +15,11 @@
 #include "hypervisor/block/disk_image.h"
 #include "hypervisor/virtio/block_queue.h"
 #include "hypervisor/virtio/device.h"
+#include "hypervisor/virtio/guest_disk.h"
 
 namespace kumoi::hypervisor {
 
-class VirtioBlock final : public VirtioDevice {
+class VirtioBlock final : public VirtioDevice, public GuestDisk {
 public:
     static constexpr uint32_t kSegmentCountMax = 126;      // data buffers a request
     static constexpr uint32_t kSegmentSizeMax = 1u << 20;  // bytes a buffer
@@ -57,11 +58,11 @@ public:
     void save(SectionWriter& out) const override;
     Result<void> load(SectionReader& in) override;
 
-    DiskImage& image() { return *image_; }
+    DiskImage& image() override { return *image_; }
     bool write_cache() const { return shared_.write_cache; }
     // From any thread, also while running.
-    Result<void> set_limits(const DiskLimits& limits, int64_t now_ns);
-    DiskLimits limits() const { return shared_.throttle.limits(); }
+    Result<void> set_limits(const DiskLimits& limits, int64_t now_ns) override;
+    DiskLimits limits() const override { return shared_.throttle.limits(); }
 
 private:
     uint32_t segment_count_max() const;

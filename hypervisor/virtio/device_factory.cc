@@ -5,7 +5,6 @@
 #include "hypervisor/net/vhost_user_net.h"
 #include "hypervisor/virtio/console_socket.h"
 #include "hypervisor/virtio/rng.h"
-#include "hypervisor/virtio/scsi.h"
 #include "hypervisor/virtio/vsock.h"
 
 namespace kumoi::hypervisor {
@@ -29,8 +28,20 @@ FileSource::Connector connector(FileSource& files, const std::string& path) {
     return [error = again.error()] { return Result<UniqueFd>(error); };
 }
 
-Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& files,
-                                              const VirtioBlockConfig& config) {
+const SystemClock& system_clock() {
+    static const SystemClock clock;  // no state
+    return clock;
+}
+
+SystemRandom& system_random() {
+    static SystemRandom random;  // getrandom(2): no state, thread safe
+    return random;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DiskImage>> open_disk_image(Platform& platform, FileSource& files,
+                                                   const VirtioBlockConfig& config) {
     if (config.vhost_user.empty()) {
         return open_disk(files, {.path = config.path,
                                  .format = config.format,
@@ -47,45 +58,16 @@ Result<std::unique_ptr<DiskImage>> open_image(Platform& platform, FileSource& fi
     return VhostUserDisk::open(std::move(options), std::move(first), platform.memory());
 }
 
-const SystemClock& system_clock() {
-    static const SystemClock clock;  // no state
-    return clock;
-}
-
-SystemRandom& system_random() {
-    static SystemRandom random;  // getrandom(2): no state, thread safe
-    return random;
-}
-
-}  // namespace
-
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, FileSource& files,
                                                            const VirtioBlockConfig& config,
                                                            const VirtioPciConfig& pci) {
     TRY(check_queue_size(config.name, config.queue_size));
-    auto image = TRY(open_image(platform, files, config));
+    auto image = TRY(open_disk_image(platform, files, config));
     const std::string& serial = config.serial.empty() ? config.name : config.serial;
     auto block = std::make_unique<VirtioBlock>(config.name, std::move(image), serial,
                                                config.queue_size, config.queue_count);
     TRY(block->set_limits(config.limits, SystemClock().monotonic_ns()));
     return VirtioPciDevice::create(platform, std::move(block), pci);
-}
-
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_scsi(
-    Platform& platform, FileSource& files, const std::vector<ScsiDriveConfig>& drives,
-    const VirtioPciConfig& pci) {
-    std::vector<VirtioScsi::Medium> media;
-    for (const ScsiDriveConfig& drive : drives) {
-        VirtioScsi::Medium medium;
-        medium.serial = drive.id;
-        if (!drive.path.empty()) {
-            medium.image = TRY_CONTEXT(open_disk(files, {.path = drive.path, .read_only = true}),
-                                       "cdrom {}", drive.id);
-        }
-        media.push_back(std::move(medium));
-    }
-    return VirtioPciDevice::create(platform, std::make_unique<VirtioScsi>("scsi", std::move(media)),
-                                   pci);
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, FileSource& files,

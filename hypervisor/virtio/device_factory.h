@@ -73,14 +73,9 @@ struct VirtioConsoleConfig {
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, FileSource& files,
                                                            const VirtioBlockConfig& config,
                                                            const VirtioPciConfig& pci = {});
-struct ScsiDriveConfig {
-    std::string id;    // shown as the drive's serial number
-    std::string path;  // empty: no medium
-};
-// One controller with a CD-ROM drive a configuration.
-Result<std::unique_ptr<VirtioPciDevice>> make_virtio_scsi(
-    Platform& platform, FileSource& files, const std::vector<ScsiDriveConfig>& drives,
-    const VirtioPciConfig& pci = {});
+// The image of such a disk, for whichever device shows it.
+Result<std::unique_ptr<DiskImage>> open_disk_image(Platform& platform, FileSource& files,
+                                                   const VirtioBlockConfig& config);
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, FileSource& files,
                                                          const VirtioNetConfig& config,
                                                          const VirtioPciConfig& pci = {});

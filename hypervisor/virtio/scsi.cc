@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <future>
 
 namespace kumoi::hypervisor {
 
@@ -11,81 +12,71 @@ namespace {
 constexpr uint16_t kControlQueue = 0;
 constexpr uint16_t kEventQueue = 1;
 constexpr uint16_t kRequestQueue = 2;
-constexpr uint32_t kSenseSizeDefault = 96;
-constexpr uint32_t kCdbSizeDefault = 32;
-constexpr uint32_t kSizeMax = 256;  // of sense and CDB, whatever the driver writes
 constexpr size_t kSenseSizeOffset = 20;
 constexpr size_t kCdbSizeOffset = 24;
-constexpr size_t kRequestHeaderSize = 19;  // LUN, id, attributes; the CDB follows
-constexpr size_t kResponseHeaderSize = 12;
+constexpr size_t kEventsMax = 64;
 
-// §5.6.6.1 and §5.6.6.2: responses.
-constexpr uint8_t kOk = 0;
-constexpr uint8_t kBadTarget = 3;
-constexpr uint8_t kFailure = 9;
+// §5.6.6.2: task management.
 constexpr uint8_t kFunctionComplete = 0;
 constexpr uint8_t kFunctionRejected = 11;
 constexpr uint8_t kIncorrectLun = 12;
-
-// Control requests.
 constexpr uint32_t kTaskManagement = 0;
 constexpr uint32_t kNotificationQuery = 1;
 constexpr uint32_t kNotificationSubscribe = 2;
-constexpr uint32_t kSubtypeResetMax = 7;
+constexpr uint32_t kTargetReset = 4;  // its name there: I_T nexus reset
+constexpr uint32_t kLogicalUnitReset = 5;
+constexpr uint32_t kQueryTask = 6;
+constexpr uint32_t kSubtypeMax = 7;
+
+// §5.6.6.3: events.
+constexpr uint32_t kNoEvent = 0;
+constexpr uint32_t kTransportReset = 1;
+constexpr uint32_t kParameterChange = 3;
+constexpr uint32_t kEventsMissed = 0x8000'0000;
+constexpr uint32_t kReasonRescan = 1;
+constexpr uint32_t kReasonRemoved = 2;
+constexpr uint32_t kReasonCapacity = 0x2a | 0x09 << 8;  // ASC, ASCQ: capacity has changed
 
 struct [[gnu::packed]] Config {
     uint32_t num_queues = 1;
     uint32_t seg_max = VirtioScsi::kSegmentCountMax;
-    uint32_t max_sectors = Cdrom::kTransferBytesMax / 512;
+    uint32_t max_sectors = VirtioScsi::kTransferBytesMax / 512;
     uint32_t cmd_per_lun = 64;
     uint32_t event_info_size = 16;
     uint32_t sense_size = 0;
     uint32_t cdb_size = 0;
     uint16_t max_channel = 0;
-    uint16_t max_target = 255;
+    uint16_t max_target = VirtioScsi::kTargetMax;
     uint32_t max_lun = 16383;
 };
 static_assert(sizeof(Config) == 36);
 
-struct [[gnu::packed]] Response {
-    uint32_t sense_length = 0;
-    uint32_t residual = 0;
-    uint16_t status_qualifier = 0;
-    uint8_t status = 0;
-    uint8_t response = 0;
+struct [[gnu::packed]] EventInfo {
+    uint32_t event = 0;
+    std::array<uint8_t, 8> lun{};
+    uint32_t reason = 0;
 };
-static_assert(sizeof(Response) == kResponseHeaderSize);
+static_assert(sizeof(EventInfo) == 16);
 
 }  // namespace
 
-struct VirtioScsi::Drive final : DiskClient {
-    Drive(VirtioScsi& controller, Medium medium)
-        : owner(controller),
-          image(std::move(medium.image)),
-          cdrom(image ? image->size() : 0, std::move(medium.serial)) {}
-    void disk_completed(uint32_t token, int result) override { owner.finish_read(token, result); }
-    void disk_batch_done() override {
-        if (Queue* queue = owner.context_->queue(kRequestQueue)) {
-            queue->publish();
-        }
-        if (owner.waiting_) {
-            owner.context_->run_queue(kRequestQueue);
-        }
-    }
-    VirtioScsi& owner;
-    std::unique_ptr<DiskImage> image;
-    Cdrom cdrom;
-    std::unique_ptr<DiskQueue> disk;
-};
-
-VirtioScsi::VirtioScsi(std::string name, std::vector<Medium> drives)
-    : name_(std::move(name)), sense_size_(kSenseSizeDefault), cdb_size_(kCdbSizeDefault) {
-    for (Medium& medium : drives) {
-        drives_.push_back(std::make_unique<Drive>(*this, std::move(medium)));
+VirtioScsi::VirtioScsi(std::string name, std::vector<ScsiUnitConfig> units)
+    : name_(std::move(name)), sense_size_(ScsiFrame().sense_size), cdb_size_(ScsiFrame().cdb_size) {
+    for (ScsiUnitConfig& unit : units) {
+        const unsigned target = unit.target;
+        units_[target] = make_unit(std::move(unit));
     }
 }
 
 VirtioScsi::~VirtioScsi() = default;
+
+std::unique_ptr<ScsiUnit> VirtioScsi::make_unit(ScsiUnitConfig config) {
+    return std::make_unique<ScsiUnit>(
+        std::move(config), kQueueSize,
+        ScsiUnit::Hooks{.publish = [this] { publish(); },
+                        .take_turn = [this] { context_->run_queue(kRequestQueue); },
+                        .resized = [this](unsigned target) { tell_resized(target); }});
+}
 
 void VirtioScsi::read_config(uint32_t offset, std::span<uint8_t> out) const {
     Config config;
@@ -103,176 +94,91 @@ void VirtioScsi::write_config(uint32_t offset, std::span<const uint8_t> bytes) {
     }
     std::memcpy(&value, bytes.data(), sizeof value);
     if (offset == kSenseSizeOffset) {
-        sense_size_ = std::min(value, kSizeMax);
+        sense_size_ = std::min(value, ScsiFrame::kSizeMax);
     } else if (offset == kCdbSizeOffset) {
-        cdb_size_ = std::min(value, kSizeMax);
+        cdb_size_ = std::min(value, ScsiFrame::kSizeMax);
     }
 }
 
 Result<void> VirtioScsi::start(VirtioContext& context) {
     context_ = &context;
-    running_sense_size_ = sense_size_;
-    running_cdb_size_ = cdb_size_;
-    pending_ = std::vector<Pending>(kQueueSize);
-    free_tokens_.clear();
-    for (uint32_t token = 0; token < kQueueSize; ++token) {
-        free_tokens_.push_back(kQueueSize - 1 - token);
-    }
-    for (const auto& drive : drives_) {
-        if (drive->image) {
-            drive->disk = TRY(drive->image->open_queue(context.loop(), *drive));
-        }
+    still_ = false;
+    frame_ = {.sense_size = sense_size_, .cdb_size = cdb_size_};
+    for (const auto& [target, unit] : units_) {
+        TRY(unit->start(context.loop(), context.clock(), frame_));
     }
     return {};
 }
 
 void VirtioScsi::process_queue(Queue& queue) {
-    if (queue.index() == kEventQueue) {
-        return;  // buffers for events stay with us: nothing is ever hot-plugged here
-    }
-    if (queue.index() == kControlQueue) {
-        while (auto chain = queue.next_chain()) {
-            handle_control(*chain);
-        }
-        return;
-    }
-    if (waiting_) {
-        std::optional<Chain> chain = std::exchange(waiting_, std::nullopt);
-        if (handle_request(*chain) == Handled::DiskQueueFull) {
-            waiting_ = std::move(chain);
+    switch (queue.index()) {
+        case kControlQueue:
+            while (auto chain = queue.next_chain()) {
+                handle_control(*chain);
+            }
             return;
-        }
-    }
-    while (auto chain = queue.next_chain()) {
-        if (handle_request(*chain) == Handled::DiskQueueFull) {
-            waiting_ = std::move(chain);
-            break;
-        }
-    }
-    for (const auto& drive : drives_) {
-        if (drive->disk) {
-            drive->disk->kick();
-        }
+        case kEventQueue: return deliver_events(queue);
+        default: return process_requests(queue);
     }
 }
 
-size_t VirtioScsi::response_size() const {
-    return kResponseHeaderSize + running_sense_size_;
+// --- Requests ---
+
+void VirtioScsi::process_requests(Queue& queue) {
+    for (const auto& [target, unit] : units_) {
+        unit->start_waiting();
+    }
+    while (auto chain = queue.next_chain()) {
+        handle_request(*chain);
+    }
+    for (const auto& [target, unit] : units_) {
+        unit->kick();
+    }
 }
 
 // §5.6.6.1: byte 0 is 1, byte 1 the target, bytes 2 and 3 a flat LUN.
-VirtioScsi::Drive* VirtioScsi::find_drive(std::span<const uint8_t, 8> lun, uint8_t& response) {
+ScsiUnit* VirtioScsi::find_unit(std::span<const uint8_t, 8> lun, uint8_t& response) {
     constexpr uint8_t kFlat = 0x40;
     const bool first_lun = (lun[2] == 0 || lun[2] == kFlat) && lun[3] == 0;
-    if (lun[0] != 1 || lun[1] >= drives_.size()) {
-        response = kBadTarget;
+    const auto found = units_.find(lun[1]);
+    if (lun[0] != 1 || found == units_.end()) {
+        response = ScsiFrame::kBadTarget;
         return nullptr;
     }
     if (!first_lun) {
         response = kIncorrectLun;
         return nullptr;
     }
-    return drives_[lun[1]].get();
+    return found->second.get();
 }
 
-VirtioScsi::Handled VirtioScsi::handle_request(Chain& chain) {
-    std::array<uint8_t, kRequestHeaderSize + kSizeMax> raw{};
-    const size_t wanted = kRequestHeaderSize + running_cdb_size_;
+void VirtioScsi::handle_request(Chain& chain) {
+    std::array<uint8_t, ScsiFrame::kHeaderSize + ScsiFrame::kSizeMax> raw{};
+    const size_t wanted = frame_.data_out_offset();
     const size_t got = chain.copy_out(0, std::as_writable_bytes(std::span(raw).first(wanted)));
-    if (got < wanted || chain.writable_size() < response_size()) {
+    if (got < wanted || chain.writable_size() < frame_.data_in_offset()) {
         malformed_.increment();
         Chain(std::move(chain));
-        return Handled::Yes;
+        return;
     }
-    uint8_t response = kFailure;
-    Drive* drive = find_drive(std::span<const uint8_t, 8>(raw.data(), 8), response);
-    if (drive == nullptr) {
-        respond_failure(chain, response == kIncorrectLun ? kBadTarget : response);
-        return Handled::Yes;
-    }
-    const auto cdb = std::span<const uint8_t>(raw).subspan(kRequestHeaderSize, running_cdb_size_);
-    const ScsiReply reply = drive->cdrom.execute(cdb);
-    if (reply.read) {
-        return start_read(chain, *drive, *reply.read);
+    uint8_t response = 0;
+    ScsiUnit* unit = find_unit(std::span<const uint8_t, 8>(raw.data(), 8), response);
+    if (unit == nullptr) {
+        return ScsiFrame::fail(chain, ScsiFrame::kBadTarget);
     }
     commands_.increment();
-    respond(chain, reply, 0);
-    return Handled::Yes;
+    unit->handle(chain,
+                 std::span<const uint8_t>(raw).subspan(ScsiFrame::kHeaderSize, frame_.cdb_size));
 }
 
-VirtioScsi::Handled VirtioScsi::start_read(Chain& chain, Drive& drive,
-                                           const ScsiReply::Extent& extent) {
-    if (free_tokens_.empty()) {
-        return Handled::DiskQueueFull;
+void VirtioScsi::publish() {
+    if (Queue* queue = context_->queue(kRequestQueue)) {
+        queue->publish();
     }
-    const uint64_t room = chain.writable_size() - response_size();
-    const uint64_t size = std::min(extent.size, room) / 512 * 512;
-    if (size == 0 || !drive.disk) {
-        commands_.increment();
-        respond(chain, drive.disk ? ScsiReply{} : scsi_read_error(), 0);
-        return Handled::Yes;
-    }
-    const uint32_t token = free_tokens_.back();
-    scratch_.operation = DiskOperation::Read;
-    scratch_.offset = extent.offset;
-    scratch_.size = size;
-    scratch_.token = token;
-    scratch_.vectors.clear();
-    chain.writable_vectors(response_size(), size, scratch_.vectors);
-    pending_[token] = {std::move(chain), size};  // a completion may come from inside submit()
-    free_tokens_.pop_back();
-    if (drive.disk->submit(scratch_)) {
-        return Handled::Yes;
-    }
-    chain = std::move(*pending_[token].chain);
-    pending_[token].chain.reset();
-    free_tokens_.push_back(token);
-    return Handled::DiskQueueFull;
 }
 
-void VirtioScsi::finish_read(uint32_t token, int result) {
-    Pending& pending = pending_[token];
-    KUMOI_ASSERT(pending.chain.has_value());
-    if (result == 0) {
-        reads_.increment();
-        read_bytes_.increment(pending.size);
-        respond(*pending.chain, ScsiReply{}, pending.size);
-    } else {
-        respond(*pending.chain, scsi_read_error(), 0);
-    }
-    pending.chain.reset();
-    free_tokens_.push_back(token);
-}
+// --- Control ---
 
-// `data_size`: bytes that are in the chain already, behind the response.
-void VirtioScsi::respond(Chain& chain, const ScsiReply& reply, uint64_t data_size) {
-    const uint64_t room = chain.writable_size() - response_size();
-    const uint64_t copied = std::min<uint64_t>(reply.data.size(), room);
-    chain.copy_in(response_size(), std::as_bytes(std::span(reply.data).first(copied)));
-    const uint64_t transferred = data_size + copied;
-    const size_t sense_size = std::min<size_t>(reply.sense.size(), running_sense_size_);
-    Response header;
-    header.sense_length = static_cast<uint32_t>(sense_size);
-    header.residual = static_cast<uint32_t>(std::min<uint64_t>(room - transferred, UINT32_MAX));
-    header.status = reply.status;
-    header.response = kOk;
-    errors_.increment(reply.status == scsi::kGood ? 0 : 1);
-    chain.copy_in(0, std::as_bytes(std::span(&header, 1)));
-    chain.copy_in(sizeof header, std::as_bytes(std::span(reply.sense).first(sense_size)));
-    chain.add_used(static_cast<uint32_t>(response_size() + transferred));
-    Chain(std::move(chain));
-}
-
-void VirtioScsi::respond_failure(Chain& chain, uint8_t response) {
-    Response header;
-    header.response = response;
-    chain.copy_in(0, std::as_bytes(std::span(&header, 1)));
-    chain.add_used(sizeof header);
-    Chain(std::move(chain));
-}
-
-// §5.6.6.2. Whatever could be aborted is a read that ends in its own time, before its chain is
-// returned: the function is complete as far as the driver can see.
 void VirtioScsi::handle_control(Chain& chain) {
     std::array<uint8_t, 24> raw{};
     const size_t got = chain.copy_out(0, std::as_writable_bytes(std::span(raw)));
@@ -281,16 +187,12 @@ void VirtioScsi::handle_control(Chain& chain) {
     if (got >= raw.size() && type == kTaskManagement && chain.writable_size() >= 1) {
         uint32_t subtype = 0;
         std::memcpy(&subtype, &raw[4], sizeof subtype);
-        uint8_t response = kFunctionComplete;
-        const bool known = subtype <= kSubtypeResetMax;
-        if (find_drive(std::span<const uint8_t, 8>(&raw[8], 8), response) != nullptr && !known) {
-            response = kFunctionRejected;
-        }
+        const uint8_t response = manage_task(subtype, std::span<const uint8_t, 8>(&raw[8], 8));
         chain.copy_in(0, std::as_bytes(std::span(&response, 1)));
         chain.add_used(1);
     } else if (got >= 16 && (type == kNotificationQuery || type == kNotificationSubscribe) &&
                chain.writable_size() >= 5) {
-        const std::array<uint8_t, 5> none{};  // no asynchronous events, response OK
+        const std::array<uint8_t, 5> none{};  // no asynchronous notifications, response OK
         chain.copy_in(0, std::as_bytes(std::span(none)));
         chain.add_used(none.size());
     } else {
@@ -299,63 +201,246 @@ void VirtioScsi::handle_control(Chain& chain) {
     Chain(std::move(chain));
 }
 
-void VirtioScsi::quiesce() {
-    for (const auto& drive : drives_) {
-        if (drive->disk) {
-            drive->disk->drain();
-        }
+// Nothing is aborted half way: requests under way end, and their chains are returned, before the
+// driver hears that they are gone.
+uint8_t VirtioScsi::manage_task(uint32_t subtype, std::span<const uint8_t, 8> lun) {
+    uint8_t response = kFunctionComplete;
+    ScsiUnit* unit = find_unit(lun, response);
+    if (unit == nullptr) {
+        return response;
     }
-    if (waiting_) {
-        context_->queue(kRequestQueue)->put_back(std::move(*waiting_));
-        waiting_.reset();
+    if (subtype > kSubtypeMax) {
+        return kFunctionRejected;
+    }
+    if (subtype < kQueryTask) {
+        unit->quiesce();
+        publish();
+    }
+    if (subtype == kTargetReset || subtype == kLogicalUnitReset) {
+        unit->logical_unit_reset();
+    }
+    return kFunctionComplete;
+}
+
+// --- Events: I/O thread ---
+
+void VirtioScsi::tell(const Event& event) {
+    const uint64_t needed = event.event == kParameterChange ? kFeatureChange : kFeatureHotplug;
+    if ((context_->features() & needed) == 0) {
+        return;
+    }
+    if (events_.size() >= kEventsMax) {
+        events_missed_ = true;
+    } else {
+        events_.push_back(event);
+    }
+    if (!still_) {  // every queue has a turn after a pause
+        context_->serve_queue(kEventQueue);
     }
 }
 
-void VirtioScsi::stop() {
-    for (const auto& drive : drives_) {
-        drive->disk.reset();
-        drive->cdrom.reset();
+// Buffers stay in the ring until there is something to say.
+void VirtioScsi::deliver_events(Queue& queue) {
+    while (!events_.empty() || events_missed_) {
+        auto chain = queue.next_chain();
+        if (!chain) {
+            return;
+        }
+        if (chain->writable_size() < sizeof(EventInfo)) {
+            malformed_.increment();
+            continue;
+        }
+        EventInfo info;
+        info.event = kNoEvent | (events_missed_ ? kEventsMissed : 0);
+        events_missed_ = false;
+        if (!events_.empty()) {
+            const Event event = events_.front();
+            events_.pop_front();
+            info.event |= event.event;
+            info.lun = {1, static_cast<uint8_t>(event.target), 0x40};
+            info.reason = event.reason;
+        }
+        chain->copy_in(0, std::as_bytes(std::span(&info, 1)));
+        chain->add_used(sizeof info);
     }
-    pending_.clear();
+}
+
+// Any thread; the unit may be gone when the loop gets to it.
+void VirtioScsi::tell_resized(unsigned target) {
+    context_->loop().post([this, target] {
+        const auto found = units_.find(target);
+        if (context_ == nullptr || found == units_.end()) {
+            return;
+        }
+        found->second->capacity_changed();
+        tell({kParameterChange, target, kReasonCapacity});
+    });
+}
+
+// --- Units that come and go: control thread, vCPUs parked ---
+
+// The I/O thread stands still for us meanwhile, so that the table is one thread's at a time.
+void VirtioScsi::run_on_loop(const std::function<void()>& function) {
+    std::promise<void> done;
+    context_->loop().post([&] {
+        function();
+        done.set_value();
+    });
+    done.get_future().wait();
+}
+
+Result<void> VirtioScsi::attach(ScsiUnitConfig config) {
+    const unsigned target = config.target;
+    const DiskLimits limits = config.limits;
+    auto unit = make_unit(std::move(config));
+    TRY(unit->set_limits(limits, SystemClock().monotonic_ns()));
+    if (context_ == nullptr) {
+        units_[target] = std::move(unit);
+        return {};
+    }
+    Result<void> started;
+    run_on_loop([&] {
+        started = unit->start(context_->loop(), context_->clock(), frame_);
+        if (started.ok()) {
+            units_[target] = std::move(unit);
+            tell({kTransportReset, target, kReasonRescan});
+        }
+    });
+    return started;
+}
+
+Result<void> VirtioScsi::detach(const std::string& id) {
+    const auto found =
+        std::ranges::find_if(units_, [&id](const auto& entry) { return entry.second->id() == id; });
+    if (found == units_.end()) {
+        return Error::not_found("the controller {} has no target \"{}\"", name_, id);
+    }
+    if (context_ == nullptr) {
+        units_.erase(found);
+        return {};
+    }
+    std::unique_ptr<ScsiUnit> unit;  // closes its files here, not on the I/O thread
+    run_on_loop([&] {
+        unit = std::move(found->second);
+        const unsigned target = found->first;
+        units_.erase(found);
+        unit->quiesce();
+        publish();
+        unit->stop();
+        tell({kTransportReset, target, kReasonRemoved});
+    });
+    return {};
+}
+
+ScsiUnit* VirtioScsi::disk(const std::string& id) {
+    for (const auto& [target, unit] : units_) {
+        if (unit->is_disk() && unit->id() == id) {
+            return unit.get();
+        }
+    }
+    return nullptr;
+}
+
+void VirtioScsi::for_each_disk(const std::function<void(const ScsiUnit&)>& visit) const {
+    for (const auto& [target, unit] : units_) {
+        if (unit->is_disk()) {
+            visit(*unit);
+        }
+    }
+}
+
+// --- Standing still ---
+
+void VirtioScsi::quiesce() {
+    for (const auto& [target, unit] : units_) {
+        unit->quiesce();
+    }
+    still_ = true;
+}
+
+void VirtioScsi::stop() {
+    for (const auto& [target, unit] : units_) {
+        unit->stop();
+    }
+    events_.clear();
+    events_missed_ = false;
     context_ = nullptr;
-    sense_size_ = kSenseSizeDefault;
-    cdb_size_ = kCdbSizeDefault;
+    sense_size_ = ScsiFrame().sense_size;
+    cdb_size_ = ScsiFrame().cdb_size;
 }
 
 namespace {
 constexpr uint16_t kFieldSenseSize = 1;
 constexpr uint16_t kFieldCdbSize = 2;
 constexpr uint16_t kFieldDrive = 3;
+constexpr uint16_t kFieldEventsMissed = 4;
+constexpr uint16_t kFieldDisk = kSectionMustUnderstand | 5;
+constexpr uint16_t kFieldTarget = 0x41;  // in a disk's group, beside ScsiUnit's
 }  // namespace
 
+// An event that has not been delivered is one the driver learns it has missed.
 void VirtioScsi::save(SectionWriter& out) const {
     out.u64(kFieldSenseSize, sense_size_).u64(kFieldCdbSize, cdb_size_);
-    for (const auto& drive : drives_) {
-        SectionWriter section("cdrom", 1);
-        drive->cdrom.save(section);
-        out.group(kFieldDrive, section);
+    for (const auto& [target, unit] : units_) {
+        SectionWriter section(unit->is_disk() ? "disk" : "cdrom", 1);
+        unit->save(section);
+        if (unit->is_disk()) {
+            section.u64(kFieldTarget, target);
+        }
+        out.group(unit->is_disk() ? kFieldDisk : kFieldDrive, section);
     }
+    out.flag(kFieldEventsMissed, events_missed_ || !events_.empty());
 }
 
 Result<void> VirtioScsi::load(SectionReader& in) {
-    sense_size_ = static_cast<uint32_t>(TRY(in.u64_max(kFieldSenseSize, kSizeMax)));
-    cdb_size_ = static_cast<uint32_t>(TRY(in.u64_max(kFieldCdbSize, kSizeMax)));
-    auto sections = TRY(in.groups(kFieldDrive));
-    if (sections.size() != drives_.size()) {
-        return in.refuse(kFieldDrive, fmt::format("there are {} drives, the machine has {}",
-                                                  sections.size(), drives_.size()));
+    sense_size_ = static_cast<uint32_t>(TRY(in.u64_max(kFieldSenseSize, ScsiFrame::kSizeMax)));
+    cdb_size_ = static_cast<uint32_t>(TRY(in.u64_max(kFieldCdbSize, ScsiFrame::kSizeMax)));
+    events_missed_ = TRY(in.u64_or(kFieldEventsMissed, 0)) != 0;
+    auto drives = TRY(in.groups(kFieldDrive));
+    auto disks = TRY(in.groups(kFieldDisk));
+    std::vector<ScsiUnit*> mine;
+    for (const auto& [target, unit] : units_) {
+        if (!unit->is_disk()) {
+            mine.push_back(unit.get());
+        }
     }
-    for (size_t i = 0; i < sections.size(); ++i) {
-        TRY(drives_[i]->cdrom.load(sections[i]));
+    if (drives.size() != mine.size() || disks.size() != units_.size() - mine.size()) {
+        return in.refuse(
+            kFieldDrive,
+            fmt::format("there are {} drives and {} disks, the machine has {} and {}",
+                        drives.size(), disks.size(), mine.size(), units_.size() - mine.size()));
+    }
+    for (size_t i = 0; i < drives.size(); ++i) {
+        TRY(mine[i]->load(drives[i]));
+    }
+    for (SectionReader& disk : disks) {
+        const uint64_t target = TRY(disk.u64_max(kFieldTarget, kTargetMax));
+        const auto found = units_.find(static_cast<unsigned>(target));
+        if (found == units_.end() || !found->second->is_disk()) {
+            return in.refuse(kFieldDisk, fmt::format("the machine has no disk {}", target));
+        }
+        TRY(found->second->load(disk));
     }
     return {};
 }
 
+// Of the drives; a disk has statistics of its own.
 DeviceStatistics VirtioScsi::statistics() const {
+    uint64_t reads = 0;
+    uint64_t read_bytes = 0;
+    uint64_t errors = 0;
+    for (const auto& [target, unit] : units_) {
+        if (!unit->is_disk()) {
+            const DeviceStatistics all = unit->statistics();
+            reads += all[0].value;
+            read_bytes += all[1].value;
+            errors += unit->error_count();
+        }
+    }
     return {{"commands", commands_.value()},
-            {"reads", reads_.value()},
-            {"read_bytes", read_bytes_.value()},
-            {"errors", errors_.value()},
+            {"reads", reads},
+            {"read_bytes", read_bytes},
+            {"errors", errors},
             {"malformed_chains", malformed_.value()}};
 }
 

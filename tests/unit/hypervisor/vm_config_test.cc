@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "hypervisor/disk_places.h"
+
 #include "base/file.h"
 
 namespace kumoi::hypervisor {
@@ -217,6 +219,67 @@ TEST(VmConfig, LoadsRelativeToItsFile) {
     ASSERT_TRUE(config.ok()) << config.error().text();
     EXPECT_EQ(config->boot.kernel, directory->path() + "/k");
     EXPECT_FALSE(load_vm_config(directory->path() + "/none.json").ok());
+}
+
+TEST(VmConfig, DisksOnTheScsiBusComeBehindTheCdroms) {
+    const auto config = parse(with(R"("cdroms": [{"id": "cd0"}], "disks": [
+        {"id": "a", "path": "p", "bus": "scsi"}, {"id": "b", "path": "q", "bus": "virtio"},
+        {"id": "c", "path": "r", "bus": "scsi", "target": 1},
+        {"id": "d", "path": "s", "bus": "scsi"}])"));
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(config->disks[0].scsi_target, 2u);
+    EXPECT_EQ(config->disks[1].bus, DiskBus::Virtio);
+    EXPECT_FALSE(config->disks[1].scsi_target.has_value());
+    EXPECT_EQ(config->disks[2].scsi_target, 1u);
+    EXPECT_EQ(config->disks[3].scsi_target, 3u);
+    EXPECT_EQ(config->disks[0].queues, 1);
+}
+
+TEST(VmConfig, WhatDoesNotGoWithABusIsRefused) {
+    const auto disk = [](const std::string& members) {
+        return with(R"("cdroms": [{"id": "cd0"}], "disks": [{"id": "a", "path": "p", )" + members +
+                    "}]");
+    };
+    expect_error(disk(R"("bus": "ide")"), "disks[0].bus");
+    expect_error(disk(R"("bus": "scsi", "slot": 11)"), "a target, not a slot");
+    expect_error(disk(R"("target": 3)"), "only a disk with");
+    expect_error(disk(R"("bus": "scsi", "target": 32)"), "disks[0].target");
+    expect_error(disk(R"("bus": "scsi", "target": 0)"), "SCSI target 0 of");
+    expect_error(disk(R"("bus": "scsi", "queues": 2)"), "one queue for all");
+    std::string many;
+    for (int i = 0; i < 32; ++i) {
+        many += fmt::format("{}{{\"id\":\"d{}\",\"path\":\"p\",\"bus\":\"scsi\"}}",
+                            i == 0 ? "" : ",", i);
+    }
+    EXPECT_TRUE(parse(with("\"disks\": [" + many + "]")).ok());
+    expect_error(with("\"cdroms\": [{\"id\": \"cd0\"}], \"disks\": [" + many + "]"),
+                 "no SCSI target is left");
+}
+
+TEST(VmConfig, ADiskThatComesLaterChoosesAFreeTarget) {
+    const auto config = parse(with(R"("cdroms": [{"id": "cd0"}], "disks": [
+        {"id": "a", "path": "p", "bus": "scsi"}])"));
+    ASSERT_TRUE(config.ok());
+    const auto later = [&](const std::string& text) {
+        const Json json = Json::parse(text).value();
+        return parse_disk_config(JsonView(json, "disk"), *config);
+    };
+    EXPECT_EQ(later(R"({"id": "b", "path": "/q", "bus": "scsi"})")->scsi_target, 2u);
+    EXPECT_EQ(later(R"({"id": "b", "path": "/q", "bus": "scsi", "target": 9})")->scsi_target, 9u);
+    EXPECT_FALSE(later(R"({"id": "b", "path": "/q", "bus": "scsi", "target": 1})").ok());
+}
+
+TEST(VmConfig, FirmwareFindsDisksByTheirBus) {
+    const auto config = parse(bios_with(R"("cdroms": [{"id": "cd0"}], "disks": [
+        {"id": "s", "path": "p", "bus": "scsi"}, {"id": "v", "path": "q", "slot": 13},
+        {"id": "w", "path": "q"}],
+        "boot": {"order": ["s", "cd0", "v", "w"]})"));
+    ASSERT_TRUE(config.ok()) << config.error().text();
+    EXPECT_EQ(
+        firmware_boot_order(*config),
+        (std::vector<std::string>{"/pci@i0cf8/scsi@1,6/channel@0/disk@1,0",
+                                  "/pci@i0cf8/scsi@1,6/channel@0/disk@0,0",
+                                  "/pci@i0cf8/scsi@d/disk@0,0", "/pci@i0cf8/scsi@b/disk@0,0"}));
 }
 
 }  // namespace

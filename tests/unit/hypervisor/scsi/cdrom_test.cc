@@ -17,7 +17,7 @@ uint64_t big(const std::vector<uint8_t>& bytes, size_t offset, size_t size) {
 
 ScsiReply run(Cdrom& drive, std::initializer_list<uint8_t> cdb) {
     const std::vector<uint8_t> bytes(cdb);
-    return drive.execute(bytes);
+    return drive.execute(bytes, {});
 }
 
 void expect_sense(const ScsiReply& reply, uint8_t key, uint8_t code) {
@@ -45,15 +45,15 @@ TEST(Cdrom, ReadsExtentsOfItsImage) {
     EXPECT_EQ(big(capacity.data, 0, 4), 699u);
     EXPECT_EQ(big(capacity.data, 4, 4), 2048u);
     const auto ten = run(drive, {0x28, 0, 0, 0, 0, 16, 0, 0, 2, 0});
-    ASSERT_TRUE(ten.read.has_value());
-    EXPECT_EQ(ten.read->offset, 16u * 2048);
-    EXPECT_EQ(ten.read->size, 2u * 2048);
+    ASSERT_TRUE(ten.transfer.has_value());
+    EXPECT_EQ(ten.transfer->offset, 16u * 2048);
+    EXPECT_EQ(ten.transfer->size, 2u * 2048);
     const auto twelve = run(drive, {0xa8, 0, 0, 0, 2, 0xbb, 0, 0, 0, 1, 0, 0});
-    ASSERT_TRUE(twelve.read.has_value());
-    EXPECT_EQ(twelve.read->offset, 699u * 2048);
+    ASSERT_TRUE(twelve.transfer.has_value());
+    EXPECT_EQ(twelve.transfer->offset, 699u * 2048);
     expect_sense(run(drive, {0x28, 0, 0, 0, 2, 0xbb, 0, 0, 2, 0}), 5, 0x21);  // one too many
     expect_sense(run(drive, {0xa8, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}), 5, 0x21);
-    EXPECT_FALSE(run(drive, {0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0}).read.has_value());  // nothing
+    EXPECT_FALSE(run(drive, {0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0}).transfer.has_value());  // nothing
 }
 
 TEST(Cdrom, WithoutAMediumItIsNotReady) {
@@ -129,15 +129,15 @@ TEST(Cdrom, EveryCommandAndGarbageIsAnswered) {
         for (const uint8_t fill : {0x00, 0x01, 0x5a, 0xff}) {
             std::vector<uint8_t> cdb(16, fill);
             cdb[0] = static_cast<uint8_t>(opcode);
-            const auto reply = drive.execute(cdb);
+            const auto reply = drive.execute(cdb, {});
             EXPECT_EQ(reply.status == scsi::kCheckCondition, !reply.sense.empty());
-            if (reply.read) {
-                EXPECT_LE(reply.read->offset + reply.read->size, kSize);
+            if (reply.transfer) {
+                EXPECT_LE(reply.transfer->offset + reply.transfer->size, kSize);
             }
         }
     }
     expect_sense(run(drive, {0xee}), 5, 0x20);
-    EXPECT_EQ(drive.execute({}).status, scsi::kGood);  // zeros are TEST UNIT READY
+    EXPECT_EQ(drive.execute({}, {}).status, scsi::kGood);  // zeros are TEST UNIT READY
 }
 
 TEST(Cdrom, StateGoesToAnotherDrive) {

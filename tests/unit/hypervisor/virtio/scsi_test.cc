@@ -76,10 +76,12 @@ protected:
         std::vector<std::byte> sense;
         uint32_t used;
     };
-    static std::vector<VirtioScsi::Medium> media(IsoFake::Shared& shared) {
-        std::vector<VirtioScsi::Medium> list(2);
-        list[0] = {std::make_unique<IsoFake>(shared), "cd0"};
-        list[1] = {nullptr, "cd1"};
+    static std::vector<ScsiUnitConfig> media(IsoFake::Shared& shared) {
+        std::vector<ScsiUnitConfig> list(2);
+        list[0].id = "cd0";
+        list[0].image = std::make_unique<IsoFake>(shared);
+        list[1].id = "cd1";
+        list[1].target = 1;
         return list;
     }
     void SetUp() override { ASSERT_TRUE(device_.start().ok()); }
