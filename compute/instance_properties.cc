@@ -24,4 +24,13 @@ bool wants_multi_queue(const Instance& instance) {
     return yes && instance.flavor.vcpus > 1;
 }
 
+bool uses_scsi_disks(const Properties& image) {
+    const auto bus = image.find("hw_disk_bus");
+    return bus != image.end() && bus->second == "scsi";
+}
+
+std::string root_device_name(const Instance& instance) {
+    return uses_scsi_disks(instance.image.properties) ? "/dev/sda" : "/dev/vda";
+}
+
 }  // namespace kumoi::compute

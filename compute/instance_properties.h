@@ -16,4 +16,9 @@ std::string image_or_flavor(const Instance& instance, const std::string& image_p
 // (hw_vif_multiqueue_enabled, hw:vif_multiqueue_enabled). Their TAP devices must be made for it.
 bool wants_multi_queue(const Instance& instance);
 
+// Whether the server's disks are on a SCSI bus (hw_disk_bus), and so what its guest calls the root
+// disk: /dev/vda or /dev/sda.
+bool uses_scsi_disks(const Properties& image);
+std::string root_device_name(const Instance& instance);
+
 }  // namespace kumoi::compute

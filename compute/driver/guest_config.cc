@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
 
 #include "compute/driver/cpu_pinning.h"
+#include "compute/driver/guest_disk_bus.h"
 #include "compute/driver/guest_resources.h"
+#include "compute/driver/image_properties.h"
 #include "compute/driver/quota_specs.h"
 #include "compute/instance_properties.h"
 #include "compute/nic_slots.h"
@@ -18,22 +19,10 @@ constexpr int kBalloonStatisticsMs = 10'000;  // as Nova's mem_stats_period_seco
 constexpr int64_t kQueuePairsMax = 16;        // of one card
 constexpr size_t kSerialMax = 20;             // bytes of a virtio block serial
 
-// A property whose listed values mean what we do anyway; every other value is refused.
+// An extra spec whose listed values mean what we do anyway; every other value is refused.
 struct Accepted {
     std::string_view name;
     std::array<std::string_view, 3> values;
-};
-
-constexpr Accepted kImageProperties[] = {
-    {"hw_architecture", {"x86_64", "x86_64", "x86_64"}},
-    {"hw_disk_bus", {"virtio", "virtio", "virtio"}},
-    {"hw_vif_model", {"virtio", "virtio", "virtio"}},
-    {"hw_cdrom_bus", {"scsi", "virtio", "scsi"}},
-    {"hw_vm_mode", {"hvm", "hvm", "hvm"}},
-    {"vm_mode", {"hvm", "hvm", "hvm"}},
-    {"os_secure_boot", {"disabled", "optional", "disabled"}},
-    {"hypervisor_type", {"kvm", "qemu", "kumoi"}},
-    {"img_hv_type", {"kvm", "qemu", "kumoi"}},
 };
 
 constexpr Accepted kExtraSpecs[] = {
@@ -58,16 +47,14 @@ Error refuse(const std::string& where, const std::string& name, const std::strin
         .with_fault("ImageUnacceptable");
 }
 
-Result<void> check_properties(const std::string& where, const Properties& properties,
-                              std::span<const Accepted> table) {
-    for (const Accepted& accepted : table) {
-        const auto found = properties.find(std::string(accepted.name));
-        if (found == properties.end() || std::find(accepted.values.begin(), accepted.values.end(),
-                                                   found->second) != accepted.values.end()) {
-            continue;
+Result<void> check_extra_specs(const Properties& specs) {
+    for (const Accepted& accepted : kExtraSpecs) {
+        const auto found = specs.find(std::string(accepted.name));
+        if (found != specs.end() &&
+            std::ranges::find(accepted.values, found->second) == accepted.values.end()) {
+            return refuse("Extra spec", found->first, found->second,
+                          fmt::format("'{}' is", accepted.values.front()));
         }
-        return refuse(where, found->first, found->second,
-                      fmt::format("'{}' is", accepted.values.front()));
     }
     return {};
 }
@@ -166,6 +153,12 @@ void limit_disks(Json& disks, const Json& limits) {
     }
 }
 
+void put_on_bus(Json& disks, const std::string& bus) {
+    for (Json& one : disks.as_array()) {
+        set_disk_bus(one, bus);
+    }
+}
+
 struct Boot {
     Properties image;
     std::string kernel;
@@ -180,16 +173,18 @@ Boot usual_boot(const Instance& instance, const InstanceFolder& folder, const Gu
     boot.image = instance.image.properties;
     boot.kernel = folder.kernel();
     boot.ramdisk = files.ramdisk ? folder.ramdisk() : "";
-    boot.command_line = command_line(instance.image.properties, "/dev/vda", options);
     boot.disks = own_disks(instance, folder, files);
     if (files.config_drive) {
         boot.disks.push_back(disk("config", folder.config_drive(), true, instance.uuid));
     }
+    put_on_bus(boot.disks, disk_bus(boot.image));
+    boot.command_line = command_line(boot.image, disk_device(boot.disks, 0), options);
     return boot;
 }
 
-// Nova's two layouts: the rescue disk first and the server's root second, or, with a stable device,
-// the server's disks where they always are and the rescue disk behind them.
+// Nova's two layouts: the rescue disk first and the server's root second, on the bus the rescue
+// image wants, or, with a stable device, the server's disks where they always are and the rescue
+// disk behind them.
 Boot rescue_boot(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
                  const GuestOptions& options) {
     const GuestFiles::Rescue& rescue = *files.rescue;
@@ -199,20 +194,28 @@ Boot rescue_boot(const Instance& instance, const InstanceFolder& folder, const G
     boot.image = rescue.image_properties;
     boot.kernel = folder.rescue_kernel();
     boot.ramdisk = rescue.ramdisk ? folder.rescue_ramdisk() : "";
-    std::string root_device = "/dev/vda";
+    const std::string bus = rescue_bus(rescue.image_properties);
+    set_disk_bus(rescue_disk, bus);
+    size_t rescue_index = 0;
+    Json drive = disk("config", folder.rescue_config_drive(), true, instance.uuid);
     if (rescue.stable_device) {
         boot.disks = own_disks(instance, folder, files);
-        root_device = std::string("/dev/vd") + static_cast<char>('a' + boot.disks.size());
+        put_on_bus(boot.disks, disk_bus(instance.image.properties));
+        rescue_index = boot.disks.size();
         boot.disks.push_back(rescue_disk);
+        set_disk_bus(drive, disk_bus(instance.image.properties));
     } else {
         boot.disks = Json::array();
         boot.disks.push_back(rescue_disk);
         boot.disks.push_back(root(instance, folder, files));
+        put_on_bus(boot.disks, bus);
+        set_disk_bus(drive, bus);
     }
     if (rescue.config_drive) {
-        boot.disks.push_back(disk("config", folder.rescue_config_drive(), true, instance.uuid));
+        boot.disks.push_back(std::move(drive));
     }
-    boot.command_line = command_line(rescue.image_properties, root_device, options);
+    boot.command_line =
+        command_line(rescue.image_properties, disk_device(boot.disks, rescue_index), options);
     return boot;
 }
 
@@ -254,8 +257,9 @@ Result<void> check_guest_supported(const Instance& instance) {
     TRY(check_firmware(instance.image.properties));
     TRY(check_display(instance));
     TRY(check_watchdog(instance));
-    TRY(check_properties("Image property", instance.image.properties, kImageProperties));
-    TRY(check_properties("Extra spec", instance.flavor.extra_specs, kExtraSpecs));
+    TRY(check_disk_bus(instance.image.properties));
+    TRY(check_image_properties(instance.image.properties));
+    TRY(check_extra_specs(instance.flavor.extra_specs));
     TRY(check_quota_specs(instance.flavor.extra_specs));
     TRY(check_cpu_policy(instance));
     TRY(check_guest_resources(instance));

@@ -51,10 +51,6 @@ Result<void> check_firmware(const Properties& image) {
         return refuse("hw_firmware_type", type,
                       "the image has a kernel_id, and a kernel boots without firmware");
     }
-    if (is_true(property(image, "hw_firmware_stateless"))) {
-        return refuse("hw_firmware_stateless", property(image, "hw_firmware_stateless"),
-                      "UEFI variables are kept in nvram.fd");
-    }
     return {};
 }
 

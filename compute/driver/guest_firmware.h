@@ -1,6 +1,6 @@
 // How a server boots, as its image says: a kernel given beside it (kernel_id), or firmware that
 // finds a boot loader on its disk or CD. Properties and defaults are Nova's: hw_firmware_type
-// (bios), hw_firmware_stateless, hw_machine_type, hw_boot_menu. Pure functions.
+// (bios), hw_machine_type, hw_boot_menu. Pure functions.
 #pragma once
 
 #include <string>

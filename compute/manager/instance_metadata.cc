@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/digest.h"
+#include "compute/instance_properties.h"
 
 namespace kumoi::compute {
 namespace {
@@ -196,8 +197,8 @@ std::map<std::string, std::string> ec2_tree(const Instance& instance,
         {"ami-id", ec2_id("ami", instance.image_id)},
         {"ami-launch-index", std::to_string(instance.launch_index)},
         {"ami-manifest-path", "FIXME"},  // the word Nova answers; EC2 tools expect the member
-        {"block-device-mapping/ami", "vda"},
-        {"block-device-mapping/root", "/dev/vda"},
+        {"block-device-mapping/ami", root_device_name(instance).substr(5)},  // without /dev/
+        {"block-device-mapping/root", root_device_name(instance)},
         {"hostname", host_name},
         {"instance-action", "none"},
         {"instance-id", ec2_id("i", instance.uuid)},

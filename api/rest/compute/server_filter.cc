@@ -8,6 +8,7 @@
 #include <set>
 
 #include "api/rest/compute/server_view.h"
+#include "compute/instance_properties.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::api {
@@ -364,7 +365,7 @@ constexpr ServerField kServerFields[] = {
      [](const Instance& server) -> std::string {
          return fmt::format("instance-{:08x}", server.id);
      }},
-    {"root_device_name", [](const Instance&) -> std::string { return std::string("/dev/vda"); }},
+    {"root_device_name", [](const Instance& server) { return compute::root_device_name(server); }},
     {"locked",
      [](const Instance& server) -> std::string { return std::string(server.locked ? "1" : "0"); }},
     {"memory_mb",

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/digest.h"
+#include "compute/instance_properties.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::api {
@@ -147,7 +148,7 @@ void add_extended(const Call& call, const Instance& instance, Json& view) {
             view.set("OS-EXT-SRV-ATTR:hostname", instance.hostname);
             view.set("OS-EXT-SRV-ATTR:kernel_id", property("kernel_id"));
             view.set("OS-EXT-SRV-ATTR:ramdisk_id", property("ramdisk_id"));
-            view.set("OS-EXT-SRV-ATTR:root_device_name", "/dev/vda");
+            view.set("OS-EXT-SRV-ATTR:root_device_name", compute::root_device_name(instance));
             view.set("OS-EXT-SRV-ATTR:user_data", text_or_null(instance.user_data));
         }
     } else if (call.at_least(90)) {

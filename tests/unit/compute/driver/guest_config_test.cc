@@ -38,7 +38,7 @@ TEST(GuestConfig, RefusesWhatItCannotDoByName) {
     for (const auto& [name, value] : Properties{{"hw_firmware_type", "uefi"},
                                                 {"hw_machine_type", "pc-i440fx-7.2"},
                                                 {"hw_firmware_stateless", "true"},
-                                                {"hw_disk_bus", "scsi"},
+                                                {"hw_disk_bus", "ide"},
                                                 {"hw_vif_model", "e1000"},
                                                 {"hw_architecture", "aarch64"},
                                                 {"os_secure_boot", "required"}}) {
