@@ -19,6 +19,7 @@ MAY_INCLUDE = {
                 "hypervisor/control/protocol", "hypervisor/control/control_client"],
     "api": ["base/", "compute/", "api/"],
     "api/http": ["base/", "api/http/"],
+    "api/amqp": ["base/", "api/amqp/"],
     "api/cli": ["base/", "api/http/", "api/cli/",
                 "hypervisor/control/protocol", "hypervisor/control/control_client"],
     "api/main.cc": [""],
@@ -29,6 +30,7 @@ MAY_INCLUDE = {
 ONLY_HERE = [
     (re.compile(r"^pistache/"), ("api/http/",)),
     (re.compile(r"^boost/beast"), ("api/http/",)),
+    (re.compile(r"^(rabbitmq-c/|amqp)"), ("api/amqp/rabbit_",)),
     (re.compile(r"^rapidjson/"), ("base/json",)),
     (re.compile(r"^spdlog/"), ("base/log",)),
     (re.compile(r"^curl/"), ("api/http/http_client", "compute/clients/http_client")),
