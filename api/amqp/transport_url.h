@@ -2,10 +2,10 @@
 //
 //     rabbit://nova:secret@10.0.0.1:5672,nova:secret@10.0.0.2:5672/vhost?ssl=1
 //
-// User, password and vhost are percent-encoded; no host at all is localhost; an IPv6
-// address stands in brackets; an empty path is the vhost "/". A host without credentials takes those of the first host
-// (oslo.messaging would try "guest" there). Members of the query override [oslo_messaging_rabbit].
-// A plain value.
+// User, password and vhost are percent-encoded; no host at all is localhost; an IPv6 address stands
+// in brackets; an empty path is the vhost "/". A host without credentials takes those of the first
+// host (oslo.messaging would try "guest" there). Members of the query override
+// [oslo_messaging_rabbit]. A plain value.
 #pragma once
 
 #include <cstdint>
