@@ -44,6 +44,19 @@ class Firmware(harness.Test):
         guest.expect("kumoi-tiny: power button, powering off", 60)
         self.assertEqual(guest.wait_exit(60), 0, guest.story())
 
+    def test_disk_on_the_scsi_bus_boots_grub_although_another_has_the_first_slot(self):
+        path = self.disk(64)
+        boot_images.make_disk(path, harness.linux("bzImage"), harness.root_image("kumoi-tiny.raw"),
+                              "earlyprintk=serial,ttyS0 console=ttyS0 panic=-1")
+        guest = self.guest(disks=[{"id": "other", "path": self.disk(16)},
+                                  {"id": "root", "path": path, "bus": "scsi"}],
+                           cdroms=[{"id": "cd0"}])
+        guest.config["boot"] = {"order": ["root"]}
+        guest.start()
+        guest.expect("kumoi-grub: loading", BIOS_SECONDS)
+        guest.expect("kumoi-grub: starting", GRUB_SECONDS)
+        guest.expect("Linux version", LINUX_SECONDS)
+
     def test_cd_with_grub_comes_first_and_starts_linux(self):
         path = os.path.join(self.disk(1) + ".iso")
         self.addCleanup(os.remove, path)
