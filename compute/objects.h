@@ -73,6 +73,14 @@ struct VifInfo {
     unsigned pci_slot = 0;        // nic_slots.h; 0: none yet
     std::string tag;              // the user's name for it; empty: none
     bool detaching = false;       // asked to go, and not gone yet
+    // OpenStack mode: how Neutron wants the port plugged here (binding:vif_type, vif_details).
+    std::string vif_type;   // bridge, ovs, tap, vhostuser, unbound, binding_failed
+    std::string vnic_type;  // normal, direct, macvtap, remote-managed, ...
+    std::string bridge;     // what the port is joined to; empty: none
+    std::string devname;    // "tap" and the start of the port's id, 14 characters
+    Properties details;     // plain members of binding:vif_details: bridge_name, ovs_hybrid_plug
+    bool active = true;     // false: network-vif-plugged is still to come
+    std::string raw;        // this VIF as Nova writes it into the info cache; empty: not from there
 };
 
 struct RequestedNetwork {

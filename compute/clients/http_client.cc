@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <mutex>
 #include <vector>
 
@@ -33,6 +34,7 @@ struct Exchange {
     HttpReply reply = {};
     size_t header_bytes = 0;
     uint64_t source_offset = 0;
+    bool head_told = false;
     std::optional<Error> failure = {};  // of source, sink or a limit: wins over curl's own error
 };
 
@@ -78,11 +80,19 @@ size_t on_header(char* data, size_t size, size_t count, void* context) {
     return line.size();
 }
 
+Result<void> give_to_sink(Exchange& exchange, std::span<const std::byte> bytes) {
+    if (!exchange.head_told && exchange.request.head != nullptr) {
+        exchange.head_told = true;
+        TRY(exchange.request.head(exchange.reply.status, exchange.reply.headers));
+    }
+    return exchange.request.sink(bytes);
+}
+
 size_t on_body(char* data, size_t size, size_t count, void* context) {
     auto& exchange = *static_cast<Exchange*>(context);
     const size_t bytes = size * count;
     if (exchange.request.sink != nullptr && exchange.reply.ok()) {
-        auto taken = exchange.request.sink(std::as_bytes(std::span(data, bytes)));
+        auto taken = give_to_sink(exchange, std::as_bytes(std::span(data, bytes)));
         if (!taken.ok()) {
             exchange.failure = std::move(taken).error();
             return 0;
@@ -108,6 +118,15 @@ size_t on_source(char* data, size_t size, size_t count, void* context) {
     }
     exchange.source_offset += given.value();
     return given.value();
+}
+
+size_t on_body_read(char* data, size_t size, size_t count, void* context) {
+    auto& exchange = *static_cast<Exchange*>(context);
+    const std::string& body = exchange.request.body;
+    const size_t given = std::min(size * count, body.size() - exchange.source_offset);
+    std::memcpy(data, body.data() + exchange.source_offset, given);
+    exchange.source_offset += given;
+    return given;
 }
 
 // curl asks for it when a kept connection turned out to be dead: it begins again on a new one.
@@ -190,8 +209,15 @@ void set_method_and_body(CURL* handle, const HttpRequest& request, Exchange& exc
                          static_cast<curl_off_t>(request.source_length
                                                      ? static_cast<int64_t>(*request.source_length)
                                                      : -1));
-    } else if (!request.body.empty() || request.method == "POST" || request.method == "PUT" ||
-               request.method == "PATCH") {
+    } else if (request.method == "POST" || request.method == "PATCH") {
+        // curl itself repeats a request that a kept connection swallowed. One with effects may have
+        // had them: as its body can't be rewound, it fails instead.
+        curl_easy_setopt(handle, CURLOPT_POST, 1L);
+        curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE,
+                         static_cast<curl_off_t>(request.body.size()));
+        curl_easy_setopt(handle, CURLOPT_READFUNCTION, on_body_read);
+        curl_easy_setopt(handle, CURLOPT_READDATA, &exchange);
+    } else if (!request.body.empty() || request.method == "PUT") {
         curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE,
                          static_cast<curl_off_t>(request.body.size()));
         curl_easy_setopt(handle, CURLOPT_POSTFIELDS, request.body.c_str());

@@ -114,8 +114,8 @@ Result<HttpReply> RetryingTransport::send(const HttpRequest& request, const Retr
             wait_ns = std::max(wait_ns, *asked_ms * kNanosPerMilli);
         }
         if (!budget_.take()) {
-            log_warn("clients", "no retry: too many of the last requests failed",
-                     {{"url", request.url}});
+            log_debug("clients", "no retry: too many of the last requests failed",
+                      {{"url", request.url}});
             return outcome;
         }
         log_retry(request, outcome, attempt + 1, wait_ns);

@@ -40,6 +40,9 @@ private:
 // Fills the buffer from the bytes at `offset`; 0: the end. Asked again from the start on a retry.
 using HttpSource = std::function<Result<size_t>(std::span<std::byte> buffer, uint64_t offset)>;
 using HttpSink = std::function<Result<void>(std::span<const std::byte> bytes)>;
+class HttpHeaders;
+// Told before the first byte reaches a sink.
+using HttpHead = std::function<Result<void>(int status, const HttpHeaders& headers)>;
 
 struct HttpRequest {
     std::string method = "GET";
@@ -49,6 +52,7 @@ struct HttpRequest {
     HttpSource source;                      // streaming upload instead of body
     std::optional<uint64_t> source_length;  // none: chunked
     HttpSink sink;                      // gets the body of a 2xx reply instead of HttpReply::body
+    HttpHead head;                          // optional; with a sink
     std::optional<int64_t> timeout_ms;  // whole exchange; none: the client's; 0: no limit
 };
 

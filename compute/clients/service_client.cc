@@ -109,6 +109,7 @@ Result<HttpReply> ServiceClient::send_once(const Caller& caller, const ServiceRe
                      .source = request.source,
                      .source_length = request.source_length,
                      .sink = request.sink,
+                     .head = request.head,
                      .timeout_ms = request.timeout_ms};
     if (!http.headers.has("Accept")) {
         http.headers.add("Accept", "application/json");

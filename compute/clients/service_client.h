@@ -39,6 +39,7 @@ struct ServiceRequest {
     HttpSource source = {};
     std::optional<uint64_t> source_length = {};
     HttpSink sink = {};
+    HttpHead head = {};
     std::optional<int64_t> timeout_ms = {};
     std::optional<RetryPolicy> retries = {};  // instead of the service's
 };

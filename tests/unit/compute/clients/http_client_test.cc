@@ -66,16 +66,31 @@ TEST(ClientsHttp, OneClientServesManyThreads) {
     EXPECT_LE(server.connection_count(), 8);
 }
 
-TEST(ClientsHttp, AConnectionTheServerGaveUpIsReplacedAlsoForAPost) {
+TEST(ClientsHttp, AConnectionTheServerGaveUpIsReplaced) {
     ScriptServer server(
         [](const Request& request) { return Reply{.body = request.body, .close_after = true}; });
     HttpClient client;
     for (int i = 0; i < 3; ++i) {
         const auto reply =
-            client.send({.method = "POST", .url = server.url(), .body = std::to_string(i)});
+            client.send({.method = "PUT", .url = server.url(), .body = std::to_string(i)});
         ASSERT_TRUE(reply.ok()) << reply.error().text();
         EXPECT_EQ(reply.value().body, std::to_string(i));
     }
+}
+
+TEST(ClientsHttp, ARequestWithEffectsIsNotRepeatedBehindOurBack) {
+    int count = 0;
+    ScriptServer server([&](const Request&) {
+        ++count;
+        return Reply{.body = "x", .hang_up = count == 2};
+    });
+    HttpClient client;
+    ASSERT_TRUE(client.send({.method = "POST", .url = server.url(), .body = "first"}).ok());
+    const auto lost = client.send({.method = "POST", .url = server.url(), .body = "second"});
+    ASSERT_FALSE(lost.ok());
+    EXPECT_EQ(lost.error().code, ErrorCode::Unavailable);
+    EXPECT_EQ(lost.error().fault, "");  // it may have arrived
+    EXPECT_EQ(count, 2);
 }
 
 TEST(ClientsHttp, ABodyCutShortIsAnError) {
