@@ -100,6 +100,9 @@ void add_own(std::vector<Option>& table) {
                          const char* help) {
         table.push_back({section, name, type, value, help});
     };
+    add("compute", "resource_provider_association_refresh", OptionType::Integer, "300",
+        "Seconds after which inventory, traits and aggregates of our resource providers are read "
+        "again from Placement. 0: never.");
     add("neutron", "http_retries", OptionType::Integer, "3",
         "Older name of connect_retries for Neutron; the larger one counts.");
     add("neutron", "extension_sync_interval", OptionType::Integer, "600",

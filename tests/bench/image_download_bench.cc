@@ -1,6 +1,6 @@
-// How fast a Glance image comes over loopback: GlanceClient with parallel ranges against `curl` with
-// one stream, from the same server, in turns. Twice: as fast as the server can, and with a server that
-// gives each connection a fixed rate, as a Glance worker does. One line a figure.
+// How fast a Glance image comes over loopback: GlanceClient with parallel ranges against `curl`
+// with one stream, from the same server, in turns. As fast as the server can, and with a server
+// that gives each connection a fixed rate, as a Glance worker does. One line a figure.
 //
 //     image_download_bench [MIB [RATE_MIB_PER_S]]      (1024, 100)
 #include <fmt/core.h>

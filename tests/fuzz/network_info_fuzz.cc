@@ -1,5 +1,5 @@
-// Any text as network_info: what parses must come back the same once Nova's text was made of it. And
-// any JSON as Neutron's port and as the records around it.
+// Any text as network_info: what parses must come back the same once Nova's text was made of it.
+// And any JSON as Neutron's port and as the records around it.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
