@@ -114,11 +114,16 @@ std::vector<OpenOperation> Journal::open_operations() const {
 
 // Records what the line means in memory. False: it makes no sense.
 bool Journal::apply(const Json& record, std::string_view line) {
-    const auto id = static_cast<uint64_t>(record.integer_or("op"));
+    constexpr int64_t kNumberMax = int64_t{1} << 62;  // more operations than a node ever has
+    const int64_t number = record.integer_or("op");
+    if (number < 0 || number > kNumberMax) {
+        return false;
+    }
+    const auto id = static_cast<uint64_t>(number);
     const std::string event = record.string_or("event");
     next_operation_ = std::max(next_operation_, id + 1);
     if (event == "begin") {
-        Entry& entry = open_[id];
+        Entry& entry = open_[id] = Entry{};  // a number that comes again has nothing of before
         entry.operation.id = id;
         entry.operation.verb = record.string_or("verb");
         entry.operation.instance_uuid = record.string_or("server");
