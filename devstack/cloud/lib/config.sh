@@ -205,7 +205,8 @@ vif_plugging_is_fatal = $([ "$WITH_AGENTS" = 1 ] && echo true || echo false)
 max_concurrent_builds = 10
 reserved_host_memory_mb = 0
 resume_guests_state_on_host_boot = false
-shelved_offload_time = 0"
+shelved_offload_time = 0
+$([ "$COMPUTE" != kumoi ] || echo "mode = openstack")"
         cat <<X
 [vnc]
 enabled = true
