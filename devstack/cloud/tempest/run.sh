@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # run.sh [--list] [REGEX | @FILE] : runs tempest against the running test cloud and adds the results to
-# $STATE/tempest/results.json, from which report.py makes docs/reference/tempest.md. REGEX defaults to what Nova's
+# $CACHE/tempest-results.json, from which report.py makes docs/reference/tempest.md. REGEX defaults to what Nova's
 # own libvirt jobs (nova-next, nova-multi-cell) run of the compute API: all of it. @FILE names tests, one a line.
 # CONCURRENCY=1: tests at a time. The exit status is tempest's.
+# --list: only names the tests, and keeps the names in $CACHE/tempest-list.
 set -euo pipefail
 # shellcheck source=../settings.sh
 source "$(dirname "$0")/../settings.sh"
@@ -24,7 +25,8 @@ printf '[DEFAULT]\ntest_path=%s\ntop_dir=%s\ngroup_regex=([^\\.]*\\.)*\n' \
 [ -d .stestr ] || stestr init
 command=(tempest run --config-file "$work/tempest.conf" --concurrency "${CONCURRENCY:-1}")
 if [ -n "$list" ]; then
-    exec "${command[@]}" --list-tests --regex "$wanted"
+    "${command[@]}" --list-tests --regex "$wanted" | tee "$CACHE/tempest-list"
+    exit
 fi
 case $wanted in
 @*) command+=(--load-list "${wanted#@}") ;;
@@ -33,5 +35,5 @@ esac
 status=0
 "${command[@]}" || status=$?
 stestr last --subunit >last.subunit || true
-/usr/bin/python3 "$here/report.py" add last.subunit "$COMPUTE" results.json
+/usr/bin/python3 "$here/report.py" add last.subunit "$COMPUTE" "$CACHE/tempest-results.json"
 exit $status
