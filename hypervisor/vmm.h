@@ -140,7 +140,9 @@ private:
     Snapshottable* nvram();
     Result<void> stop_for_a_moment();
     void go_on();
-    Result<void> take_state(SaveJob& job, const SaveRequest& request);
+    Result<std::vector<SectionWriter>> take_state(SaveJob& job);
+    Result<void> start_saving(SaveJob& job, std::vector<SectionWriter> sections,
+                              const SaveRequest& request);
     void save_finished(const Result<void>& result);
     void drop_snapshots();
     Result<void> load_snapshot(std::unique_ptr<SnapshotReader> reader,

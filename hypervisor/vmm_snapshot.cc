@@ -164,10 +164,13 @@ Result<Json> Vmm::save(const SaveRequest& request) {
         TRY(request.mode == SaveJob::Mode::Live ? stop_for_a_moment() : pause());
     }
     memory_->forbid_discard();
-    auto started = take_state(*job, request);
+    auto sections = take_state(*job);
     if (request.mode == SaveJob::Mode::Live && was_running) {
-        go_on();
+        go_on();  // what it writes from here on is copied first, by the thread that arm() started
     }
+    const int64_t stopped = seams_.clock.monotonic_ns() - begun;
+    auto started = sections ? start_saving(*job, std::move(sections).value(), request)
+                            : Result<void>(std::move(sections).error());
     if (!started) {
         memory_->allow_discard();
         if (request.mode == SaveJob::Mode::Stopped && was_running) {
@@ -179,8 +182,7 @@ Result<Json> Vmm::save(const SaveRequest& request) {
     snapshots_.was_running = was_running;
     snapshots_.save_state = VmmSnapshots::SaveState::Saving;
     snapshots_.save_begun_ns = begun;
-    snapshots_.stopped_ns =
-        request.mode == SaveJob::Mode::Live ? seams_.clock.monotonic_ns() - begun : 0;
+    snapshots_.stopped_ns = request.mode == SaveJob::Mode::Live ? stopped : 0;
     snapshots_.save_error.reset();
     snapshots_.job = std::move(job);
     return snapshots_.save_json();
@@ -202,10 +204,18 @@ void Vmm::go_on() {
     resume_vcpus();
 }
 
-Result<void> Vmm::take_state(SaveJob& job, const SaveRequest& request) {
+// The guest stands still for this: nothing here that could as well be done later.
+Result<std::vector<SectionWriter>> Vmm::take_state(SaveJob& job) {
     const uint64_t clock_ns = paused_clock_ns_ ? *paused_clock_ns_ : TRY(vm_->clock());
     const MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_, nvram()});
     auto sections = TRY(state.save(clock_ns));
+    TRY(job.prepare());
+    return sections;
+}
+
+Result<void> Vmm::start_saving(SaveJob& job, std::vector<SectionWriter> sections,
+                               const SaveRequest& request) {
+    const MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_, nvram()});
     SnapshotInfo info;
     info.board = config_.board;
     info.program = kVersion;
@@ -213,7 +223,6 @@ Result<void> Vmm::take_state(SaveJob& job, const SaveRequest& request) {
     info.directory = config_.base_directory;
     info.shape_digest = state.shape_digest();
     info.created_ns = seams_.clock.wall_ns();
-    TRY(job.prepare());
     log_info("snapshot", "saving",
              {{"path", request.path}, {"sections", static_cast<uint64_t>(sections.size())}});
     return job.start(std::move(info), std::move(sections), [this](Result<void> result) {

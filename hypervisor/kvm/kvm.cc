@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <mutex>
 
 #include <cpuid.h>
 #include <fcntl.h>
@@ -93,7 +94,14 @@ uint32_t Kvm::vcpus_max() const {
     return most > 0 ? static_cast<uint32_t>(most) : 4;  // api.rst §4.7: 4 when not reported
 }
 
+// Takes KVM 0.6 ms, and the host answers the same as long as this process lives: asked once.
 Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
+    static std::mutex mutex;
+    static std::vector<kvm_cpuid_entry2> known;
+    const std::lock_guard lock(mutex);
+    if (!known.empty()) {
+        return known;
+    }
     // struct kvm_cpuid2 ends in a flexible array: header and entries live in one block.
     const size_t size = sizeof(kvm_cpuid2) + kCpuidEntriesMax * sizeof(kvm_cpuid_entry2);
     const auto block = std::make_unique<std::byte[]>(size);
@@ -104,7 +112,8 @@ Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
     if (list->nent > kCpuidEntriesMax) {
         return Error::internal("KVM_GET_SUPPORTED_CPUID returned {} entries", uint32_t{list->nent});
     }
-    return std::vector<kvm_cpuid_entry2>(list->entries, list->entries + list->nent);
+    known.assign(list->entries, list->entries + list->nent);
+    return known;
 }
 
 Result<std::vector<uint32_t>> Kvm::msr_indices() const {

@@ -7,6 +7,9 @@ MiB of data), same run, one after the other in turns, medians.
                    (QEMU: migrate with background-snapshot, its own figure)
   restore_first    process start to the first byte the guest prints after a restore
                    (QEMU: -incoming exec:cat), once with half the data and once with all of it
+  first_instruction  the same with a guest that was saved in a loop of register instructions and a byte out each 0.1 ms
+                   (tests/guests/micro/tick.c): from process start, and from the command to a process that waits for it
+                   (kumoi: "restore" on the control socket; QEMU: migrate-incoming)
 
 Prints one line each: name key=value ... QEMU 7.2 can write a snapshot to a pipe only: `exec:cat`.
 usage: snapshot_bench.py --vmm build/release/bin/kumoi-vmm --micro build/release/tests/guests/micro
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../integration"))
 import harness  # noqa: E402
@@ -41,17 +45,34 @@ def wait_for(process, wanted, timeout=60, count=1):
     return time.monotonic()
 
 
+class Guest(typing.NamedTuple):
+    elf: str
+    ready: bytes  # says it when its memory is as full as it will be
+    first: bytes  # begins with this when it goes on
+
+
+CHAIN = Guest("chain.elf", b"chain round=2 ", b"chain")
+TICK = Guest("tick.elf", b"tick ready", b".")
+
+
+def finish(process, wanted, begun):
+    seconds = wait_for(process, wanted) - begun
+    process.kill()
+    process.wait()
+    return seconds
+
+
 class Kumoi:
     name = "kumoi"
 
-    def __init__(self, options, folder, memory_mib, cmdline):
-        self.vmm, self.folder = options.vmm, folder
+    def __init__(self, options, folder, memory_mib, guest, cmdline):
+        self.vmm, self.folder, self.guest = options.vmm, folder, guest
         self.file = os.path.join(folder, "kumoi.snapshot")
         self.socket = os.path.join(folder, "kumoi.sock")
         self.config = os.path.join(folder, "kumoi.json")
         with open(self.config, "w") as file:
             json.dump({"name": "bench", "memory_mib": memory_mib, "control_socket": self.socket,
-                       "boot": {"kernel": os.path.join(options.micro, "chain.elf"), "cmdline": cmdline}}, file)
+                       "boot": {"kernel": os.path.join(options.micro, guest.elf), "cmdline": cmdline}}, file)
 
     def spawn(self, *arguments):
         return subprocess.Popen([self.vmm, "--serial", "stdio", *arguments], stdin=subprocess.DEVNULL,
@@ -59,13 +80,13 @@ class Kumoi:
 
     def boot(self):
         self.process = self.spawn("--config", self.config)
-        wait_for(self.process, b"chain round=2 ", 300)
+        wait_for(self.process, self.guest.ready, 300)
         self.control = harness.wait_until(self.connect, 10, "the control socket")
         self.control.call("subscribe")
 
-    def connect(self):
+    def connect(self, path=None):
         try:
-            return harness.Control(self.socket)
+            return harness.Control(path or self.socket)
         except OSError:
             return None
 
@@ -92,10 +113,15 @@ class Kumoi:
             pass
         begun = time.monotonic()
         process = self.spawn("--restore", self.file, "--restore-memory", memory)
-        seconds = wait_for(process, b"chain") - begun
-        process.kill()
-        process.wait()
-        return seconds
+        return finish(process, self.guest.first, begun)
+
+    def restore_by_command(self):
+        path = self.socket + ".restore"  # the guest's own is in its snapshot
+        process = self.spawn("--control", path)
+        control = harness.wait_until(lambda: self.connect(path), 10, "the control socket")
+        begun = time.monotonic()
+        control.call("restore", path=self.file)
+        return finish(process, self.guest.first, begun)
 
     def end(self):
         self.process.kill()
@@ -105,13 +131,13 @@ class Kumoi:
 class Qemu:
     name = "qemu"
 
-    def __init__(self, options, folder, memory_mib, cmdline):
-        self.folder = folder
+    def __init__(self, options, folder, memory_mib, guest, cmdline):
+        self.folder, self.guest = folder, guest
         self.file = os.path.join(folder, "qemu.snapshot")
         self.socket = os.path.join(folder, "qemu.sock")
         self.command = ["qemu-system-x86_64", "-M", "microvm", "-enable-kvm", "-cpu", "host,-arch-capabilities",
                         "-m", str(memory_mib), "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
-                        "-kernel", os.path.join(options.micro, "chain.elf"), "-append", cmdline]
+                        "-kernel", os.path.join(options.micro, guest.elf), "-append", cmdline]
 
     def spawn(self, *arguments):
         return subprocess.Popen([*self.command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -119,13 +145,27 @@ class Qemu:
 
     def boot(self):
         self.process = self.spawn("-qmp", f"unix:{self.socket},server=on,wait=off")
-        wait_for(self.process, b"chain round=2 ", 300)
+        wait_for(self.process, self.guest.ready, 300)
+        self.connect()
+
+    def connect(self):
         self.qmp = socket.socket(socket.AF_UNIX)
-        self.qmp.connect(self.socket)
+        try:
+            self.qmp.connect(self.socket)
+        except OSError:
+            return False
         self.lines = self.qmp.makefile("r")
         self.lines.readline()
         self.ask("qmp_capabilities")
         self.ask("migrate-set-parameters", **{"max-bandwidth": 20_000_000_000})
+        return True
+
+    def restore_by_command(self):
+        process = self.spawn("-incoming", "defer", "-qmp", f"unix:{self.socket},server=on,wait=off")
+        harness.wait_until(self.connect, 10, "the control socket")
+        begun = time.monotonic()
+        self.ask("migrate-incoming", uri=f"exec:cat {self.file}")
+        return finish(process, self.guest.first, begun)
 
     def ask(self, command, **arguments):
         request = {"execute": command, "arguments": arguments}
@@ -165,10 +205,7 @@ class Qemu:
     def restore(self):
         begun = time.monotonic()
         process = self.spawn("-incoming", f"exec:cat {self.file}")
-        seconds = wait_for(process, b"chain") - begun
-        process.kill()
-        process.wait()
-        return seconds
+        return finish(process, self.guest.first, begun)
 
     def end(self):
         self.process.kill()
@@ -182,7 +219,7 @@ def report(name, values, **more):
 
 
 def measure(options, folder, fill):
-    machines = [kind(options, folder, fill + 64, f"mib=1 fill={fill}") for kind in (Kumoi, Qemu)]
+    machines = [kind(options, folder, fill + 64, CHAIN, f"mib=1 fill={fill}") for kind in (Kumoi, Qemu)]
     figures = {key: {machine.name: [] for machine in machines} for key in ("save", "stop", "restore")}
     figures["restore"]["kumoi_all"] = []
     for _ in range(options.runs):
@@ -202,6 +239,21 @@ def measure(options, folder, fill):
     report("restore_first_ms", figures["restore"], data_mib=fill)
 
 
+def measure_first_instruction(options, folder, fill):
+    machines = [kind(options, folder, fill + 64, TICK, f"fill={fill}") for kind in (Kumoi, Qemu)]
+    started, commanded = ({machine.name: [] for machine in machines} for _ in range(2))
+    for _ in range(options.runs):
+        for machine in machines:
+            machine.boot()
+            machine.live_stop_ms()  # saved while it runs: QEMU leaves a stopped one stopped
+            machine.end()
+            for _ in range(3):
+                started[machine.name].append(machine.restore() * 1e3)
+                commanded[machine.name].append(machine.restore_by_command() * 1e3)
+    report("first_instruction_from_start_ms", started, data_mib=fill)
+    report("first_instruction_from_command_ms", commanded, data_mib=fill)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--vmm", required=True, type=os.path.abspath)
@@ -215,6 +267,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="kumoi-bench-", dir="/var/tmp") as folder:
         for fill in (options.fill // 2, options.fill):
             measure(options, folder, fill)
+        measure_first_instruction(options, folder, options.fill // 2)
 
 
 if __name__ == "__main__":
