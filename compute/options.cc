@@ -199,6 +199,16 @@ void add_node_options(OptionTable& table) {
                "MiB that a guest's process may use beside the guest's RAM, page cache of its disks "
                "included; with the RAM and a 64th of it the limit of its control group. 0: no "
                "limit."});
+    table.add({"kumoi",
+               "vhost_net",
+               OptionType::String,
+               "off",
+               "Whether the kernel's vhost-net carries the frames of network cards. auto: where "
+               "there is /dev/vhost-net and the card has no bandwidth limits; on: or the guest is "
+               "refused.",
+               {},
+               {},
+               {"off", "auto", "on"}});
     table.add({"kumoi", "device_detach_attempts", OptionType::Integer, "8",
                "How often a running guest is asked to let go of a network card before the detach "
                "fails, as Nova's libvirt driver does.",

@@ -183,7 +183,8 @@ Result<CdromConfig> parse_cdrom(const JsonView& view, const std::string& base,
 
 Result<NicConfig> parse_nic(const JsonView& view, const std::string& base,
                             std::set<std::string>& ids) {
-    TRY(view.only({"id", "tap", "mac", "mtu", "queue_pairs", "vhost_user", "slot", "limits"}));
+    TRY(view.only(
+        {"id", "tap", "mac", "mtu", "queue_pairs", "vhost_user", "slot", "limits", "vhost"}));
     NicConfig nic;
     nic.id = TRY(parse_id(view, ids));
     nic.tap = TRY(view.string_or("tap", ""));
@@ -203,6 +204,12 @@ Result<NicConfig> parse_nic(const JsonView& view, const std::string& base,
     nic.mtu = static_cast<uint16_t>(TRY(view.integer_or("mtu", 1500, {kMtuMin, kMtuMax})));
     nic.queue_pairs =
         static_cast<uint16_t>(TRY(view.integer_or("queue_pairs", 1, {1, kQueuePairsMax})));
+    nic.vhost = TRY(choice<VhostMode>(
+        view, "vhost", VhostMode::Off,
+        {{"off", VhostMode::Off}, {"auto", VhostMode::Auto}, {"on", VhostMode::On}}));
+    if (nic.vhost == VhostMode::On && nic.tap.empty()) {
+        return TRY(view.at("vhost")).error("vhost-net carries the frames of a tap only");
+    }
     if (view.has("limits")) {
         nic.limits = TRY(parse_nic_limits(TRY(view.object("limits"))));
     }

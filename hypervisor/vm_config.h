@@ -18,6 +18,7 @@
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/limits/limits.h"
 #include "hypervisor/memory_config.h"
+#include "hypervisor/net/vhost_mode.h"
 #include "hypervisor/resources_config.h"
 #include "hypervisor/sandbox/sandbox_config.h"
 #include "hypervisor/vcpu/cpu_model.h"
@@ -56,6 +57,7 @@ struct NicConfig {
     uint16_t queue_pairs = 1;
     NicLimits limits;
     unsigned slot = 0;
+    VhostMode vhost = VhostMode::Off;
 };
 
 struct CdromConfig {

@@ -175,7 +175,10 @@ Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_nic(const NicConfi
     net.mtu = nic.mtu;
     net.queue_pairs = nic.queue_pairs;
     net.limits = nic.limits;
-    return make_virtio_net(platform_, files_, net, pci_config(at, events_));
+    net.vhost = nic.tap.empty() ? VhostMode::Off : nic.vhost;
+    auto device = TRY(make_virtio_net(platform_, files_, net, pci_config(at, events_)));
+    memory_watchers_.add(static_cast<VirtioNet&>(device->device()).vhost());
+    return device;
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_disk(const DiskConfig& disk,

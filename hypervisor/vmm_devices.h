@@ -26,6 +26,7 @@
 #include "hypervisor/board/serial_16550.h"
 #include "hypervisor/console/serial_console.h"
 #include "hypervisor/display/machine_display.h"
+#include "hypervisor/hotplug/memory_watchers.h"
 #include "hypervisor/pci/pci_devices.h"
 #include "hypervisor/virtio/balloon.h"
 #include "hypervisor/virtio/device_factory.h"
@@ -126,6 +127,7 @@ private:
     std::unique_ptr<GpeBlock> gpe_;
     std::unique_ptr<PciHotplug> pci_hotplug_;
     std::unique_ptr<CpuHotplug> cpu_hotplug_;
+    MemoryWatchers memory_watchers_;
     std::unique_ptr<HotMemory> hot_memory_;  // null: memory cannot grow
     VirtioMem* virtio_mem_ = nullptr;        // in the table
     VirtioScsi* scsi_ = nullptr;             // in the table; null: neither CD-ROMs nor SCSI disks

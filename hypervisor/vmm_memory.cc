@@ -29,7 +29,8 @@ Result<void> MachineDevices::create_virtio_mem(Platform& platform, const Events&
     if (platform.memory().hot().size == 0) {
         return {};
     }
-    hot_memory_ = std::make_unique<PlatformHotMemory>(platform);
+    hot_memory_ = std::make_unique<PlatformHotMemory>(
+        platform, [this](const auto& regions) { return memory_watchers_.tell(regions); });
     auto device = std::make_unique<VirtioMem>("memory", *hot_memory_, uint16_t{0},
                                               [changed = events.memory_changed](VirtioMem::Sizes) {
                                                   if (changed) {

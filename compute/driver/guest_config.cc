@@ -86,7 +86,7 @@ Result<void> check_watchdog(const Instance& instance) {
         .with_fault("InvalidInput");
 }
 
-Json nics(const Instance& instance) {
+Json nics(const Instance& instance, const std::string& vhost_net) {
     Json list = Json::array();
     const int64_t pairs =
         wants_multi_queue(instance) ? std::min(instance.flavor.vcpus, kQueuePairsMax) : 1;
@@ -101,6 +101,9 @@ Json nics(const Instance& instance) {
                                  {"queue_pairs", pairs}});
         if (vif.pci_slot != 0) {  // more cards than slots: the machine refuses, and says so
             nic.set("slot", vif.pci_slot);
+        }
+        if (vhost_net != "off") {
+            nic.set("vhost", vhost_net);
         }
         if (!limits.as_object().empty()) {
             nic.set("limits", limits);
@@ -291,7 +294,7 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
          {"boot", boot_config(from, files)},
          {"smbios", smbios_config(instance)},
          {"disks", std::move(from.disks)},
-         {"nics", nics(instance)},
+         {"nics", nics(instance, options.vhost_net)},
          {"serial", Json::object({{"log", folder.console_log()},
                                   {"socket", folder.console_socket()},
                                   {"log_size_max", options.console_log_size_max}})},

@@ -21,6 +21,7 @@ struct GuestOptions {
     std::string cpu_model = "host";
     std::vector<std::string> cpu_features_masked;
     std::string kernel_append;
+    std::string vhost_net = "off";  // of network cards: off, auto, on
     FirmwareOptions firmware;
     std::vector<HostNumaNode> numa_nodes;  // of the host
     DisplayOptions display;

@@ -1,5 +1,8 @@
 #include "compute/driver/guest_interfaces.h"
 
+#include <fcntl.h>
+
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -64,6 +67,16 @@ Result<void> remove_by_force(ControlClient& client, const std::string& id,
     return answer.error();
 }
 
+constexpr char kVhostNet[] = "/dev/vhost-net";
+
+std::optional<UniqueFd> open_vhost(const Json& nic) {
+    if (nic.string_or("vhost", "off") == "off") {
+        return std::nullopt;
+    }
+    auto device = open_file(kVhostNet, O_RDWR | O_NONBLOCK);
+    return device.ok() ? std::optional<UniqueFd>(std::move(device).value()) : std::nullopt;
+}
+
 bool has_device(const Json& statistics, const std::string& id) {
     const Json* devices = statistics.find("devices");
     return devices != nullptr && devices->find(id) != nullptr;
@@ -78,8 +91,14 @@ Result<void> add_guest_nic(const GuestProcess& process, const Json& nic) {
     const std::string tap = nic.string_or("tap");
     const auto queues = TRY(open_tap_queues(tap, nic.integer_or("queue_pairs", 1)));
     std::vector<NamedDescriptor> descriptors;
+    std::vector<UniqueFd> vhosts;
     for (const UniqueFd& queue : queues) {
         descriptors.push_back({"tap:" + tap, queue.get()});
+        // Where there is none the machine decides by itself whether it can do without.
+        if (auto vhost = open_vhost(nic)) {
+            descriptors.push_back({kVhostNet, vhost->get()});
+            vhosts.push_back(std::move(*vhost));
+        }
     }
     TRY(process.call("add_nic", Json::object({{"nic", nic}}), descriptors));
     return {};

@@ -122,6 +122,7 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     }
     options.guest.numa_nodes = host_numa_nodes();
     options.guest.kernel_append = config.string("kumoi", "kernel_append");
+    options.guest.vhost_net = config.string("kumoi", "vhost_net");
     options.guest.firmware.bios = config.string("kumoi", "bios_firmware");
     options.guest.firmware.uefi_code = config.string("kumoi", "uefi_firmware");
     options.guest.firmware.uefi_variables = config.string("kumoi", "uefi_variables");

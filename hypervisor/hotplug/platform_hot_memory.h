@@ -3,6 +3,7 @@
 // it is an access to an empty address. The I/O thread of virtio-mem, or the loop while that stands.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -13,7 +14,9 @@ namespace kumoi::hypervisor {
 
 class PlatformHotMemory final : public HotMemory {
 public:
-    explicit PlatformHotMemory(Platform& platform);
+    // Told what memory there is: after some came, before some goes. On the caller's thread.
+    using Changed = std::function<Result<void>(const std::vector<MemoryRegion>&)>;
+    explicit PlatformHotMemory(Platform& platform, Changed changed = {});
 
     uint64_t base() const override { return plan_.base; }
     uint64_t block_size() const override { return plan_.block_size; }
@@ -22,7 +25,10 @@ public:
     Result<void> unplug(uint32_t block) override;
 
 private:
+    Result<void> tell(uint32_t without) const;
+
     Platform& platform_;
+    const Changed changed_;
     const HotMemoryPlan plan_;
     std::vector<std::unique_ptr<MappedMemory>> mapped_;  // by block
 };

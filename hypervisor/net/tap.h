@@ -27,6 +27,7 @@ public:
     Result<void> set_offloads(const NetOffloads& offloads) override;
     Result<void> set_active(bool active) override;
     int poll_fd() const override { return fd_.get(); }
+    int vhost_fd() const override { return fd_.get(); }
     int64_t receive(std::span<const iovec> vectors) override;
     int64_t send(std::span<const iovec> vectors) override;
 

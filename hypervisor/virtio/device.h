@@ -43,6 +43,10 @@ public:
     // A turn soon: a device that stopped early has room again.
     virtual void run_queue(uint16_t index) = 0;
     virtual void config_changed() = 0;  // raises the configuration interrupt
+    // For a queue that is served elsewhere: what the driver rings, and guest memory; -1 and null
+    // where that cannot be.
+    virtual int doorbell(uint16_t /*index*/) const { return -1; }
+    virtual GuestMemory* memory() { return nullptr; }
 };
 
 class VirtioDevice {
@@ -64,6 +68,10 @@ public:
 
     virtual Result<void> start(VirtioContext& context) = 0;
     virtual Result<void> start_queue(Queue& /*queue*/) { return {}; }  // after start()
+    // On the first thread, each time that turns begin: after a start or a resume, not while paused.
+    virtual void begin_serving() {}
+    // Somebody else has this queue (vhost-net): no turns, and nobody here touches its rings.
+    virtual bool served_elsewhere(uint16_t /*queue_index*/) const { return false; }
     // One bounded turn. The caller has begun the batch, publishes afterwards, and if the queue ran
     // dry asks the driver to notify again.
     virtual void process_queue(Queue& queue) = 0;

@@ -1,5 +1,8 @@
 #include "hypervisor/virtio/device_factory.h"
 
+#include <fcntl.h>
+
+#include "base/log.h"
 #include "hypervisor/block/vhost_user_disk.h"
 #include "hypervisor/net/tap.h"
 #include "hypervisor/net/vhost_user_net.h"
@@ -70,6 +73,40 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, F
     return VirtioPciDevice::create(platform, std::move(block), pci);
 }
 
+namespace {
+
+// One for each pair. Vhost-net knows no limits.
+Result<std::vector<std::unique_ptr<VhostNet>>> open_vhost(FileSource& files,
+                                                          const VirtioNetConfig& config) {
+    std::vector<std::unique_ptr<VhostNet>> pairs;
+    if (config.vhost == VhostMode::Off) {
+        return pairs;
+    }
+    const auto opened = [&]() -> Result<void> {
+        if (config.limits != NicLimits{}) {
+            return Error::unsupported("vhost-net knows no bandwidth limits");
+        }
+        for (uint16_t i = 0; i < config.queue_pairs; ++i) {
+            auto device = TRY(files.open(VhostNet::kDevice, O_RDWR | O_NONBLOCK));
+            pairs.push_back(TRY(VhostNet::create(std::move(device), system_vhost_kernel())));
+        }
+        return {};
+    }();
+    if (opened.ok()) {
+        return pairs;
+    }
+    if (config.vhost == VhostMode::On) {
+        return Error(opened.error())
+            .with_context(fmt::format("{} asks for vhost-net", config.name));
+    }
+    log_info("virtio", "a card's frames pass through this process",
+             {{"device", config.name}, {"reason", opened.error().text()}});
+    pairs.clear();
+    return pairs;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, FileSource& files,
                                                          const VirtioNetConfig& config,
                                                          const VirtioPciConfig& pci) {
@@ -88,9 +125,10 @@ Result<std::unique_ptr<VirtioPciDevice>> make_virtio_net(Platform& platform, Fil
                                                 .connect = connector(files, config.vhost_user),
                                                 .clock = &system_clock()},
                                                TRY(files.connect(config.vhost_user))));
+    auto vhost = TRY(open_vhost(files, config));
     auto net = std::make_unique<VirtioNet>(
         VirtioNet::Options{config.name, config.mac, config.mtu, config.queue_size},
-        std::move(queues));
+        std::move(queues), std::move(vhost));
     TRY(net->set_limits(config.limits, system_clock().monotonic_ns()));
     return VirtioPciDevice::create(platform, std::move(net), pci);
 }

@@ -22,6 +22,7 @@
 #include "hypervisor/block/disk_open.h"
 #include "hypervisor/board/platform.h"
 #include "hypervisor/net/net_backend.h"
+#include "hypervisor/net/vhost_mode.h"
 #include "hypervisor/sandbox/file_source.h"
 #include "hypervisor/virtio/block.h"
 #include "hypervisor/virtio/console.h"
@@ -55,6 +56,7 @@ struct VirtioNetConfig {
     uint16_t queue_size = 256;
     uint16_t queue_pairs = 1;  // the TAP device must have as many queues
     NicLimits limits;
+    VhostMode vhost = VhostMode::Off;
 };
 
 struct VirtioVsockConfig {

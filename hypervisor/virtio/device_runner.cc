@@ -128,9 +128,16 @@ Result<void> DeviceRunner::begin_queues(uint16_t thread) {
 }
 
 Result<void> DeviceRunner::watch_doorbells(uint16_t thread) {
+    if (thread == 0) {
+        device_.begin_serving();
+    }
     Result<void> watching;
     for_queues_of(thread, [&](Queue& queue) {
         const uint16_t index = queue.index();
+        if (device_.served_elsewhere(index)) {
+            ring(index);
+            return;
+        }
         const int fd = doorbells_[index].get();
         auto watch = queue_loop(index).watch(
             fd, EventLoop::kReadable, [this, index, fd](uint32_t /*events*/) {
@@ -250,7 +257,7 @@ void DeviceRunner::config_changed() {
 
 bool DeviceRunner::serve_queue(uint16_t index) {
     Queue* served = queue(index);
-    if (served == nullptr || broken_) {
+    if (served == nullptr || broken_ || device_.served_elsewhere(index)) {
         return false;
     }
     served->begin_batch();

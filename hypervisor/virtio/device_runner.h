@@ -54,7 +54,7 @@ public:
     void resume();
     bool running() const { return !threads_.empty(); }
 
-    int doorbell(uint16_t queue_index) const { return doorbells_[queue_index].get(); }
+    int doorbell(uint16_t queue_index) const override { return doorbells_[queue_index].get(); }
     void ring(uint16_t queue_index);  // as if the driver had notified; any thread
     uint64_t chain_count() const { return chains_total_.load(std::memory_order_relaxed); }
     uint64_t notification_count() const { return notifications_.value(); }
@@ -64,6 +64,7 @@ private:
     EventLoop& loop() override;
     EventLoop& queue_loop(uint16_t index) override;
     const Clock& clock() const override { return threads_.front()->clock(); }
+    GuestMemory* memory() override { return &memory_; }
     Queue* queue(uint16_t index) override;
     uint64_t features() const override { return features_; }
     bool serve_queue(uint16_t index) override;

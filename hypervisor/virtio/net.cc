@@ -26,11 +26,13 @@ uint64_t bit(bool set, uint64_t mask) {
 
 }  // namespace
 
-VirtioNet::VirtioNet(Options options, std::vector<std::unique_ptr<NetBackend>> backends)
+VirtioNet::VirtioNet(Options options, std::vector<std::unique_ptr<NetBackend>> backends,
+                     std::vector<std::unique_ptr<VhostNet>> vhost)
     : options_(std::move(options)),
       control_(options_.mac, static_cast<uint16_t>(backends.size()),
                {.set_offloads = [this](uint64_t features) { return set_offloads(features); },
-                .set_pairs = [this](uint16_t count) { return set_pairs(count); }}) {
+                .set_pairs = [this](uint16_t count) { return set_pairs(count); }}),
+      vhost_(std::make_shared<NetVhost>(options_.name, std::move(vhost))) {
     for (auto& backend : backends) {
         pairs_.push_back(std::make_unique<NetPair>(
             options_.name, static_cast<uint16_t>(2 * pairs_.size()), options_.mtu,
@@ -87,6 +89,11 @@ void VirtioNet::announce() {
 
 Result<void> VirtioNet::set_limits(const NicLimits& limits, int64_t now_ns) {
     TRY(check_limits(limits));
+    if (vhost_->configured() && limits != NicLimits{}) {
+        return Error::unsupported("{} is carried by vhost-net, which knows no limits",
+                                  options_.name)
+            .with_hint("set the card's \"vhost\" to \"off\"");
+    }
     throttle_.set(limits, now_ns);
     return {};
 }
@@ -106,6 +113,18 @@ Result<void> VirtioNet::start(VirtioContext& context) {
         pairs_[i]->start(context, active);
     }
     return {};
+}
+
+// Before the first turn: nothing is in flight here, and guest memory is whole.
+void VirtioNet::begin_serving() {
+    for (uint16_t i = 0; i < control_.pairs(); ++i) {
+        pairs_[i]->set_served_elsewhere(
+            vhost_->begin(*context_, i, pairs_[i]->backend().vhost_fd()));
+    }
+}
+
+bool VirtioNet::served_elsewhere(uint16_t queue_index) const {
+    return queue_index != control_queue() && vhost_->serves(queue_index / 2);
 }
 
 void VirtioNet::process_queue(Queue& queue) {
@@ -135,6 +154,13 @@ bool VirtioNet::set_pairs(uint16_t count) {
             }
             return false;
         }
+        const auto index = static_cast<uint16_t>(i);
+        if (!active) {
+            vhost_->end(*context_, index);
+        }
+        const bool elsewhere =
+            active && vhost_->begin(*context_, index, pairs_[i]->backend().vhost_fd());
+        pairs_[i]->set_served_elsewhere(elsewhere);
         pairs_[i]->set_active(active);
         if (active) {
             context_->run_queue(static_cast<uint16_t>(2 * i));
@@ -149,6 +175,9 @@ bool VirtioNet::set_offloads(uint64_t features) {
 }
 
 void VirtioNet::quiesce() {
+    for (uint16_t i = 0; context_ != nullptr && i < pairs_.size(); ++i) {
+        vhost_->end(*context_, i);
+    }
     for (const auto& pair : pairs_) {
         pair->quiesce();
     }
@@ -180,6 +209,8 @@ DeviceStatistics VirtioNet::statistics() const {
             {"rx_throttled", counters_.rx_throttled.value()},
             {"tx_throttled", counters_.tx_throttled.value()},
             {"queue_pairs", control_.pairs()},
+            {"vhost", vhost_->active() ? 1u : 0u},
+            {"vhost_refused", vhost_->refused_count()},
             {"control_commands", control_.command_count()},
             {"control_refused", control_.refused_count()},
             {"malformed_chains", counters_.malformed.value()}};

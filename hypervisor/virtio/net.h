@@ -15,6 +15,7 @@
 #include "hypervisor/virtio/device.h"
 #include "hypervisor/virtio/net_control.h"
 #include "hypervisor/virtio/net_pair.h"
+#include "hypervisor/virtio/net_vhost.h"
 
 namespace kumoi::hypervisor {
 
@@ -32,12 +33,15 @@ public:
     };
 
     // A backend for each pair of queues.
-    VirtioNet(Options options, std::vector<std::unique_ptr<NetBackend>> backends);
+    // `vhost`: as many, or none: then frames pass through here.
+    VirtioNet(Options options, std::vector<std::unique_ptr<NetBackend>> backends,
+              std::vector<std::unique_ptr<VhostNet>> vhost = {});
     ~VirtioNet() override;
 
     // Any thread: the guest is asked to send what tells switches its place.
     void announce();
-    // From any thread, also while running.
+    std::weak_ptr<NetVhost> vhost() const { return vhost_; }
+    // From any thread, also while running; not for a card that vhost-net may carry.
     Result<void> set_limits(const NicLimits& limits, int64_t now_ns);
     NicLimits limits() const { return throttle_.limits(); }
 
@@ -52,6 +56,8 @@ public:
     Result<void> load(SectionReader& in) override { return control_.load(in); }
 
     Result<void> start(VirtioContext& context) override;
+    void begin_serving() override;
+    bool served_elsewhere(uint16_t queue_index) const override;
     void process_queue(Queue& queue) override;
     void quiesce() override;
     void resume() override;
@@ -68,7 +74,8 @@ private:
     NicThrottle throttle_;  // of all pairs together
     NetControl control_;
     std::vector<std::unique_ptr<NetPair>> pairs_;
-    std::mutex context_mutex_;  // context_ against announce() from another thread
+    const std::shared_ptr<NetVhost> vhost_;  // shared: weakly, with who tells of memory
+    std::mutex context_mutex_;               // context_ against announce() from another thread
     VirtioContext* context_ = nullptr;
 };
 

@@ -59,6 +59,7 @@ void NetPair::start(VirtioContext& context, bool active) {
     outbound_.start(context);
     negotiated_ = context.features();
     paused_ = false;
+    elsewhere_ = false;
     active_ = active;
     watch_backend(context.queue(receive_queue_) != nullptr);
 }
@@ -66,6 +67,15 @@ void NetPair::start(VirtioContext& context, bool active) {
 void NetPair::set_active(bool active) {
     active_ = active;
     watch_backend(active && context_->queue(receive_queue_) != nullptr);
+}
+
+void NetPair::set_served_elsewhere(bool elsewhere) {
+    if (std::exchange(elsewhere_, elsewhere) == elsewhere) {
+        return;
+    }
+    if (elsewhere) {
+        watch_backend(false);
+    }
 }
 
 // --- Transmit ---
@@ -269,7 +279,7 @@ uint64_t NetPair::receive_size_max() const {
 }
 
 void NetPair::watch_backend(bool enabled) {
-    if (enabled == watching_ || (enabled && (paused_ || !active_))) {
+    if (enabled == watching_ || (enabled && (paused_ || elsewhere_ || !active_))) {
         return;
     }
     watching_ = false;

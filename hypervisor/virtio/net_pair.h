@@ -41,6 +41,8 @@ public:
 
     void start(VirtioContext& context, bool active);
     void set_active(bool active);  // an inactive pair leaves its queues and its backend alone
+    // Its queues and backend are the kernel's (vhost-net) until it is told otherwise.
+    void set_served_elsewhere(bool elsewhere);
     void transmit(Queue& queue);
     void receive(Queue& queue);
     void quiesce();
@@ -75,6 +77,7 @@ private:
     EventLoop::Watch watch_;
     bool watching_ = false;
     bool paused_ = false;
+    bool elsewhere_ = false;
     bool active_ = false;
     std::deque<Chain> buffers_;  // taken from the receive queue, not filled yet
     uint64_t buffered_bytes_ = 0;

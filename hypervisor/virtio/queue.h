@@ -137,6 +137,14 @@ public:
     Position position() const { return {next_available_, published_used_}; }
     void set_position(Position position);  // before the first batch
 
+    // For somebody else who serves it (vhost-net) while nothing is in flight here.
+    struct Rings {
+        std::byte* descriptors;
+        std::byte* available;
+        std::byte* used;
+    };
+    Rings rings() const { return {descriptors_, available_, used_}; }
+
     uint16_t index() const { return index_; }
     uint16_t size() const { return size_; }
     bool broken() const { return broken_; }

@@ -31,6 +31,7 @@ public:
         return {};
     }
     int poll_fd() const override { return readable_.get(); }
+    int vhost_fd() const override { return vhost; }
     int64_t receive(std::span<const iovec> vectors) override {
         if (incoming.empty()) {
             return -EAGAIN;
@@ -74,6 +75,7 @@ public:
     std::vector<std::string> sent;
     bool full = false;
     bool active = true;
+    int vhost = -1;
 
 private:
     UniqueFd readable_;  // stays readable: level triggered, like a TAP with a frame
