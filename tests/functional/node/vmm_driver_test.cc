@@ -14,6 +14,8 @@
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "compute/driver/kumoi_vmm_driver.h"
+#include "compute/network/netlink.h"
+#include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
 #include "tests/support/programs.h"
@@ -95,6 +97,8 @@ protected:
         options.instances_path = directory_.path() + "/i";
         options.process.vmm_path = environment("KUMOI_VMM");
         options.process.control_timeout_ms = 2000;
+        options.detach.attempts = 2;
+        options.detach.timeout_ms = 200;
         options.cgroup_parent = cgroup_parent_;
         options.guest_overhead_mib = 256;
         options.cpus = cpus_;
@@ -467,6 +471,75 @@ TEST_F(VmmDriverTest, AProcessWithoutItsRecordIsFoundByItsPidFile) {
     ASSERT_TRUE(driver_->destroy(instance).ok());
     EXPECT_FALSE(process_alive(pid));
     EXPECT_FALSE(folder().exists());
+}
+
+// A persistent TAP of this test's own; gone with it.
+class TestTap {
+public:
+    explicit TestTap(std::string name) : made(create_tap(name, -1).ok()), name_(std::move(name)) {}
+    ~TestTap() { (void)delete_link(name_); }
+    TestTap(const TestTap&) = delete;
+    TestTap& operator=(const TestTap&) = delete;
+    const bool made;
+
+private:
+    const std::string name_;
+};
+
+VifInfo vif(const std::string& tap, int number) {
+    VifInfo vif;
+    vif.port_id = fmt::format("{:08}-0000-4000-8000-000000000000", number);
+    vif.tap_name = tap;
+    vif.mac = fmt::format("fa:16:3e:00:00:{:02x}", number);
+    return vif;
+}
+
+bool has_card(const InstanceFolder& folder, const char* id) {
+    auto control = hypervisor::ControlClient::connect(folder.control_socket(), 2000).value();
+    const Json all = control.call("statistics", Json::object(), 2000).value();
+    return all.find("devices")->contains(id);
+}
+
+TEST_F(VmmDriverTest, ACardComesToARunningGuestAndGoesFromAStoppedOne) {
+    const TestTap first("kvtest0");
+    const TestTap second("kvtest1");
+    if (!first.made || !second.made) {
+        GTEST_SKIP() << "TAP devices cannot be made here";
+    }
+    Instance instance = server("beat");
+    instance.network_info = {vif("kvtest0", 1)};
+    spawn(instance);
+    const InstanceFolder folder(directory_.path() + "/i", kUuid);
+    const auto config = [&] { return read_file(folder.guest_config()).value(); };
+    EXPECT_TRUE(has_card(folder, "net0"));
+    instance.network_info.push_back(vif("kvtest1", 2));
+    assign_nic_slots(instance.network_info);
+    for (int twice = 0; twice < 2; ++twice) {
+        const auto attached = driver_->attach_interface(instance, instance.network_info[1]);
+        ASSERT_TRUE(attached.ok()) << attached.error().text();
+    }
+    EXPECT_TRUE(has_card(folder, "net1"));
+
+    // A guest that knows nothing of hot-plug never lets go: refused, and all is as it was.
+    Instance without = instance;
+    without.network_info.erase(without.network_info.begin());
+    const auto kept = driver_->detach_interface(without, instance.network_info[0]);
+    ASSERT_FALSE(kept.ok());
+    EXPECT_EQ(kept.error().fault, "InterfaceDetachFailed");
+    EXPECT_NE(kept.error().message.find("2 times"), std::string::npos) << kept.error().text();
+    EXPECT_NE(config().find("net0"), std::string::npos);
+    ASSERT_TRUE(driver_->pause(instance).ok());
+    const auto paused = driver_->detach_interface(without, instance.network_info[0]);
+    EXPECT_NE(paused.error().message.find("paused"), std::string::npos);
+    ASSERT_TRUE(driver_->unpause(instance).ok());
+
+    // Stopped, it goes at once; the other one stays where it is.
+    ASSERT_TRUE(driver_->power_off(instance, 0).ok());
+    ASSERT_TRUE(driver_->detach_interface(without, instance.network_info[0]).ok());
+    ASSERT_TRUE(driver_->power_on(without).ok());
+    EXPECT_FALSE(has_card(folder, "net0"));
+    EXPECT_TRUE(has_card(folder, "net1"));
+    EXPECT_NE(config().find("\"slot\": 4"), std::string::npos) << config();
 }
 
 }  // namespace
