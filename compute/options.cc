@@ -159,6 +159,25 @@ void add_api_options(OptionTable& table) {
                "Where Prometheus reads /metrics."});
 }
 
+void add_card_options(OptionTable& table) {
+    table.add({"kumoi",
+               "vhost_net",
+               OptionType::String,
+               "off",
+               "Whether the kernel's vhost-net carries the frames of network cards. auto: where "
+               "there is /dev/vhost-net and the card has no bandwidth limits; on: or the guest is "
+               "refused.",
+               {},
+               {},
+               {"off", "auto", "on"}});
+    table.add({"kumoi", "device_detach_attempts", OptionType::Integer, "8",
+               "How often a running guest is asked to let go of a network card before the detach "
+               "fails, as Nova's libvirt driver does.",
+               1, 100});
+    table.add({"kumoi", "device_detach_timeout", OptionType::Integer, "20",
+               "Seconds that the guest has each time.", 1, 3600});
+}
+
 void add_node_options(OptionTable& table) {
     table.add(
         {"kumoi", "vmm_path", OptionType::Path, "",
@@ -199,22 +218,7 @@ void add_node_options(OptionTable& table) {
                "MiB that a guest's process may use beside the guest's RAM, page cache of its disks "
                "included; with the RAM and a 64th of it the limit of its control group. 0: no "
                "limit."});
-    table.add({"kumoi",
-               "vhost_net",
-               OptionType::String,
-               "off",
-               "Whether the kernel's vhost-net carries the frames of network cards. auto: where "
-               "there is /dev/vhost-net and the card has no bandwidth limits; on: or the guest is "
-               "refused.",
-               {},
-               {},
-               {"off", "auto", "on"}});
-    table.add({"kumoi", "device_detach_attempts", OptionType::Integer, "8",
-               "How often a running guest is asked to let go of a network card before the detach "
-               "fails, as Nova's libvirt driver does.",
-               1, 100});
-    table.add({"kumoi", "device_detach_timeout", OptionType::Integer, "20",
-               "Seconds that the guest has each time.", 1, 3600});
+    add_card_options(table);
     table.add({"kumoi", "start_timeout", OptionType::Integer, "30",
                "Seconds a kumoi-vmm process may take to answer after it was started.", 1, 600});
     table.add({"compute", "cpu_dedicated_set", OptionType::String, "",

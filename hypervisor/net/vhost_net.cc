@@ -10,7 +10,7 @@ namespace kumoi::hypervisor {
 
 namespace {
 
-// linux/vhost.h is no C++ (an anonymous union with a flexible array); its layout is the kernel's ABI.
+// linux/vhost.h is no C++ (a union with a flexible array); its layout is the kernel's ABI.
 struct VringState {
     uint32_t index;
     uint32_t number;

@@ -1,10 +1,11 @@
 // VhostNet: one pair of a card's queues served by the kernel (/dev/vhost-net) instead of by us.
 //
 // The kernel reads the rings in guest memory itself, is woken by the queue's doorbell and rings
-// `call` when the driver wants an interrupt. stop() takes the rings back: nothing is in flight then,
-// and where the kernel stood in them is known, so pause, snapshot and reset are as without it.
-// Writes of a kernel thread to guest memory meet write protection (live snapshots) and missing
-// pages (restore on demand) as ours do. Every ioctl goes through a VhostKernel, which tests replace.
+// `call` when the driver wants an interrupt. stop() takes the rings back: nothing is in flight
+// then, and where the kernel stood in them is known, so pause, snapshot and reset are as without
+// it. Writes of a kernel thread to guest memory meet write protection (live snapshots) and missing
+// pages (restore on demand) as ours do. Every ioctl goes through a VhostKernel, which tests
+// replace.
 // set_memory() from any thread, all else on the control thread before start, then the I/O thread.
 #pragma once
 

@@ -115,11 +115,18 @@ Result<void> VirtioNet::start(VirtioContext& context) {
     return {};
 }
 
-// Before the first turn: nothing is in flight here, and guest memory is whole.
+// Before the first turn: nothing is in flight here, and guest memory is whole. All pairs or none:
+// the doorbells of those that are served here are watched next, and only then.
 void VirtioNet::begin_serving() {
+    bool elsewhere = vhost_->configured();
+    for (uint16_t i = 0; elsewhere && i < control_.pairs(); ++i) {
+        elsewhere = vhost_->begin(*context_, i, pairs_[i]->backend().vhost_fd());
+    }
     for (uint16_t i = 0; i < control_.pairs(); ++i) {
-        pairs_[i]->set_served_elsewhere(
-            vhost_->begin(*context_, i, pairs_[i]->backend().vhost_fd()));
+        if (!elsewhere) {
+            vhost_->end(*context_, i);
+        }
+        pairs_[i]->set_served_elsewhere(elsewhere);
     }
 }
 
@@ -145,27 +152,36 @@ void VirtioNet::process_queue(Queue& queue) {
 bool VirtioNet::set_pairs(uint16_t count) {
     for (size_t i = 1; i < pairs_.size(); ++i) {
         const bool active = i < count;
-        if (auto set = pairs_[i]->backend().set_active(active); !set.ok()) {
-            if (const auto unreported = reports_.admit()) {
-                log_warn("virtio", "queues cannot be switched",
-                         {{"device", options_.name},
-                          {"reason", set.error().text()},
-                          {"unreported", *unreported}});
-            }
+        if (!switch_pair(static_cast<uint16_t>(i), active)) {
             return false;
         }
-        const auto index = static_cast<uint16_t>(i);
-        if (!active) {
-            vhost_->end(*context_, index);
-        }
-        const bool elsewhere =
-            active && vhost_->begin(*context_, index, pairs_[i]->backend().vhost_fd());
-        pairs_[i]->set_served_elsewhere(elsewhere);
         pairs_[i]->set_active(active);
         if (active) {
             context_->run_queue(static_cast<uint16_t>(2 * i));
             context_->run_queue(static_cast<uint16_t>(2 * i + 1));
         }
+    }
+    return true;
+}
+
+// A pair is with the kernel exactly when the first one is.
+bool VirtioNet::switch_pair(uint16_t index, bool active) {
+    NetPair& pair = *pairs_[index];
+    if (!active) {
+        vhost_->end(*context_, index);
+        pair.set_served_elsewhere(false);
+    }
+    if (auto set = pair.backend().set_active(active); !set.ok()) {
+        log_warn("virtio", "queues cannot be switched",
+                 {{"device", options_.name}, {"reason", set.error().text()}});
+        return false;
+    }
+    if (active && vhost_->serves(0)) {
+        if (!vhost_->begin(*context_, index, pair.backend().vhost_fd())) {
+            (void)pair.backend().set_active(false);
+            return false;
+        }
+        pair.set_served_elsewhere(true);
     }
     return true;
 }

@@ -66,6 +66,7 @@ public:
 private:
     uint16_t control_queue() const;
     bool set_pairs(uint16_t count);
+    bool switch_pair(uint16_t index, bool active);
     bool set_offloads(uint64_t features);
 
     const Options options_;

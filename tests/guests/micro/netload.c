@@ -1,5 +1,5 @@
-// virtio-net at full speed, for the bench: `tx` sends frames of `size=` bytes, `tso` the same as 64 KiB
-// TCP segments to be cut by the host, `rx` takes what comes. Rings are filled once and only their
+// virtio-net at full speed, for the bench: `tx` sends frames of `size=` bytes, `tso` the same as
+// 64 KiB of TCP to be cut by the host, `rx` takes what comes. Rings are filled once and only their
 // indices move afterwards, so that the device and not the guest decides the figure. Runs for `ms=`
 // and says how many frames the device gave back.
 #include "pci.h"

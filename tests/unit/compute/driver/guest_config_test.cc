@@ -113,6 +113,8 @@ TEST(GuestConfig, DescribesTheMachine) {
     EXPECT_TRUE(json.find("disks")->as_array()[1].bool_or("read_only"));
     EXPECT_EQ(json.find("nics")->as_array()[0].string_or("tap"), "tap1");
     EXPECT_EQ(json.find("nics")->as_array()[0].integer_or("mtu"), 1450);
+    EXPECT_EQ(json.find("nics")->as_array()[0].integer_or("slot"), 3);
+    EXPECT_FALSE(json.find("nics")->as_array()[0].contains("vhost"));
     EXPECT_EQ(json.find_path({"cpu", "mask"})->as_array()[0].as_string(), "avx512f");
     const Json bare = guest_config(server(), folder, {}, {});
     EXPECT_FALSE(bare.find("boot")->contains("initrd"));
