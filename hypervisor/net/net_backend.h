@@ -38,7 +38,7 @@ public:
     virtual Result<void> set_offloads(const NetOffloads& offloads) = 0;
     // Whether frames may come here: one queue of several may be out of use.
     virtual Result<void> set_active(bool /*active*/) { return {}; }
-    virtual int poll_fd() const = 0;  // readable: a frame may be there
+    virtual int poll_fd() const = 0;             // readable: a frame may be there
     virtual int vhost_fd() const { return -1; }  // what vhost-net may be given, if it can
     // Bytes of the frame with its header, or a negative errno; -EAGAIN: no frame, or no room.
     virtual int64_t receive(std::span<const iovec> vectors) = 0;
