@@ -98,7 +98,8 @@ std::optional<int64_t> parse_iso8601(std::string_view text) {
         return std::nullopt;
     }
     const auto date = std::chrono::year(*year) / *month / *day;
-    if (!date.ok()) {
+    // Nanoseconds since 1970 in 64 bits reach from 1677 to 2262.
+    if (!date.ok() || *year < 1678 || *year > 2261) {
         return std::nullopt;
     }
     int64_t seconds = std::chrono::sys_days(date).time_since_epoch() / std::chrono::seconds(1);

@@ -65,7 +65,7 @@ Result<compute::ImageMeta> parse_image(const Json& image) {
     }
     for (const auto& [name, value] : image.as_object()) {
         if (!is_own(name) && !name.starts_with("os_glance_") && value.is_string()) {
-            meta.properties[name] = value.as_string();
+            meta.properties.emplace(name, value.as_string());  // of two of a name the first
         }
     }
     return meta;
