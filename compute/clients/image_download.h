@@ -19,7 +19,8 @@ namespace kumoi::clients {
 struct DownloadOptions {
     int streams = 4;
     uint64_t range_bytes = 8u << 20;
-    int resumes_max = 3;  // of one range, without any byte in between
+    bool check_hash = true;  // false: whoever takes the data checks it (the image cache)
+    int resumes_max = 3;     // of one range, without any byte in between
 };
 
 class ImageDownload {
