@@ -35,6 +35,11 @@ for port in $PLACEMENT_PORT $GLANCE_PORT $NOVA_PORT; do wait_for "port $port" 12
 [ "$WITH_CINDER" = 0 ] || wait_for Cinder 120 answers $CINDER_PORT
 phase "control plane"
 for node in $NODES; do start_compute "$node"; done
+if [ "$COMPUTE-$KUMOI_DRIVER" = kumoi-kumoi ]; then # what real guests boot
+    guests=$CLOUD_ROOT/../../tests/guests/linux
+    GUEST_KERNEL=$("$guests/build.sh")/vmlinux GUEST_ROOT=$("$guests/make-root.sh")/kumoi-tiny.raw
+    export GUEST_KERNEL GUEST_ROOT
+fi
 words=("$STATE" "$CONTROL_IP" "$PASSWORD" "$WITH_AGENTS")
 [ "$WITH_CINDER" = 0 ] || words+=(--volumes)
 # shellcheck disable=SC2206  # one word a node

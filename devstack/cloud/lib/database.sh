@@ -6,8 +6,8 @@ golden_file() {
     key=$({
         dpkg-query -W -f='${Package} ${Version}\n' mariadb-server keystone glance-api placement-api nova-common \
             neutron-common cinder-common
-        cat "$CLOUD_ROOT/settings.sh" "$CLOUD_ROOT/lib/database.sh" "$CLOUD_ROOT/lib/catalogue.py"
-        echo "$STATE" # addresses of the data bases are recorded in them
+        cat "$CLOUD_ROOT/lib/database.sh" "$CLOUD_ROOT/lib/catalogue.py"
+        echo "$STATE $CONTROL_IP $PASSWORD $REGION" # which are recorded in the data bases
     } | md5sum | cut -c1-12)
     echo "$CACHE/golden-$key.tar.zst"
 }

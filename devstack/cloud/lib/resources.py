@@ -25,15 +25,15 @@ def image(cloud, name, data, **properties):
     return record["id"]
 
 
-def images(cloud, folder):
-    """The test guest, a kernel and a root disk, when KUMOI_CLOUD_GUEST names their folder; else an empty disk, which
-    serves where no guest runs."""
-    if not folder:
+def images(cloud, kernel_file, root_file):
+    """The test guest, a kernel and a root disk, when their files are named; else an empty disk, which serves where
+    no guest runs."""
+    if not kernel_file:
         return {"image": image(cloud, "tiny", bytes(1 << 20)), "image_alt": image(cloud, "tiny-alt", bytes(1 << 20))}
-    with open(os.path.join(folder, "vmlinux"), "rb") as file:
+    with open(kernel_file, "rb") as file:
         kernel = image(cloud, "tiny-kernel", file.read(), disk_format="aki", container_format="aki")
     boot = {"kernel_id": kernel, "os_command_line": "console=ttyS0 root=/dev/vda rw quiet"}
-    with open(os.path.join(folder, "kumoi-tiny.raw"), "rb") as file:
+    with open(root_file, "rb") as file:
         data = file.read()
     return {"image": image(cloud, "tiny", data, **boot), "image_alt": image(cloud, "tiny-alt", data, **boot), "kernel": kernel}
 
@@ -79,7 +79,7 @@ def main():
     volumes = "--volumes" in rest_of_words
     hosts = [word for word in rest_of_words if word != "--volumes"]
     cloud = rest.Cloud(f"http://{address}:5000/v3", "admin", password, "admin")
-    ids = {**flavors(cloud), **images(cloud, os.environ.get("KUMOI_CLOUD_GUEST")), **networks(cloud)}
+    ids = {**flavors(cloud), **images(cloud, os.environ.get("GUEST_KERNEL"), os.environ.get("GUEST_ROOT")), **networks(cloud)}
     if volumes:
         for backend in ("iscsi", "nfs"):
             cloud.ensure("volumev3", "volume_types", backend, {"extra_specs": {"volume_backend_name": backend}}, path="/types")
