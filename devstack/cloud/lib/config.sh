@@ -218,6 +218,8 @@ enabled = false
 [oslo_concurrency]
 lock_path = $STATE/$1/lock
 X
+        # Two hosts on one machine: each needs its own part of the one tree of control groups.
+        [ "$COMPUTE" != kumoi ] || printf '[kumoi]\ncgroup_parent = %s\n' "$1"
         [ -z "$NOVA_CONF_EXTRA" ] || cat "$NOVA_CONF_EXTRA"
     } >"$ETC/$1/nova.conf"
 }

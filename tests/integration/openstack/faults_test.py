@@ -40,6 +40,10 @@ class Faults(unittest.TestCase):
         CLOUD.wait_gone(server, 120)
         self.assertEqual(CLOUD.rest.get("placement", f"/allocations/{server}")["allocations"], {})
 
+    def reported(self, node):
+        """When the service of a node was last heard of."""
+        return CLOUD.rest.get("compute", f"/os-services?binary=nova-compute&host={node}")["services"][0]["updated_at"]
+
     def wait_up(self, node, state="up", seconds=120):
         def is_up():
             services = CLOUD.rest.get("compute", f"/os-services?binary=nova-compute&host={node}")["services"]
@@ -83,8 +87,10 @@ class Faults(unittest.TestCase):
         server = self.request(NODES[0])
         CLOUD.wait_status(server, "ACTIVE", 180)
         CLOUD.faults.kill(f"nova-compute-{NODES[0]}")
+        heard = self.reported(NODES[0])
         CLOUD.faults.start(f"nova-compute-{NODES[0]}")
-        self.wait_up(NODES[0])
+        # A dead service counts as up for a minute, and a request that it finds when it starts is one it has lost.
+        wait_until(lambda: self.reported(NODES[0]) != heard, 120, f"nova-compute of {NODES[0]} reports again")
         self.assertEqual(CLOUD.server(server)["status"], "ACTIVE")
         self.build(NODES[0])
 
