@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace kumoi::clients {
@@ -257,6 +258,9 @@ Result<void> NeutronNetwork::allocate_ports(const Caller& user, const Instance& 
             ports[i] = TRY(make_port(user, instance, requested[i], network, groups));
         }
         allocated.push_back({ports[i].string_or("id"), !own});
+        if (own) {
+            remember_users_port(ports[i].string_or("id"), true);
+        }
         TRY(bind_port(user, instance, ports[i], network));
     }
     return {};
@@ -331,7 +335,35 @@ Result<void> NeutronNetwork::release_port(const Caller& user, const std::string&
     if (!outcome.ok() && outcome.error().code != ErrorCode::NotFound) {
         return std::move(outcome).error();
     }
+    remember_users_port(port_id, false);
     return {};
+}
+
+void NeutronNetwork::remember_users_port(const std::string& port_id, bool bound) {
+    const std::lock_guard lock(mutex_);
+    if (bound) {
+        users_ports_.insert(port_id);
+    } else {
+        users_ports_.erase(port_id);
+    }
+}
+
+// After a crash in the middle of a build no cache names the user's ports; deleting one of them would
+// be worse than anything else. One that Nova makes is never older than its server.
+bool NeutronNetwork::is_users_own(const Json& port, const Instance& instance) const {
+    const std::string id = port.string_or("id");
+    const auto noted = std::find_if(instance.network_info.begin(), instance.network_info.end(),
+                                    [&](const VifInfo& vif) { return vif.port_id == id; });
+    if (noted != instance.network_info.end() && !noted->created_by_nova) {
+        return true;
+    }
+    const auto created_ns = parse_iso8601(port.string_or("created_at"));
+    if (created_ns && instance.created_ns != 0 &&
+        *created_ns / kNanosPerSecond < instance.created_ns / kNanosPerSecond) {
+        return true;
+    }
+    const std::lock_guard lock(mutex_);
+    return users_ports_.contains(id);
 }
 
 Result<void> NeutronNetwork::deallocate_for_instance(const Context& context,
@@ -343,10 +375,8 @@ Result<void> NeutronNetwork::deallocate_for_instance(const Context& context,
     Result<void> outcome;
     for (const Json& port : ports) {
         const std::string id = port.string_or("id");
-        const bool own = std::any_of(
-            instance.network_info.begin(), instance.network_info.end(),
-            [&](const VifInfo& vif) { return vif.port_id == id && !vif.created_by_nova; });
-        auto freed = own ? release_port(user, id) : neutron_.delete_port(service, id);
+        auto freed = is_users_own(port, instance) ? release_port(user, id)
+                                                  : neutron_.delete_port(service, id);
         if (!freed.ok()) {  // the others are freed all the same
             outcome = std::move(freed);
         }
@@ -389,17 +419,25 @@ Result<void> NeutronNetwork::deallocate_port_for_instance(const Context& context
                                                           const Instance& instance,
                                                           const std::string& port_id) {
     const Caller user = caller_of(context);
-    const bool own = std::any_of(
-        instance.network_info.begin(), instance.network_info.end(),
-        [&](const VifInfo& vif) { return vif.port_id == port_id && !vif.created_by_nova; });
-    return own ? release_port(user, port_id) : neutron_.delete_port(user.as_service(), port_id);
+    const Json noted = Json::object({{"id", port_id}});
+    return is_users_own(noted, instance) ? release_port(user, port_id)
+                                         : neutron_.delete_port(user.as_service(), port_id);
 }
 
 Result<std::vector<VifInfo>> NeutronNetwork::network_info(const std::string& instance_uuid) {
     const Caller service;
     const Json::Array ports =
         TRY(neutron_.ports(service, QueryString().add("device_id", instance_uuid)));
-    return build_vifs(service, ports, {}, {});
+    std::vector<Allocated> users_own;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const Json& port : ports) {
+            if (users_ports_.contains(port.string_or("id"))) {
+                users_own.push_back({port.string_or("id"), false});
+            }
+        }
+    }
+    return build_vifs(service, ports, {}, users_own);
 }
 
 Result<std::vector<VifInfo>> NeutronNetwork::refresh(const Context& context,

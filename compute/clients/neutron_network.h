@@ -3,7 +3,9 @@
 // writes into the info cache. It waits for no events. Thread safe; blocks.
 #pragma once
 
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,12 +42,13 @@ public:
 
     // The server's VIFs as Neutron sees them now, in the order of instance.network_info, new ones
     // last. Which ports are the user's own is taken from there too.
-    Result<std::vector<VifInfo>> refresh(const Context& context, const Instance& instance);
+    Result<std::vector<VifInfo>> refresh(const Context& context, const Instance& instance) override;
 
     // Binds all ports to `host` (resize, evacuation, unshelve), where they are not already.
-    Result<void> rebind(const Context& context, const Instance& instance, const std::string& host);
+    Result<void> rebind(const Context& context, const Instance& instance,
+                        const std::string& host) override;
     // Takes the host from all ports and leaves them the server's (shelve offload).
-    Result<void> unbind(const Context& context, const Instance& instance);
+    Result<void> unbind(const Context& context, const Instance& instance) override;
 
     // Live migration. Marks the ports bound to `source` as moving to `destination`; empty: no more.
     Result<void> set_migrating_to(const Context& context, const Instance& instance,
@@ -90,8 +93,15 @@ private:
                                             const std::vector<VifInfo>& known,
                                             const std::vector<Allocated>& allocated);
 
+    // Is this port the user's own: because the cache says so, because we bound it, or because it is
+    // older than the server?
+    bool is_users_own(const Json& port, const Instance& instance) const;
+    void remember_users_port(const std::string& port_id, bool bound);
+
     NeutronClient& neutron_;
     const std::string ovs_bridge_;
+    mutable std::mutex mutex_;
+    std::set<std::string> users_ports_;  // bound by this process and not given back
 };
 
 }  // namespace kumoi::clients

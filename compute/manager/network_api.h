@@ -43,6 +43,25 @@ public:
                                                       const Instance& instance,
                                                       const std::string& port_id) = 0;
     virtual Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) = 0;
+    // The same for a server at hand: its order of VIFs and what is noted about them (whose ports
+    // they are) stay.
+    virtual Result<std::vector<VifInfo>> refresh(const RequestContext& context,
+                                                 const Instance& instance) {
+        (void)context;
+        return network_info(instance.uuid);
+    }
+    // Binds all ports of the server to this host, where they are not (unshelve, resize,
+    // evacuation).
+    virtual Result<void> rebind(const RequestContext& context, const Instance& instance,
+                                const std::string& host) {
+        (void)context, (void)instance, (void)host;
+        return {};
+    }
+    // Takes the host from all ports, which stay the server's (shelve offload).
+    virtual Result<void> unbind(const RequestContext& context, const Instance& instance) {
+        (void)context, (void)instance;
+        return {};
+    }
 };
 
 class VifDriver {

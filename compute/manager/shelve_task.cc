@@ -120,7 +120,8 @@ Result<void> UnshelveTask::run_steps() {
     }
     instance_.host = services_.options.host;
     services_.journal.step(operation_.journal_id, "plug");
-    auto vifs = TRY(services_.network.network_info(instance_.uuid));
+    TRY(services_.network.rebind(operation_.context, instance_, instance_.host));
+    auto vifs = TRY(services_.network.refresh(operation_.context, instance_));
     keep_nic_slots(vifs, instance_.network_info);
     instance_.network_info = std::move(vifs);
     instance_.network_info = TRY(plug_all(services_, instance_));

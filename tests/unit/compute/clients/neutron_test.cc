@@ -179,6 +179,26 @@ TEST(ClientsNeutron, ADeleteUnbindsTheUsersPort) {
               R"("device_owner":"","dns_name":""}})");
 }
 
+TEST(ClientsNeutron, APortOlderThanItsServerIsNeverDeleted) {
+    std::string deleted;
+    ScriptServer server([&](const Request& request) {
+        if (request.method == "DELETE") {
+            deleted += request.target;
+            return Reply{.status = 204};
+        }
+        if (request.target.starts_with("/v2.0/ports?")) {
+            return Reply{.body = R"({"ports":[{"id":"theirs","created_at":"2026-11-23T09:00:00Z"},)"
+                                 R"({"id":"novas","created_at":"2026-11-23T09:00:01Z"}]})"};
+        }
+        return Reply{.body = R"({"port":{"id":"theirs"},"extensions":[]})"};
+    });
+    World world(server.url());
+    Instance instance = server_of("s1");  // whose cache was lost with the process that built it
+    instance.created_ns = parse_iso8601("2026-11-23T09:00:01Z").value();
+    ASSERT_TRUE(world.network.deallocate_for_instance(world.context, instance).ok());
+    EXPECT_EQ(deleted, "/v2.0/ports/novas");
+}
+
 TEST(ClientsNeutron, AMoveBindsThePortsAsNovaDid) {
     RecordedCloud cloud(test::load_recording("cold_migrate_neutron.json"));
     World world(cloud.url());
