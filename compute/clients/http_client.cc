@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -314,7 +315,11 @@ struct HttpClient::Pool {
 HttpClient::HttpClient(HttpClientOptions options)
     : options_(std::move(options)), pool_(std::make_unique<Pool>()) {
     static std::once_flag once;
-    std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
+    std::call_once(once, [] {
+        curl_global_init(CURL_GLOBAL_DEFAULT);
+        // OpenSSL writes to sockets without MSG_NOSIGNAL: a peer that hangs up must not end us.
+        std::signal(SIGPIPE, SIG_IGN);
+    });
 }
 
 HttpClient::~HttpClient() = default;

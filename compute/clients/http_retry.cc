@@ -15,8 +15,10 @@ bool is_transient_status(int status) {
     return status == 429 || status == 502 || status == 503 || status == 504;
 }
 
-bool is_idempotent(const std::string& method) {
-    return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE";
+bool is_idempotent(const HttpRequest& request) {
+    const std::string& method = request.method;
+    return request.repeatable || method == "GET" || method == "HEAD" || method == "PUT" ||
+           method == "DELETE";
 }
 
 std::optional<int64_t> retry_after_ms(const Result<HttpReply>& outcome) {
@@ -79,11 +81,11 @@ bool may_retry(const HttpRequest& request, const Result<HttpReply>& outcome) {
         }
         // What a sink has taken cannot be taken back: its owner resumes by ranges.
         return (error.code == ErrorCode::Unavailable || error.code == ErrorCode::Timeout) &&
-               error.fault.empty() && is_idempotent(request.method) && request.sink == nullptr &&
+               error.fault.empty() && is_idempotent(request) && request.sink == nullptr &&
                request.source == nullptr;
     }
     const int status = outcome.value().status;
-    return is_transient_status(status) && (is_idempotent(request.method) || status == 429) &&
+    return is_transient_status(status) && (is_idempotent(request) || status == 429) &&
            request.source == nullptr;
 }
 

@@ -52,6 +52,7 @@ struct HttpRequest {
     HttpSource source;                      // streaming upload instead of body
     std::optional<uint64_t> source_length;  // none: chunked
     HttpSink sink;                      // gets the body of a 2xx reply instead of HttpReply::body
+    bool repeatable = false;            // a POST that may be sent twice (one for a token)
     HttpHead head;                      // optional; with a sink
     std::optional<int64_t> timeout_ms;  // whole exchange; none: the client's; 0: no limit
 };

@@ -206,7 +206,8 @@ Result<KeystoneToken> KeystoneSession::authenticate() {
         .method = "POST",
         .url = identity_v3_url(options_.auth_url) + "/auth/tokens",
         .headers = {{"Content-Type", "application/json"}, {"Accept", "application/json"}},
-        .body = body.dump()};
+        .body = body.dump(),
+        .repeatable = true};
     const HttpReply reply =
         TRY_CONTEXT(transport_.send(request), "getting a token for [{}]", options_.section);
     if (reply.status != 201 && reply.status != 200) {

@@ -65,6 +65,8 @@ TEST(ClientsRetry, APostIsRepeatedOnlyWhenItCannotHaveArrived) {
     EXPECT_EQ(arrived.transport.count, 1);
     Retries busy({status(503), status(201)});
     EXPECT_EQ(busy.retrying.send({.method = "POST"}).value().status, 503);
+    Retries token({status(503), status(201)});
+    EXPECT_EQ(token.retrying.send({.method = "POST", .repeatable = true}).value().status, 201);
     Retries refused({connect_failure(), status(201)});
     EXPECT_EQ(refused.retrying.send({.method = "POST"}).value().status, 201);
 }
