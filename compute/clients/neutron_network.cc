@@ -348,8 +348,8 @@ void NeutronNetwork::remember_users_port(const std::string& port_id, bool bound)
     }
 }
 
-// After a crash in the middle of a build no cache names the user's ports; deleting one of them would
-// be worse than anything else. One that Nova makes is never older than its server.
+// After a crash in the middle of a build no cache names the user's ports; deleting one of them
+// would be worse than anything else. One that Nova makes is never older than its server.
 bool NeutronNetwork::is_users_own(const Json& port, const Instance& instance) const {
     const std::string id = port.string_or("id");
     const auto noted = std::find_if(instance.network_info.begin(), instance.network_info.end(),
