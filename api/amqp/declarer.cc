@@ -102,6 +102,15 @@ Result<void> Declarer::settle_queue(QueueSpec spec, const Error& refusal) {
     return {};
 }
 
+Result<void> Declarer::subscription_once(const Subscription& wanted) {
+    const std::string key = "queue " + wanted.queue.name;
+    if (!declared_.contains(key)) {
+        TRY(subscription(wanted));
+        declared_.insert(key);
+    }
+    return {};
+}
+
 Result<void> Declarer::subscription(const Subscription& subscription) {
     if (subscription.exchange) {
         TRY(exchange(*subscription.exchange));

@@ -20,9 +20,10 @@ public:
     // The broker closed a publishing channel: what was declared may be gone.
     void forget() { declared_.clear(); }
 
-    Result<void> exchange(const ExchangeSpec& spec);  // at most once a link
-    Result<void> queue(const QueueSpec& spec);        // always asks
-    Result<void> subscription(const Subscription& subscription);
+    Result<void> exchange(const ExchangeSpec& spec);                   // at most once a link
+    Result<void> queue(const QueueSpec& spec);                         // always asks
+    Result<void> subscription(const Subscription& subscription);       // always asks
+    Result<void> subscription_once(const Subscription& subscription);  // at most once a link
 
 private:
     Result<void> settle_exchange(ExchangeSpec spec, const Error& refusal);

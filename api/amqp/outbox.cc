@@ -99,7 +99,7 @@ Result<void> Outbox::declare(const Publication& publication) {
         TRY(declarer_.exchange(*publication.exchange));
     }
     if (publication.queue) {
-        TRY(declarer_.subscription(*publication.queue));
+        TRY(declarer_.subscription_once(*publication.queue));
     }
     return {};
 }

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -18,7 +19,8 @@ namespace {
 
 constexpr const char* kServer = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 constexpr const char* kControl = "/usr/lib/rabbitmq/bin/rabbitmqctl";
-constexpr auto kStartMax = std::chrono::seconds(60);
+constexpr auto kStartMax = std::chrono::seconds(120);
+constexpr int kAttemptsMax = 3;
 
 sockaddr_in loopback(uint16_t port) {
     sockaddr_in address{};
@@ -65,11 +67,19 @@ Result<std::unique_ptr<RabbitBroker>> RabbitBroker::start() {
 }
 
 Result<std::unique_ptr<RabbitBroker>> RabbitBroker::start(Settings settings) {
-    TemporaryDirectory folder = TRY(TemporaryDirectory::create("kumoi-rabbit"));
-    std::unique_ptr<RabbitBroker> broker(new RabbitBroker(std::move(folder), std::move(settings)));
-    TRY(broker->write_files());
-    TRY(broker->launch());
-    return broker;
+    // Another program may take a port that was free a moment ago: then with other ports.
+    for (int attempt = 1;; ++attempt) {
+        TemporaryDirectory folder = TRY(TemporaryDirectory::create("kumoi-rabbit"));
+        std::unique_ptr<RabbitBroker> broker(new RabbitBroker(std::move(folder), settings));
+        TRY(broker->write_files());
+        const Result<void> launched = broker->launch();
+        if (launched.ok()) {
+            return broker;
+        }
+        if (attempt == kAttemptsMax) {
+            return launched.error();
+        }
+    }
 }
 
 RabbitBroker::RabbitBroker(TemporaryDirectory folder, Settings settings)
@@ -146,7 +156,9 @@ Result<void> RabbitBroker::wait_for_port() const {
     const auto end = std::chrono::steady_clock::now() + kStartMax;
     while (!speaks_amqp(port_)) {
         if (std::chrono::steady_clock::now() > end || !process_alive(pid_)) {
-            return Error::timeout("RabbitMQ did not start; see {}/output", folder_.path());
+            const std::string said = read_file(folder_.path() + "/output").value_or("");
+            return Error::timeout("RabbitMQ did not start: {}",
+                                  said.substr(0, std::min<size_t>(said.size(), 600)));
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
