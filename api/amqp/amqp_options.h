@@ -70,6 +70,7 @@ struct AmqpOptions {
     int64_t send_timeout_ms = 5000;
     int64_t confirm_timeout_ms = 15000;
     int64_t probe_interval_ms = 60000;
+    int64_t probe_answer_ms = 10000;
 
     static AmqpOptions from_config(const Config& config);
     // Members of a transport_url's query, by their names in [oslo_messaging_rabbit].

@@ -14,7 +14,6 @@ namespace {
 
 constexpr int64_t kRetryNs = 250 * kNanosPerMilli;
 constexpr int64_t kCastRetryNs = 5 * kNanosPerSecond;
-constexpr int64_t kProbeAnswerNs = 10 * kNanosPerSecond;
 
 std::string routing_key(const Target& target) {
     return target.server.empty() ? target.topic : target.topic + "." + target.server;
@@ -298,8 +297,9 @@ void AmqpRpcClient::State::check_reply_queue() {
     Publication publication;
     publication.message.routing_key = reply_queue();
     publication.message.body = seal(probe.encode());
-    publication.message.expiration = std::to_string(kProbeAnswerNs / kNanosPerMilli);
-    publication.deadline_ns = clock_.monotonic_ns() + kProbeAnswerNs;
+    const int64_t patience_ms = transport_.options().probe_answer_ms;
+    publication.message.expiration = std::to_string(patience_ms);
+    publication.deadline_ns = clock_.monotonic_ns() + patience_ms * kNanosPerMilli;
     transport_.publishing().publish(std::move(publication), [](const Result<void>&) {});
     transport_.consuming().loop().call_after(kProbeAnswerNs, [weak = weak_from_this(),
                                                               id = probe_id_] {

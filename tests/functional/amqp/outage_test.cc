@@ -1,4 +1,5 @@
 // What happens when the broker dies, freezes, blocks, or loses queues under us.
+#include "api/amqp/rabbit_link.h"
 #include "tests/functional/amqp/rpc_lab.h"
 
 namespace kumoi::amqp {
@@ -11,8 +12,14 @@ Result<Json> echo(AmqpRpcClient& client, int64_t timeout_ms = 30'000) {
                        {.timeout_ms = timeout_ms});
 }
 
+// A stranger at the broker, to do damage with.
+std::unique_ptr<BrokerLink> stranger() {
+    const auto url = TransportUrl::parse(broker->url()).value();
+    return connect_rabbit(url.hosts[0], url.vhost, AmqpOptions(), "stranger").value();
+}
+
 void delete_queue(const std::string& name) {
-    const auto deleted = broker->ctl({"delete_queue", name});
+    const auto deleted = stranger()->delete_queue(name);
     ASSERT_TRUE(deleted.ok()) << deleted.error().text();
 }
 
@@ -117,14 +124,40 @@ TEST(Outage, DeletedFanoutExchangeIsDeclaredAgainByThePublisher) {
     EXPECT_TRUE(again.wait_for_calls(1));
 }
 
-TEST(Outage, WatchdogFindsADeafReplyQueue) {
-    Peer peer;
+bool was_deaf(Peer& peer) {
+    return peer.metrics.render().find("kumoi_rpc_deaf_total 0") == std::string::npos;
+}
+
+TEST(Outage, WatchdogIsContentWithAReplyQueueThatWorks) {
+    AmqpOptions options;
+    options.probe_interval_ms = 50;
+    options.probe_answer_ms = 2000;
+    Peer peer(options);
+    Server server(peer);
+    AmqpRpcClient client(*peer.transport);
+    for (int count = 0; count < 20; ++count) {
+        ASSERT_TRUE(echo(client).ok());
+    }
+    EXPECT_FALSE(was_deaf(peer));
+}
+
+TEST(Outage, WatchdogMendsAReplyQueueThatIsDeaf) {
+    AmqpOptions options;
+    options.probe_interval_ms = 100;
+    options.probe_answer_ms = 500;
+    Peer peer(options);
     Server server(peer);
     AmqpRpcClient client(*peer.transport);
     ASSERT_TRUE(echo(client).ok());
-    client.check_reply_queue();  // all is well: nothing changes
-    EXPECT_TRUE(echo(client).ok());
-    EXPECT_NE(peer.metrics.render().find("kumoi_rpc_deaf_total 0"), std::string::npos);
+    {
+        // Every other message of the reply queue goes to a thief who never acknowledges.
+        auto thief = stranger();
+        ASSERT_TRUE(thief->open_consume_channel().ok());
+        ASSERT_TRUE(thief->consume(client.reply_queue(), "thief", 0, Json::object()).ok());
+        EXPECT_TRUE(eventually([&] { return was_deaf(peer); }));
+    }
+    const auto answer = echo(client);
+    EXPECT_TRUE(answer.ok()) << answer.error().text();
 }
 
 TEST(Outage, BlockedPublisherWaitsAndGoesOn) {
