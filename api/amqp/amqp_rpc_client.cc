@@ -301,8 +301,8 @@ void AmqpRpcClient::State::check_reply_queue() {
     publication.message.expiration = std::to_string(patience_ms);
     publication.deadline_ns = clock_.monotonic_ns() + patience_ms * kNanosPerMilli;
     transport_.publishing().publish(std::move(publication), [](const Result<void>&) {});
-    transport_.consuming().loop().call_after(kProbeAnswerNs, [weak = weak_from_this(),
-                                                              id = probe_id_] {
+    transport_.consuming().loop().call_after(patience_ms * kNanosPerMilli, [weak = weak_from_this(),
+                                                                            id = probe_id_] {
         const auto self = weak.lock();
         if (!self || self->closed_ || self->probe_id_ != id) {
             return;

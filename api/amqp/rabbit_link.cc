@@ -148,7 +148,7 @@ Result<void> log_in(amqp_connection_state_t state, const TransportUrl::Host& hos
         fmt::format("logging in at broker {} as {}, vhost {}", host.text(), host.user, vhost);
     if (reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION) {
         const Refusal refusal = read_refusal(reply);
-        return Error::unavailable("{}: {} {}", doing, refusal.code, refusal.text)
+        return Error::unauthenticated("{}: {} {}", doing, refusal.code, refusal.text)
             .with_hint("Check user, password and vhost of transport_url with rabbitmqctl.");
     }
     return reply.reply_type == AMQP_RESPONSE_NORMAL ? Result<void>()

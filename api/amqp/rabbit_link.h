@@ -15,7 +15,8 @@
 
 namespace kumoi::amqp {
 
-// Connects and logs in; waits at most about twice options.connect_timeout_ms.
+// Connects and logs in; waits at most about twice options.connect_timeout_ms. Unauthenticated: the
+// broker refused user, password or vhost.
 Result<std::unique_ptr<BrokerLink>> connect_rabbit(const TransportUrl::Host& host,
                                                    const std::string& vhost,
                                                    const AmqpOptions& options,

@@ -176,6 +176,19 @@ TEST(Outage, BlockedPublisherWaitsAndGoesOn) {
     EXPECT_FALSE(peer.transport->publishing().is_blocked());
 }
 
+TEST(Outage, WrongPasswordIsARefusalThatSaysSo) {
+    auto url = TransportUrl::parse(broker->url()).value();
+    url.hosts[0].password = "wrong";
+    const auto link = connect_rabbit(url.hosts[0], url.vhost, AmqpOptions(), "stranger");
+    ASSERT_FALSE(link.ok());
+    EXPECT_EQ(link.error().code, ErrorCode::Unauthenticated);
+    EXPECT_THAT(link.error().message, ::testing::HasSubstr("403"));
+    url.vhost = "nowhere";
+    url.hosts[0].password = "guest";
+    EXPECT_EQ(connect_rabbit(url.hosts[0], url.vhost, AmqpOptions(), "stranger").error().code,
+              ErrorCode::Unauthenticated);
+}
+
 TEST(Outage, FirstHostIsDead) {
     for (int attempt = 0; attempt < 3; ++attempt) {  // the first host is chosen at random
         AmqpOptions options;
