@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "api/openstack.h"
+#include "api/options.h"
 #include "api/standalone.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -18,7 +20,7 @@ namespace {
 
 constexpr char kDefaultConfig[] = "/etc/kumoi/kumoi.conf";
 constexpr char kUsage[] =
-    "usage: kumoi-compute [--config-file FILE] [--pid-file FILE]\n"
+    "usage: kumoi-compute [--config-file FILE]... [--pid-file FILE]\n"
     "       kumoi-compute --check-config FILE | --sample-config | --describe-options\n"
     "       kumoi-compute --version | --help\n"
     "\n"
@@ -31,7 +33,7 @@ constexpr int kFailed = 1;
 constexpr int kUsageError = 2;
 
 struct Arguments {
-    std::string config_file;
+    std::vector<std::string> config_files;
     std::string pid_file;
     std::string check_config;
     bool sample = false;
@@ -44,7 +46,10 @@ Result<Arguments> parse(const std::vector<std::string>& words) {
     Arguments arguments;
     for (size_t index = 0; index < words.size(); ++index) {
         const std::string& word = words[index];
-        std::string* value = word == "--config-file"    ? &arguments.config_file
+        if (word == "--config-file") {
+            arguments.config_files.emplace_back();
+        }
+        std::string* value = word == "--config-file"    ? &arguments.config_files.back()
                              : word == "--pid-file"     ? &arguments.pid_file
                              : word == "--check-config" ? &arguments.check_config
                                                         : nullptr;
@@ -67,14 +72,11 @@ Result<Arguments> parse(const std::vector<std::string>& words) {
     return arguments;
 }
 
-Result<Config> read_config(const std::string& path) {
-    if (!path.empty()) {
-        return Config::parse_file(path, compute::options());
+Result<ReadConfig> read_config(std::vector<std::string> paths) {
+    if (paths.empty() && path_exists(kDefaultConfig)) {
+        paths.emplace_back(kDefaultConfig);
     }
-    if (path_exists(kDefaultConfig)) {
-        return Config::parse_file(kDefaultConfig, compute::options());
-    }
-    return Config::defaults(compute::options());
+    return read_configuration(paths);
 }
 
 int fail(int status, const Error& error) {
@@ -82,21 +84,32 @@ int fail(int status, const Error& error) {
     return status;
 }
 
-Result<void> serve(const Config& config, const std::string& pid_file) {
-    TRY(log_init({.level = config.boolean("DEFAULT", "debug") ? LogLevel::Debug : LogLevel::Info,
-                  .file = config.string("DEFAULT", "log_file"),
-                  .json = config.boolean("DEFAULT", "use_json")}));
-    const auto cloud = TRY(Standalone::create(config));
-    TRY(cloud->start());
+// A Standalone or an Openstack.
+template <class Node>
+Result<void> serve_as(const Config& config, const std::string& pid_file) {
+    const auto node = TRY(Node::create(config));
+    TRY(node->start());
     if (!pid_file.empty()) {
         TRY(write_file_atomic(pid_file, fmt::format("{}\n", ::getpid())));
     }
-    cloud->run();
-    cloud->stop();
+    node->run();
+    node->stop();
     if (!pid_file.empty()) {
         TRY(remove_file(pid_file));
     }
     return {};
+}
+
+Result<void> serve(const ReadConfig& read, const std::string& pid_file) {
+    const Config& config = read.config;
+    TRY(log_init({.level = config.boolean("DEFAULT", "debug") ? LogLevel::Debug : LogLevel::Info,
+                  .file = config.string("DEFAULT", "log_file"),
+                  .json = config.boolean("DEFAULT", "use_json")}));
+    for (const std::string& option : read.unknown) {
+        log_debug("main", "an option of nova.conf without a meaning here", {{"option", option}});
+    }
+    return config.string("DEFAULT", "mode") == "openstack" ? serve_as<Openstack>(config, pid_file)
+                                                           : serve_as<Standalone>(config, pid_file);
 }
 
 int run(const std::vector<std::string>& words) {
@@ -112,15 +125,15 @@ int run(const std::vector<std::string>& words) {
     }
     if (arguments->sample || arguments->describe) {
         const std::string text =
-            arguments->sample ? compute::options().sample() : compute::describe_options();
+            arguments->sample ? options().sample() : compute::describe_options(options());
         std::fputs(text.c_str(), stdout);
         return 0;
     }
     if (!arguments->check_config.empty()) {
-        const auto config = Config::parse_file(arguments->check_config, compute::options());
+        const auto config = read_configuration({arguments->check_config});
         return config.ok() ? 0 : fail(kUsageError, config.error());
     }
-    const auto config = read_config(arguments->config_file);
+    const auto config = read_config(arguments->config_files);
     if (!config.ok()) {
         return fail(kUsageError, config.error());
     }

@@ -1,15 +1,10 @@
 #include "api/standalone.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <charconv>
+#include <optional>
 #include <vector>
 
 #include "api/console/console_proxy.h"
+#include "api/daemon.h"
 #include "api/http/server.h"
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/identity/identity_api.h"
@@ -17,8 +12,6 @@
 #include "api/rest/metadata/metadata_service.h"
 #include "api/rest/network/network_api.h"
 #include "base/event_loop.h"
-#include "base/file.h"
-#include "base/file_lock.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "compute/conductor/conductor.h"
@@ -38,40 +31,6 @@ namespace kumoi::api {
 namespace {
 
 constexpr int64_t kDrainTimeoutMs = 10'000;
-constexpr int kLockTries = 60;
-constexpr useconds_t kLockStepUs = 50'000;
-
-struct ListenAddress {
-    std::string host;
-    uint16_t port = 0;
-};
-
-// The options are HostPort, so the text was checked when the configuration was read.
-ListenAddress parse_listen(const std::string& text) {
-    const size_t colon = text.rfind(':');
-    ListenAddress address{text.substr(0, colon), 0};
-    std::from_chars(text.data() + colon + 1, text.data() + text.size(), address.port);
-    if (address.host.starts_with('[') && address.host.ends_with(']')) {
-        address.host = address.host.substr(1, address.host.size() - 2);
-    }
-    return address;
-}
-
-// A child of a daemon that was killed holds its lock until it has closed what it inherited: on a
-// busy host that outlives the daemon by a moment.
-Result<UniqueFd> lock_state(const std::string& state_path) {
-    TRY(make_directories(state_path, 0700));
-    auto lock = TRY(try_lock_file(state_path + "/lock"));
-    for (int tries = 1; !lock && tries < kLockTries; ++tries) {
-        ::usleep(kLockStepUs);
-        lock = TRY(try_lock_file(state_path + "/lock"));
-    }
-    if (!lock) {
-        return Error::conflict("another kumoi-compute uses {}", state_path)
-            .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
-    }
-    return std::move(*lock);
-}
 
 }  // namespace
 
@@ -84,8 +43,7 @@ struct Standalone::Parts {
     Metrics metrics;
     EventLoop loop;
     UniqueFd state_lock;
-    UniqueFd signals;
-    EventLoop::Watch signal_watch;
+    std::optional<StopSignals> signals;
 
     std::unique_ptr<compute::Database> database;
     std::unique_ptr<compute::identity::Identity> identity;
@@ -114,7 +72,6 @@ struct Standalone::Parts {
     Result<void> start_console_proxy();
     Result<void> add_server(const std::string& name, Router router, bool streams);
     Result<void> add_servers();
-    Result<void> watch_signals();
     std::vector<NetworkAgent> network_agents() const;
     std::string state(const std::string& name) const {
         return config.string("DEFAULT", "state_path") + "/" + name;
@@ -277,26 +234,6 @@ std::vector<NetworkAgent> Standalone::Parts::network_agents() const {
     return agents;
 }
 
-Result<void> Standalone::Parts::watch_signals() {
-    sigset_t set;
-    ::sigemptyset(&set);
-    ::sigaddset(&set, SIGTERM);
-    ::sigaddset(&set, SIGINT);
-    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    signals.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!signals.is_open()) {
-        return Error::from_errno(errno, "waiting for signals");
-    }
-    signal_watch = TRY(loop.watch(signals.get(), EventLoop::kReadable, [this](uint32_t) {
-        signalfd_siginfo info{};
-        if (::read(signals.get(), &info, sizeof(info)) == sizeof(info)) {
-            log_info("main", "stopping", {{"signal", info.ssi_signo}});
-            loop.stop();
-        }
-    }));
-    return {};
-}
-
 Standalone::Standalone(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Standalone::~Standalone() {
@@ -306,7 +243,7 @@ Standalone::~Standalone() {
 Result<std::unique_ptr<Standalone>> Standalone::create(const Config& config) {
     auto parts = std::make_unique<Parts>(config);
     // First of all, so that every thread made from here on has the signals blocked.
-    TRY(parts->watch_signals());
+    parts->signals = TRY(StopSignals::watch(parts->loop));
     parts->state_lock = TRY(lock_state(config.string("DEFAULT", "state_path")));
     TRY(parts->open_control_plane());
     TRY(parts->open_network());

@@ -104,6 +104,11 @@ void EventLoop::run_ready() {
     run_posted();
 }
 
+bool EventLoop::stopping() {
+    const std::lock_guard lock(mutex_);
+    return stopping_;
+}
+
 void EventLoop::stop() {
     {
         const std::lock_guard lock(mutex_);

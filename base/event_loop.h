@@ -58,6 +58,7 @@ public:
     void run();        // returns after stop(); posted functions that are queued by then still run
     void run_ready();  // runs what is due now, waits for nothing
     void stop();
+    bool stopping();  // stop() was called, and run() has not returned since
     void post(std::function<void()> function);
     TimerId call_after(int64_t delay_ns, std::function<void()> function);
     bool cancel(TimerId id);  // false when it has fired or never was

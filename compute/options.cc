@@ -8,10 +8,11 @@ void add_default_options(OptionTable& table) {
                "mode",
                OptionType::String,
                "standalone",
-               "How this node finds its control plane. standalone: it is embedded in this process.",
+               "How this node finds its control plane. standalone: it is embedded in this process. "
+               "openstack: this node takes the place of nova-compute in a real OpenStack.",
                {},
                {},
-               {"standalone"}});
+               {"standalone", "openstack"}});
     table.add({"DEFAULT", "host", OptionType::String, "",
                "Name of this node in the API and in records. Empty: the machine's host name. Never "
                "change it while servers are here."});
@@ -242,23 +243,58 @@ void add_node_options(OptionTable& table) {
                "Share of spawns that fail, 0 to 1."});
 }
 
+void add_openstack_options(OptionTable& table) {
+    table.add({"DEFAULT", "vif_plugging_timeout", OptionType::Integer, "300",
+               "OpenStack: seconds a new server waits for Neutron to wire its ports "
+               "(network-vif-plugged). 0: it does not wait.",
+               0, 86400});
+    table.add({"DEFAULT", "vif_plugging_is_fatal", OptionType::Boolean, "true",
+               "OpenStack: a server whose ports were not wired in time fails. False: it starts all "
+               "the same."});
+    table.add({"kumoi",
+               "release",
+               OptionType::String,
+               "auto",
+               "OpenStack: release of the cloud, which decides about versions of objects and "
+               "messages. auto: that of its nova-conductors.",
+               {},
+               {},
+               {"auto", "zed", "2026.1"}});
+    table.add({"filter_scheduler", "track_instance_changes", OptionType::Boolean, "true",
+               "OpenStack: tells the schedulers of servers that come and go."});
+    table.add(
+        {"vnc", "server_listen", OptionType::String, "127.0.0.1",
+         "OpenStack: address on which servers' displays are reached by nova-novncproxy, ports "
+         "5900 to 6899. Whoever reaches it sees them: it belongs on the cloud's own network."});
+    table.add({"vnc", "server_proxyclient_address", OptionType::String, "127.0.0.1",
+               "OpenStack: the same address as nova-novncproxy must use it."});
+    table.add({"serial_console", "proxyclient_address", OptionType::String, "127.0.0.1",
+               "OpenStack: address on which servers' serial lines are reached by nova-serialproxy, "
+               "ports 10000 to 19999."});
+}
+
 OptionTable make_table() {
     OptionTable table;
     add_default_options(table);
     add_lifecycle_options(table);
     add_api_options(table);
     add_node_options(table);
+    add_openstack_options(table);
     return table;
 }
 
 }  // namespace
+
+OptionTable option_table() {
+    return make_table();
+}
 
 const OptionTable& options() {
     static const OptionTable table = make_table();
     return table;
 }
 
-std::string describe_options() {
+std::string describe_options(const OptionTable& table) {
     std::string out =
         "# Configuration of kumoi-compute\n\n"
         "Made by `kumoi-compute --describe-options`; a test compares. The file is oslo-style INI, "
@@ -268,7 +304,7 @@ std::string describe_options() {
         "`kumoi-compute --sample-config` prints a commented sample, `--check-config FILE` checks "
         "one.\n";
     std::string section;
-    for (const Option& option : options().options()) {
+    for (const Option& option : table.options()) {
         if (option.section != section) {
             section = option.section;
             out += fmt::format("\n## [{}]\n", section);

@@ -10,6 +10,7 @@
 namespace kumoi::compute {
 
 const OptionTable& options();
-std::string describe_options();  // Markdown
+OptionTable option_table();  // the same, for whoever adds to it (api/options.h)
+std::string describe_options(const OptionTable& table);  // Markdown
 
 }  // namespace kumoi::compute

@@ -2,13 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
 
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
+#include "api/console/socket_io.h"
 #include "api/http/url.h"
 #include "base/log.h"
 
@@ -16,7 +11,6 @@ namespace kumoi::api {
 
 namespace {
 
-constexpr size_t kReadSize = 32u << 10;
 constexpr uint16_t kGoingAway = 1001;  // RFC 6455 §7.4.1
 
 std::string lower(std::string_view text) {
@@ -38,38 +32,6 @@ std::string_view without_port(std::string_view authority) {
 
 bool wants_websocket(std::string_view head) {
     return lower(head).find("\r\nupgrade: websocket") != std::string::npos;
-}
-
-// What the socket takes now; the rest stays in `waiting`.
-Result<void> send_some(int fd, std::string& waiting, std::string_view to) {
-    while (!waiting.empty()) {
-        const ssize_t size = ::send(fd, waiting.data(), waiting.size(), MSG_NOSIGNAL);
-        if (size < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            if (errno == EAGAIN) {
-                return {};
-            }
-            return Error::from_errno(errno, fmt::format("writing to {}", to));
-        }
-        waiting.erase(0, static_cast<size_t>(size));
-    }
-    return {};
-}
-
-// Nothing: not now. Empty: the end.
-Result<std::optional<std::string>> receive_some(int fd, std::string_view from) {
-    std::string bytes(kReadSize, '\0');
-    const ssize_t size = ::recv(fd, bytes.data(), bytes.size(), 0);
-    if (size < 0) {
-        if (errno == EAGAIN || errno == EINTR) {
-            return std::optional<std::string>();
-        }
-        return Error::from_errno(errno, fmt::format("reading from {}", from));
-    }
-    bytes.resize(static_cast<size_t>(size));
-    return std::optional(std::move(bytes));
 }
 
 }  // namespace
@@ -211,19 +173,13 @@ Result<void> ConsoleSession::approve(const WebSocketRequest& request) {
 }
 
 Result<void> ConsoleSession::connect_guest(const compute::ConsoleToken& token) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (token.connection.socket.size() >= sizeof address.sun_path) {
-        return Error::unavailable("The server's console has too long a path.");
-    }
-    std::memcpy(address.sun_path, token.connection.socket.data(), token.connection.socket.size());
-    UniqueFd guest(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!guest.is_open() ||
-        ::connect(guest.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    auto connected = connect_unix(token.connection.socket);
+    if (!connected.ok()) {
         log_info("console", "a guest's console does not answer",
-                 {{"server", token.instance_uuid}, {"error", std::strerror(errno)}});
+                 {{"server", token.instance_uuid}, {"error", connected.error().text()}});
         return Error::unavailable("The server's console does not answer; does it run?");
     }
+    UniqueFd guest = std::move(*connected);
     guest_watch_ = TRY(services_.loop.watch(guest.get(), EventLoop::kReadable,
                                             [this](uint32_t events) { guest_event(events); }));
     guest_ = std::move(guest);

@@ -70,7 +70,7 @@ public:
 
     const ObjectInfo* find(std::string_view name) const;  // nullptr: no such object
     const std::map<std::string, ObjectInfo, std::less<>>& objects() const { return objects_; }
-    // {class: version} of `name` and of everything its fields reach: what conductor may answer with.
+    // {class: version} of `name` and of everything its fields reach: what conductor may answer.
     Json manifest(std::string_view name) const;
     // Whether `value` may stand in this field. The error names the place.
     Result<void> check(const FieldType& type, const Json& value, std::string_view place) const;

@@ -29,6 +29,7 @@ public:
         VirtDriver& driver;
         const Clock& clock;
         ImageApi& images;
+        ExternalEvents* events = nullptr;  // of Neutron; null in a standalone cloud
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.

@@ -44,6 +44,8 @@ ManagerOptions ManagerOptions::from_config(const Config& config) {
     options.disk_allocation_ratio = config.floating("DEFAULT", "disk_allocation_ratio");
     options.resume_guests_state_on_host_boot =
         config.boolean("DEFAULT", "resume_guests_state_on_host_boot");
+    options.vif_plugging_timeout_s = config.integer("DEFAULT", "vif_plugging_timeout");
+    options.vif_plugging_is_fatal = config.boolean("DEFAULT", "vif_plugging_is_fatal");
     options.shelved_offload_time_s = config.integer("DEFAULT", "shelved_offload_time");
     return options;
 }

@@ -25,6 +25,8 @@ struct ManagerOptions {
     double ram_allocation_ratio = 1.0;
     double disk_allocation_ratio = 1.0;
     bool resume_guests_state_on_host_boot = true;
+    int64_t vif_plugging_timeout_s = 300;  // 0: network-vif-plugged is not waited for
+    bool vif_plugging_is_fatal = true;
     int64_t shelved_offload_time_s = 0;  // 0: at once; negative: never by itself
 
     static ManagerOptions from_config(const Config& config);

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/log.h"
+#include "compute/manager/vif_plugging.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -159,7 +160,7 @@ Result<void> SpawnTask::prepare_block_devices() {
 Result<void> SpawnTask::plug_interfaces() {
     TRY(save(to_task_state(task_states::kSpawning, {task_states::kBlockDeviceMapping})));
     services_.journal.step(operation_.journal_id, "plug");
-    instance_.network_info = TRY(plug_all(services_, instance_));
+    instance_.network_info = TRY(plug_and_wait(services_, instance_));
     return {};
 }
 

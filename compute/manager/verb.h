@@ -22,6 +22,8 @@
 
 namespace kumoi::compute {
 
+class ExternalEvents;
+
 // What tasks work with. Everything outlives them.
 struct NodeServices {
     ConductorApi& conductor;
@@ -33,6 +35,7 @@ struct NodeServices {
     Journal& journal;
     const Clock& clock;
     const ManagerOptions& options;
+    ExternalEvents* events = nullptr;  // null: nobody tells this node anything
 };
 
 // Which server, for whom, and under which journal entry a task runs.

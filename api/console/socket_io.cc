@@ -1,0 +1,62 @@
+#include "api/console/socket_io.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace kumoi::api {
+namespace {
+
+constexpr size_t kReadSize = 32u << 10;
+
+}  // namespace
+
+Result<void> send_some(int fd, std::string& waiting, std::string_view to) {
+    while (!waiting.empty()) {
+        const ssize_t size = ::send(fd, waiting.data(), waiting.size(), MSG_NOSIGNAL);
+        if (size < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            if (errno == EAGAIN) {
+                return {};
+            }
+            return Error::from_errno(errno, fmt::format("writing to {}", to));
+        }
+        waiting.erase(0, static_cast<size_t>(size));
+    }
+    return {};
+}
+
+Result<std::optional<std::string>> receive_some(int fd, std::string_view from) {
+    std::string bytes(kReadSize, '\0');
+    const ssize_t size = ::recv(fd, bytes.data(), bytes.size(), 0);
+    if (size < 0) {
+        if (errno == EAGAIN || errno == EINTR) {
+            return std::optional<std::string>();
+        }
+        return Error::from_errno(errno, fmt::format("reading from {}", from));
+    }
+    bytes.resize(static_cast<size_t>(size));
+    return std::optional(std::move(bytes));
+}
+
+Result<UniqueFd> connect_unix(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path) {
+        return Error::unavailable("The path of the socket is too long: {}", path);
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd.is_open() ||
+        ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        return Error::from_errno(errno, fmt::format("connecting to {}", path));
+    }
+    return fd;
+}
+
+}  // namespace kumoi::api

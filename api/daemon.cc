@@ -1,0 +1,70 @@
+#include "api/daemon.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+
+#include "base/file.h"
+#include "base/file_lock.h"
+#include "base/log.h"
+
+namespace kumoi::api {
+namespace {
+
+constexpr int kLockTries = 60;
+constexpr useconds_t kLockStepUs = 50'000;
+
+}  // namespace
+
+ListenAddress parse_listen(const std::string& text) {
+    const size_t colon = text.rfind(':');
+    ListenAddress address{text.substr(0, colon), 0};
+    std::from_chars(text.data() + colon + 1, text.data() + text.size(), address.port);
+    if (address.host.starts_with('[') && address.host.ends_with(']')) {
+        address.host = address.host.substr(1, address.host.size() - 2);
+    }
+    return address;
+}
+
+// A child of a daemon that was killed holds its lock until it has closed what it inherited: on a
+// busy host that outlives the daemon by a moment.
+Result<UniqueFd> lock_state(const std::string& state_path) {
+    TRY(make_directories(state_path, 0700));
+    auto lock = TRY(try_lock_file(state_path + "/lock"));
+    for (int tries = 1; !lock && tries < kLockTries; ++tries) {
+        ::usleep(kLockStepUs);
+        lock = TRY(try_lock_file(state_path + "/lock"));
+    }
+    if (!lock) {
+        return Error::conflict("another kumoi-compute uses {}", state_path)
+            .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
+    }
+    return std::move(*lock);
+}
+
+Result<StopSignals> StopSignals::watch(EventLoop& loop) {
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGTERM);
+    ::sigaddset(&set, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    StopSignals signals;
+    signals.signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    const int fd = signals.signals_.get();
+    if (fd < 0) {
+        return Error::from_errno(errno, "waiting for signals");
+    }
+    signals.watch_ = TRY(loop.watch(fd, EventLoop::kReadable, [fd, &loop](uint32_t) {
+        signalfd_siginfo info{};
+        if (::read(fd, &info, sizeof(info)) == sizeof(info)) {
+            log_info("main", "stopping", {{"signal", info.ssi_signo}});
+            loop.stop();
+        }
+    }));
+    return signals;
+}
+
+}  // namespace kumoi::api

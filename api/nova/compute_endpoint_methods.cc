@@ -1,0 +1,131 @@
+// ComputeEndpoint, part two: every method of the RPC API, and what answers it.
+#include "api/nova/compute_endpoint.h"
+
+namespace kumoi::nova {
+namespace {
+
+constexpr std::string_view kNotOffered = "This hypervisor does not offer it";
+constexpr std::string_view kNoLiveMigration =
+    "Migration pre-check error: live migration is not offered by kumoi nodes yet";
+constexpr std::string_view kNoAgent = "No agent runs in the guests of this hypervisor";
+
+}  // namespace
+
+std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_a_to_l() {
+    using compute::ComputeApi;
+    return {
+        {"add_fixed_ip_to_instance",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"allow_share", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"attach_interface", {&ComputeEndpoint::attach_interface}},
+        {"attach_volume", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"backup_instance", {&ComputeEndpoint::backup}},
+        {"build_and_run_instance", {&ComputeEndpoint::build_and_run}},
+        {"cache_images", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"check_can_live_migrate_destination",
+         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"check_can_live_migrate_source",
+         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"check_instance_shared_storage", {&ComputeEndpoint::shared_storage}},
+        {"confirm_resize", {.verb = &ComputeApi::confirm_resize}},
+        {"confirm_snapshot_based_resize_at_source",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"deny_share", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"detach_interface", {&ComputeEndpoint::detach_interface}},
+        {"detach_volume", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"drop_move_claim_at_destination",
+         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"extend_volume", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"external_instance_event", {&ComputeEndpoint::external_event}},
+        {"finish_resize", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"finish_revert_resize", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"finish_revert_snapshot_based_resize_at_source",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"finish_snapshot_based_resize_at_dest",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"get_console_output", {&ComputeEndpoint::console_output}},
+        {"get_diagnostics", {&ComputeEndpoint::diagnostics}},
+        {"get_host_uptime", {&ComputeEndpoint::host_uptime}},
+        {"get_instance_diagnostics", {&ComputeEndpoint::instance_diagnostics}},
+        {"get_mks_console", {&ComputeEndpoint::console}},
+        {"get_rdp_console", {&ComputeEndpoint::console}},
+        {"get_serial_console", {&ComputeEndpoint::console}},
+        {"get_spice_console", {&ComputeEndpoint::console}},
+        {"get_vnc_console", {&ComputeEndpoint::console}},
+        {"host_maintenance_mode", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"host_power_action", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"inject_network_info", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"live_migration", {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"live_migration_abort",
+         {.refusal = "NotImplementedError", .refusal_text = kNoLiveMigration}},
+        {"live_migration_force_complete",
+         {.refusal = "NotImplementedError", .refusal_text = kNoLiveMigration}},
+    };
+}
+
+std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_p_to_v() {
+    using compute::ComputeApi;
+    return {
+        {"pause_instance", {.verb = &ComputeApi::pause_instance}},
+        {"post_live_migration_at_destination",
+         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"power_update", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"pre_live_migration",
+         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"prep_resize", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"prep_snapshot_based_resize_at_dest",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"prep_snapshot_based_resize_at_source",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"quiesce_instance", {.refusal = "InstanceQuiesceNotSupported", .refusal_text = kNoAgent}},
+        {"reboot_instance", {&ComputeEndpoint::reboot}},
+        {"rebuild_instance", {&ComputeEndpoint::rebuild}},
+        {"remove_fixed_ip_from_instance",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"remove_volume_connection",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"rescue_instance", {&ComputeEndpoint::rescue}},
+        {"reserve_block_device_name",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"resize_instance", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"restore_instance", {.verb = &ComputeApi::restore_instance}},
+        {"resume_instance", {.verb = &ComputeApi::resume_instance}},
+        {"revert_resize", {.verb = &ComputeApi::revert_resize}},
+        {"revert_snapshot_based_resize_at_dest",
+         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"rollback_live_migration_at_destination",
+         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"set_admin_password", {.refusal = "SetAdminPasswdNotSupported", .refusal_text = kNoAgent}},
+        {"set_host_enabled", {&ComputeEndpoint::set_host_enabled}},
+        {"shelve_instance", {&ComputeEndpoint::shelve}},
+        {"shelve_offload_instance", {.verb = &ComputeApi::shelve_offload_instance}},
+        {"snapshot_instance", {&ComputeEndpoint::snapshot}},
+        {"soft_delete_instance", {.verb = &ComputeApi::soft_delete_instance}},
+        {"start_instance", {.verb = &ComputeApi::start_instance}},
+        {"stop_instance", {&ComputeEndpoint::stop}},
+        {"suspend_instance", {.verb = &ComputeApi::suspend_instance}},
+        {"swap_volume", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"terminate_instance", {&ComputeEndpoint::terminate}},
+        {"trigger_crash_dump",
+         {.refusal = "TriggerCrashDumpNotSupported", .refusal_text = kNotOffered}},
+        {"unpause_instance", {.verb = &ComputeApi::unpause_instance}},
+        {"unquiesce_instance",
+         {.refusal = "InstanceQuiesceNotSupported", .refusal_text = kNoAgent}},
+        {"unrescue_instance", {.verb = &ComputeApi::unrescue_instance}},
+        {"unshelve_instance", {.verb = &ComputeApi::unshelve_instance}},
+        {"validate_console_port", {&ComputeEndpoint::validate_console_port}},
+        {"volume_snapshot_create", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"volume_snapshot_delete", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+    };
+}
+
+const std::map<std::string_view, ComputeEndpoint::Entry>& ComputeEndpoint::entries() {
+    static const std::map<std::string_view, Entry> kEntries = [] {
+        auto all = entries_a_to_l();
+        all.merge(entries_p_to_v());
+        return all;
+    }();
+    return kEntries;
+}
+
+}  // namespace kumoi::nova

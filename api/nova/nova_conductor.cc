@@ -1,0 +1,303 @@
+#include "api/nova/nova_conductor.h"
+
+#include <algorithm>
+
+#include "api/nova/instance_object.h"
+#include "api/nova/oslo_context.h"
+#include "base/log.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::nova {
+namespace {
+
+constexpr size_t kServersRemembered = 4096;
+constexpr size_t kFaultMessageMax = 255;
+
+// The attributes of an Instance that a node needs, for get_by_uuid and list calls.
+Json expected_attributes() {
+    return Json::array_of(std::vector<std::string>{"info_cache", "metadata", "system_metadata",
+                                                   "numa_topology", "flavor", "tags",
+                                                   "pci_requests", "resources"});
+}
+
+}  // namespace
+
+std::shared_ptr<NovaConductor::Server> NovaConductor::server(const std::string& uuid) {
+    const std::lock_guard lock(mutex_);
+    auto& entry = servers_[uuid];
+    if (!entry) {
+        entry = std::make_shared<Server>();
+    }
+    auto found = entry;
+    if (servers_.size() > kServersRemembered) {  // all of it can be asked for again
+        std::erase_if(servers_, [&](const auto& other) {
+            return other.second.use_count() == 1 && !other.second->build;
+        });
+    }
+    return found;
+}
+
+void NovaConductor::forget(const std::string& uuid) {
+    const std::lock_guard lock(mutex_);
+    servers_.erase(uuid);
+}
+
+Json NovaConductor::context_of(Server& server) {
+    if (server.context.is_null()) {
+        server.context = admin_context(borders_.clock, borders_.random);
+    }
+    return elevated(server.context);
+}
+
+Result<compute::Instance> NovaConductor::record_of(const Server& server) const {
+    compute::Instance instance = TRY(instance_from(*server.object));
+    instance.task_arguments = server.arguments;
+    return instance;
+}
+
+Result<compute::Instance> NovaConductor::adopt(const compute::RequestContext& context,
+                                               NovaObject instance,
+                                               compute::TaskArguments arguments) {
+    const std::string uuid = instance.text("uuid");
+    if (uuid.empty()) {
+        return Error::invalid("an Instance object came without its uuid");
+    }
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    entry->context = wire_context(context, borders_.clock, borders_.random);
+    instance.reset_changes();
+    entry->object = std::move(instance);
+    entry->fresh = true;
+    entry->arguments = std::move(arguments);
+    return record_of(*entry);
+}
+
+void NovaConductor::adopt_build(const std::string& uuid, BuildArguments build) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    entry->build = std::move(build);
+}
+
+void NovaConductor::adopt_migration(const std::string& uuid, NovaObject migration) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    entry->migration = std::move(migration);
+}
+
+Result<void> NovaConductor::load(Server& entry, const std::string& uuid) {
+    Json::Array args;
+    args.emplace_back(uuid);
+    entry.object = TRY(
+        borders_.objects.class_object(context_of(entry), "Instance", "get_by_uuid", std::move(args),
+                                      Json::object({{"expected_attrs", expected_attributes()}})));
+    return {};
+}
+
+Result<compute::Instance> NovaConductor::instance_get(const std::string& uuid) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    if (!entry->fresh || !entry->object) {
+        TRY(load(*entry, uuid));
+    }
+    entry->fresh = false;
+    return record_of(*entry);
+}
+
+Result<std::vector<compute::Instance>> NovaConductor::instances_by_host(const std::string& host) {
+    Json::Array args;
+    args.emplace_back(host);
+    const Json context = admin_context(borders_.clock, borders_.random);
+    const auto objects = TRY(
+        borders_.objects.class_objects(context, "InstanceList", "get_by_host", std::move(args),
+                                       Json::object({{"expected_attrs", expected_attributes()}})));
+    std::vector<compute::Instance> instances;
+    for (const NovaObject& object : objects) {
+        auto instance = instance_from(object);
+        if (!instance.ok()) {  // one that cannot be read must not hide the others
+            log_error("nova", "an instance of this host cannot be read",
+                      {{"server", object.text("uuid")}, {"why", instance.error().text()}});
+            continue;
+        }
+        instances.push_back(std::move(*instance));
+    }
+    return instances;
+}
+
+Result<void> NovaConductor::save(Server& entry, const std::string& uuid,
+                                 const compute::InstanceUpdate& update) {
+    if (!entry.object) {
+        TRY(load(entry, uuid));
+    }
+    NovaObject changed = *entry.object;
+    TRY(apply_update(changed, update));
+    if (changed.changes().empty() && !update.expected_task_state) {
+        return {};
+    }
+    auto saved =
+        borders_.objects.action(context_of(entry), changed, "save", {}, save_arguments(update));
+    if (!saved.ok()) {
+        entry.object.reset();  // whatever conductor knows now, it is not what we have
+        return std::move(saved).error();
+    }
+    entry.object = std::move(changed);
+    return {};
+}
+
+Result<void> NovaConductor::instance_save(const std::string& uuid,
+                                          const compute::InstanceUpdate& update) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    TRY(save(*entry, uuid, update));
+    if (update.network_info) {
+        NovaObject cache = info_cache_with(borders_.objects.table(), uuid, *update.network_info);
+        TRY(borders_.objects.action(context_of(*entry), cache, "save"));
+        entry->object.reset();  // its info_cache is older than that
+    }
+    if (update.task_state && !*update.task_state) {
+        entry->arguments = {};
+    }
+    if (update.vm_state == compute::vm_states::kActive) {
+        entry->build.reset();
+        if (entry->object) {
+            borders_.scheduler.updated(*entry->object);
+        }
+    }
+    if (update.host && update.host->empty()) {
+        const Json context = context_of(*entry);
+        TRY(borders_.allocations.remove(request_context(context), uuid));
+        borders_.scheduler.deleted(uuid);
+    }
+    return {};
+}
+
+Result<void> NovaConductor::instance_destroy(const std::string& uuid) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    if (!entry->object) {
+        TRY(load(*entry, uuid));
+    }
+    const Json context = context_of(*entry);
+    TRY(borders_.allocations.remove(request_context(context), uuid));
+    Json::Array args;
+    args.emplace_back(uuid);
+    const auto cleaned = borders_.objects.class_action(
+        context, "ConsoleAuthToken", "clean_console_auths_for_instance", std::move(args));
+    if (!cleaned.ok()) {  // they expire by themselves
+        log_warn("nova", "console tokens were not removed", {{"why", cleaned.error().text()}});
+    }
+    TRY(borders_.objects.action(context, *entry->object, "destroy"));
+    borders_.scheduler.deleted(uuid);
+    forget(uuid);
+    return {};
+}
+
+Result<void> NovaConductor::fault_create(const std::string& uuid, const compute::Fault& fault) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    NovaObject object = NovaObject::make(borders_.objects.table(), "InstanceFault");
+    object.set("instance_uuid", uuid);
+    object.set("code", fault.code);
+    object.set("message", fault.message.substr(0, kFaultMessageMax));
+    object.set("details", fault.details);
+    object.set("host", borders_.node.host());
+    TRY(borders_.objects.action(context_of(*entry), object, "create"));
+    return {};
+}
+
+Result<void> NovaConductor::action_event_start(const compute::RequestContext& context,
+                                               const std::string& uuid, const std::string& event,
+                                               const std::string& host) {
+    Json::Array args;
+    args.emplace_back(uuid);
+    args.emplace_back(event);
+    TRY(borders_.objects.class_action(wire_context(context, borders_.clock, borders_.random),
+                                      "InstanceActionEvent", "event_start", std::move(args),
+                                      Json::object({{"want_result", false}, {"host", host}})));
+    return {};
+}
+
+Result<void> NovaConductor::action_event_finish(const compute::RequestContext& context,
+                                                const std::string& uuid, const std::string& event,
+                                                const std::optional<Error>& failure) {
+    Json::Array args;
+    args.emplace_back(uuid);
+    args.emplace_back(event);
+    Json kwargs = Json::object({{"exc_val", nullptr}, {"exc_tb", nullptr}, {"want_result", false}});
+    if (failure) {
+        kwargs.set("exc_val", failure->message);
+        kwargs.set("exc_tb", failure->text());
+    }
+    TRY(borders_.objects.class_action(wire_context(context, borders_.clock, borders_.random),
+                                      "InstanceActionEvent", "event_finish_with_failure",
+                                      std::move(args), std::move(kwargs)));
+    return {};
+}
+
+Result<void> NovaConductor::reschedule_build(const compute::RequestContext& context,
+                                             const std::string& uuid, const Error& reason) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    Json* retry = nullptr;
+    if (entry->build) {
+        Json* filters = entry->build->arguments.find("filter_properties");
+        retry = filters == nullptr ? nullptr : filters->find("retry");
+    }
+    if (retry == nullptr || !retry->is_object()) {
+        return Error::unsupported("the build of server {} may not be tried on another host", uuid);
+    }
+    retry->set("exc", Json::array_of(std::vector<std::string>{reason.text()}));
+    retry->set("exc_reason", reason.message);
+    compute::InstanceUpdate update;
+    update.task_state = std::optional<std::string>(compute::task_states::kScheduling);
+    update.host = "";
+    update.node = "";
+    TRY(save(*entry, uuid, update));
+    TRY(borders_.allocations.remove(context, uuid));
+    const Json& given = entry->build->arguments;
+    Json arguments = Json::object();
+    Json instances = Json::array();
+    instances.push_back(entry->object->primitive());
+    arguments.set("instances", std::move(instances));
+    for (const char* key : {"image", "filter_properties", "admin_password", "injected_files",
+                            "requested_networks", "security_groups", "request_spec"}) {
+        const Json* value = given.find(key);
+        arguments.set(key, value == nullptr ? Json() : *value);
+    }
+    Json hosts = Json::array();
+    const Json* host_list = given.find("host_list");
+    hosts.push_back(host_list == nullptr ? Json() : *host_list);
+    arguments.set("host_lists", std::move(hosts));
+    amqp::Target target;
+    target.topic = "conductor";
+    target.namespace_ = "compute_task";
+    target.version = "1.19";
+    TRY(borders_.objects.rpc().cast(target, wire_context(context, borders_.clock, borders_.random),
+                                    "build_instances", std::move(arguments)));
+    entry->build.reset();
+    return {};
+}
+
+Result<void> NovaConductor::migration_save(const std::string& uuid, const std::string& status) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    if (!entry->migration) {
+        return {};
+    }
+    entry->migration->set("status", status);
+    TRY(borders_.objects.action(context_of(*entry), *entry->migration, "save"));
+    return {};
+}
+
+Result<void> NovaConductor::poll_servers(const std::string& /*host*/) {
+    return {};
+}
+
+Result<void> NovaConductor::service_heartbeat(const std::string& /*host*/) {
+    return borders_.node.heartbeat();
+}
+
+Result<void> NovaConductor::compute_node_update(const compute::ComputeNode& node) {
+    return borders_.node.update(node);
+}
+
+}  // namespace kumoi::nova

@@ -1,0 +1,98 @@
+// NovaConductor: what a node's manager records and looks up (ConductorApi), kept by a real
+// nova-conductor. It remembers each server's Instance object as it last saw it, because save() is
+// done on the whole object with its changed fields (compare and set by expected_task_state), and
+// the context of the request that works on the server.
+//
+// Threads: any; calls block for round trips. Calls for one server are serialised.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "api/nova/node_records.h"
+#include "api/nova/object_client.h"
+#include "api/nova/scheduler_news.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "compute/manager/conductor_api.h"
+
+namespace kumoi::nova {
+
+// Placement's allocations, as far as the records of a server need them.
+class Allocations {
+public:
+    virtual ~Allocations() = default;
+    virtual Result<void> remove(const compute::RequestContext& context,
+                                const std::string& consumer) = 0;  // absent is fine
+};
+
+// What a build was asked to do; a reschedule hands it back to conductor.
+struct BuildArguments {
+    Json arguments;  // of build_and_run_instance, by Nova's names
+};
+
+class NovaConductor final : public compute::ConductorApi {
+public:
+    struct Borders {
+        ObjectClient& objects;
+        Allocations& allocations;
+        NodeRecords& node;
+        SchedulerNews& scheduler;
+        const Clock& clock;
+        Random& random;
+    };
+    explicit NovaConductor(const Borders& borders) : borders_(borders) {}
+
+    // A request brought this server's object (and what the verb needs besides); the next
+    // instance_get() answers with it. Returns it as the manager knows it.
+    Result<compute::Instance> adopt(const compute::RequestContext& context, NovaObject instance,
+                                    compute::TaskArguments arguments = {});
+    void adopt_build(const std::string& uuid, BuildArguments build);
+    // The migration that the following verb of this server is about.
+    void adopt_migration(const std::string& uuid, NovaObject migration);
+
+    Result<compute::Instance> instance_get(const std::string& uuid) override;
+    Result<std::vector<compute::Instance>> instances_by_host(const std::string& host) override;
+    Result<void> instance_save(const std::string& uuid,
+                               const compute::InstanceUpdate& update) override;
+    Result<void> instance_destroy(const std::string& uuid) override;
+    Result<void> fault_create(const std::string& uuid, const compute::Fault& fault) override;
+    Result<void> action_event_start(const compute::RequestContext& context, const std::string& uuid,
+                                    const std::string& event, const std::string& host) override;
+    Result<void> action_event_finish(const compute::RequestContext& context,
+                                     const std::string& uuid, const std::string& event,
+                                     const std::optional<Error>& failure) override;
+    Result<void> reschedule_build(const compute::RequestContext& context, const std::string& uuid,
+                                  const Error& reason) override;
+    Result<void> migration_save(const std::string& uuid, const std::string& status) override;
+    Result<void> poll_servers(const std::string& host) override;
+    Result<void> service_heartbeat(const std::string& host) override;
+    Result<void> compute_node_update(const compute::ComputeNode& node) override;
+
+private:
+    struct Server {
+        std::mutex mutex;  // one round trip about this server at a time; guards the rest
+        std::optional<NovaObject> object;
+        bool fresh = false;  // came with a request that nobody has looked at yet
+        Json context;        // of the newest request
+        compute::TaskArguments arguments;
+        std::optional<BuildArguments> build;
+        std::optional<NovaObject> migration;
+    };
+    std::shared_ptr<Server> server(const std::string& uuid);
+    void forget(const std::string& uuid);
+    // With server.mutex held.
+    Result<void> load(Server& server, const std::string& uuid);
+    Result<void> save(Server& server, const std::string& uuid,
+                      const compute::InstanceUpdate& update);
+    Json context_of(Server& server);
+    Result<compute::Instance> record_of(const Server& server) const;
+
+    const Borders borders_;
+    std::mutex mutex_;
+    std::map<std::string, std::shared_ptr<Server>> servers_;
+};
+
+}  // namespace kumoi::nova

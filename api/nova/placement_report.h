@@ -1,0 +1,28 @@
+// PlacementReport: what one node says to Placement: its resource provider after each record of the
+// inventory, and the allocations of servers that are gone. Any thread; blocks.
+#pragma once
+
+#include <memory>
+
+#include "api/nova/nova_conductor.h"
+#include "base/config.h"
+#include "compute/clients/host_inventory_report.h"
+#include "compute/clients/report_client.h"
+
+namespace kumoi::nova {
+
+class PlacementReport final : public Allocations {
+public:
+    PlacementReport(const Config& config, std::unique_ptr<clients::ReportClient> report);
+
+    // Makes the resource provider say what the node has. `disabled`: the scheduler must avoid it.
+    Result<void> update(const compute::ComputeNode& node, bool disabled);
+    Result<void> remove(const compute::RequestContext& context,
+                        const std::string& consumer) override;
+
+private:
+    const std::unique_ptr<clients::ReportClient> report_;
+    const clients::AllocationRatio cpu_ratio_, memory_ratio_, disk_ratio_;
+};
+
+}  // namespace kumoi::nova

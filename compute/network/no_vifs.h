@@ -1,0 +1,19 @@
+// NoVifs: the VifDriver of guests that are not real (simulated driver): nothing is plugged.
+#pragma once
+
+#include "compute/manager/network_api.h"
+
+namespace kumoi::compute {
+
+class NoVifs final : public VifDriver {
+public:
+    Result<std::string> plug(const Instance& /*instance*/, const VifInfo& vif) override {
+        return "tap" + vif.port_id.substr(0, 11);
+    }
+    Result<void> unplug(const Instance& /*instance*/, const VifInfo& /*vif*/) override {
+        return {};
+    }
+    Result<void> reconcile(const std::vector<Instance>& /*instances*/) override { return {}; }
+};
+
+}  // namespace kumoi::compute

@@ -1,0 +1,174 @@
+#include "api/nova/compute_endpoint.h"
+
+#include <gtest/gtest.h>
+
+#include "api/nova/oslo_context.h"
+#include "tests/support/conductor_fakes.h"
+#include "tests/support/golden_messages.h"
+#include "tests/support/quiet_rpc.h"
+
+namespace kumoi::nova {
+namespace {
+
+using compute::conductor_fakes::ComputeApiFake;
+
+class OneConsole final : public ConsolePorts {
+public:
+    Result<Json> connect(const Json& /*context*/, const std::string& uuid,
+                         const std::string& type) override {
+        asked = type + " " + uuid;
+        return Json::object({{"port", 5900}});
+    }
+    bool is_valid(const std::string& /*uuid*/, const std::string& port,
+                  const std::string& /*type*/) override {
+        return port == "5900";
+    }
+    std::string asked;
+};
+
+class ComputeEndpointTest : public testing::TestWithParam<Release> {
+protected:
+    ComputeEndpointTest() {
+        manager.finish_at_once = false;
+        manager.conductor = &conductor;
+    }
+
+    Result<Json> handle(const std::string& method, Json args, const std::string& version = "6.0") {
+        amqp::RpcRequest request;
+        request.method = method;
+        request.version = version;
+        request.args = std::move(args);
+        request.context = Json::object({{"request_id", "req-1"}, {"roles", Json::array()}});
+        return endpoint.handle(request);
+    }
+    // What Nova's own client sends.
+    Result<Json> replay(const std::string& method) {
+        const Json message = test::golden_message(GetParam(), "compute." + method);
+        return handle(method, *message.find("args"), message.string_or("version"));
+    }
+
+    ManualClock clock{1'767'323'045'000'000'000};
+    SeededRandom random{1, "compute endpoint"};
+    test::QuietRpc rpc;
+    test::RecordedAllocations allocations;
+    ObjectClient objects{rpc, ObjectTable::of(GetParam())};
+    SchedulerNews scheduler{rpc, objects.table(), "cmp1", clock, random, false};
+    NodeRecords node{objects,
+                     clock,
+                     random,
+                     {"cmp1", "cmp1", GetParam()},
+                     [](const compute::ComputeNode&, bool) { return Result<void>(); }};
+    NovaConductor conductor{{objects, allocations, node, scheduler, clock, random}};
+    ComputeApiFake manager{"cmp1"};
+    compute::ExternalEvents events;
+    OneConsole consoles;
+    ComputeEndpoint endpoint{
+        {manager, conductor, objects, node, events, consoles, "cmp1.example.org"}};
+    const std::string uuid = "00000001-0000-4000-8000-000000000001";
+};
+
+INSTANTIATE_TEST_SUITE_P(Nova, ComputeEndpointTest,
+                         testing::Values(Release::Zed, Release::Gazpacho));
+
+TEST_P(ComputeEndpointTest, ABuildReachesTheManagerWithAllOfIt) {
+    const auto answer = replay("build_and_run_instance");
+    ASSERT_TRUE(answer.ok()) << answer.error().text();
+    ASSERT_EQ(manager.builds.size(), 1u);
+    const compute::BuildRequest& build = manager.builds[0];
+    EXPECT_EQ(build.instance.uuid, uuid);
+    EXPECT_EQ(build.instance.image.properties.at("hw_disk_bus"), "virtio");
+    EXPECT_EQ(build.instance.image.size, 21430272u);
+    EXPECT_EQ(build.instance.admin_password, "secret");
+    EXPECT_EQ(build.instance.security_groups, std::vector<std::string>{"default"});
+    ASSERT_EQ(build.requested_networks.size(), 1u);
+    EXPECT_EQ(build.requested_networks[0].network_id, "00000091-0000-4000-8000-000000000091");
+    EXPECT_EQ(build.instance.flavor.root_gb, 20);
+    EXPECT_EQ(build.context.request_id, "req-1");
+}
+
+TEST_P(ComputeEndpointTest, PowerVerbsReachTheManager) {
+    for (const auto& [method, call] :
+         std::map<std::string, std::string>{{"stop_instance", "stop"},
+                                            {"start_instance", "start"},
+                                            {"pause_instance", "pause"},
+                                            {"terminate_instance", "terminate"},
+                                            {"reboot_instance", "reboot soft"},
+                                            {"snapshot_instance", "snapshot"},
+                                            {"shelve_instance", "shelve"},
+                                            {"rebuild_instance", "rebuild"}}) {
+        const auto answer = replay(method);
+        ASSERT_TRUE(answer.ok()) << method << ": " << answer.error().text();
+        EXPECT_TRUE(answer->is_null());
+        EXPECT_EQ(manager.calls.back(), call + " " + uuid);
+    }
+    EXPECT_EQ(manager.rebuild_password, "secret");
+}
+
+TEST_P(ComputeEndpointTest, CallsAnswer) {
+    EXPECT_EQ(replay("get_console_output")->as_string(), "line 1\nline 2\nline 3\n");
+    EXPECT_EQ(replay("get_vnc_console")->integer_or("port"), 5900);
+    EXPECT_EQ(consoles.asked, "novnc " + uuid);
+    EXPECT_EQ(replay("set_host_enabled")->as_string(), "disabled");
+    EXPECT_NE(handle("get_host_uptime", Json::object())->as_string().find("up 0 days,  1:01"),
+              std::string::npos);
+    const Json instance =
+        *test::golden_message(GetParam(), "compute.stop_instance").find_path({"args", "instance"});
+    const auto diagnostics =
+        handle("get_instance_diagnostics", Json::object({{"instance", instance}}));
+    ASSERT_TRUE(diagnostics.ok());
+    EXPECT_EQ(diagnostics->find_path({"nova_object.data", "driver"})->as_string(), "libvirt");
+    EXPECT_TRUE(
+        handle("validate_console_port",
+               Json::object({{"instance", instance}, {"port", "5900"}, {"console_type", "novnc"}}))
+            ->as_bool());
+}
+
+TEST_P(ComputeEndpointTest, EventsWakeWhoeverWaits) {
+    const Json message = test::golden_message(GetParam(), "compute.external_instance_event");
+    const Json* data =
+        message.find_path({"args", "events"})->as_array()[0].find("nova_object.data");
+    auto expected = events.expect(data->string_or("instance_uuid"),
+                                  {data->string_or("name") + "-" + data->string_or("tag")});
+    ASSERT_TRUE(replay("external_instance_event").ok());
+    EXPECT_TRUE(expected.wait(0).ok());
+}
+
+TEST_P(ComputeEndpointTest, EveryMethodOfNovaIsAnsweredOrRefusedByAnExceptionOfNova) {
+    std::set<std::string> methods;
+    for (const Json& message : test::golden_messages(GetParam())) {
+        if (message.string_or("routing_key").starts_with("compute")) {
+            methods.insert(message.string_or("method"));
+            const auto answer = handle(message.string_or("method"), *message.find("args"),
+                                       message.string_or("version"));
+            EXPECT_TRUE(answer.ok() || !answer.error().fault.empty())
+                << message.string_or("method") << ": " << answer.error().text();
+            EXPECT_TRUE(answer.ok() || answer.error().fault != "NoSuchMethod")
+                << message.string_or("method");
+        }
+    }
+    EXPECT_GE(methods.size(), 25u);
+    EXPECT_EQ(ComputeEndpoint::methods().size(), 76u);
+    const auto page = read_file("docs/reference/nova-rpc.md");
+    ASSERT_TRUE(page.ok());
+    for (const std::string_view method : ComputeEndpoint::methods()) {
+        EXPECT_NE(page->find(fmt::format("| {} |", method)), std::string::npos) << method;
+    }
+}
+
+TEST_P(ComputeEndpointTest, VersionsAndNamesAreChecked) {
+    const auto fault = [&](const std::string& method, const std::string& version) {
+        const auto answer = handle(method, Json::object(), version);
+        return answer.ok() ? "" : answer.error().fault;
+    };
+    EXPECT_EQ(fault("get_host_uptime", "6.5"), "");
+    EXPECT_EQ(fault("get_host_uptime", "5.13"), "");
+    EXPECT_EQ(fault("get_host_uptime", "6.6"), "UnsupportedVersion");
+    EXPECT_EQ(fault("get_host_uptime", "4.0"), "UnsupportedVersion");
+    EXPECT_EQ(fault("get_host_uptime", "x"), "UnsupportedVersion");
+    EXPECT_EQ(fault("_delete_instance", "6.0"), "NoSuchMethod");
+    EXPECT_EQ(fault("stop_instance", "6.0"), "TypeError");
+    EXPECT_EQ(fault("quiesce_instance", "6.0"), "InstanceQuiesceNotSupported");
+}
+
+}  // namespace
+}  // namespace kumoi::nova
