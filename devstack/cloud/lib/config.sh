@@ -188,10 +188,12 @@ X
 
 # An ordinary nova.conf of a compute host, as any deployment tool would write it.
 node_conf() { # NODE
-    local services=$CONTROL_IP address
+    # Only a driver that plugs TAPs gives Neutron's agent something to wire, and an event to wait for.
+    local services=$CONTROL_IP address plugs=0
+    [ "$WITH_AGENTS-$COMPUTE-$KUMOI_DRIVER" != 1-kumoi-kumoi ] || plugs=1
     address=$(node_ip "$1")
     [ "$WITH_PROXY" = 0 ] || services=$(proxy_ip "$1")
-    mkdir -p "$ETC/$1" "$STATE/$1/instances" "$STATE/$1/lock"
+    mkdir -p "$ETC/$1" "$STATE/$1/instances" "$STATE/$1/tmp"
     {
         nova_common "$services" "
 host = $1
@@ -200,8 +202,8 @@ state_path = $STATE/$1
 instances_path = $STATE/$1/instances
 log_file = $LOG/nova-compute-$1.log
 compute_driver = $([ "$COMPUTE" = python ] && echo "$PYTHON_DRIVER" || echo "$KUMOI_DRIVER")
-vif_plugging_timeout = 60
-vif_plugging_is_fatal = $([ "$WITH_AGENTS" = 1 ] && echo true || echo false)
+vif_plugging_timeout = $((plugs * 60 * PATIENCE))
+vif_plugging_is_fatal = $([ $plugs = 1 ] && echo true || echo false)
 max_concurrent_builds = 10
 reserved_host_memory_mb = 0
 resume_guests_state_on_host_boot = false
@@ -216,7 +218,7 @@ novncproxy_base_url = http://$CONTROL_IP:$NOVNC_PORT/vnc_auto.html
 [serial_console]
 enabled = false
 [oslo_concurrency]
-lock_path = $STATE/$1/lock
+lock_path = $STATE/$1/tmp
 X
         # Two hosts on one machine: each needs its own part of the one tree of control groups.
         [ "$COMPUTE" != kumoi ] || printf '[kumoi]\ncgroup_parent = %s\n' "$1"
