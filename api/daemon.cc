@@ -33,10 +33,10 @@ ListenAddress parse_listen(const std::string& text) {
 // busy host that outlives the daemon by a moment.
 Result<UniqueFd> lock_state(const std::string& state_path) {
     TRY(make_directories(state_path, 0700));
-    auto lock = TRY(try_lock_file(state_path + "/lock"));
+    auto lock = TRY(try_lock_file(state_path + "/kumoi-compute.lock"));
     for (int tries = 1; !lock && tries < kLockTries; ++tries) {
         ::usleep(kLockStepUs);
-        lock = TRY(try_lock_file(state_path + "/lock"));
+        lock = TRY(try_lock_file(state_path + "/kumoi-compute.lock"));
     }
     if (!lock) {
         return Error::conflict("another kumoi-compute uses {}", state_path)

@@ -111,8 +111,10 @@ Result<void> Openstack::Parts::open_node() {
     TRY_CONTEXT(nova::settle_compute_id(*records, options.state_path),
                 "finding this node's identity");
     TRY(open_driver());
+    // Nobody wires the ports of simulated guests: there is no device for an agent to find.
+    compute::ExternalEvents* awaited = simulated() ? nullptr : &events;
     manager = TRY(compute::ComputeManager::create(
-        {*conductor, cloud->network(), *vifs, *driver, clock, cloud->glance(), &events}, options));
+        {*conductor, cloud->network(), *vifs, *driver, clock, cloud->glance(), awaited}, options));
     consoles = std::make_unique<nova::NovaConsoles>(nova::NovaConsoleOptions::from_config(config),
                                                     *objects, *manager, clock);
     endpoint = std::make_unique<nova::ComputeEndpoint>(nova::ComputeEndpoint::Borders{
