@@ -122,6 +122,10 @@ start_compute() { # NODE
             --config-file "$ETC/$1/nova.conf"
         ;;
     kumoi)
+        local program
+        for program in kumoi-compute kumoi-vmm kumoi-img; do
+            [ -x "$KUMOI_BUILD/bin/$program" ] || die "$KUMOI_BUILD/bin/$program is missing: build it, or set KUMOI_BUILD"
+        done
         start "nova-compute-$1" "$1" "$KUMOI_BUILD/bin/kumoi-compute" --config-file "$ETC/$1/nova.conf"
         ;;
     *) die "KUMOI_CLOUD_COMPUTE is $COMPUTE: python, kumoi or none" ;;
