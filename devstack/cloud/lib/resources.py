@@ -61,8 +61,9 @@ def wait_for_hosts(cloud, hosts):
         def is_mapped(name=host):
             up = [one for one in cloud.get("compute", "/os-services?binary=nova-compute")["services"]
                   if one["host"] == name and one["state"] == "up"]
-            return up and any(one["service"]["host"] == name
-                              for one in cloud.get("compute", "/os-hypervisors/detail")["hypervisors"])
+            # Not /detail: that asks each host for its uptime, and waits for one that is just starting.
+            return up and any(one["hypervisor_hostname"] == name
+                              for one in cloud.get("compute", "/os-hypervisors")["hypervisors"])
         rest.wait_until(is_mapped, 120 * PATIENCE, f"host {host} is up and mapped to the cell", 0.5)
 
 
