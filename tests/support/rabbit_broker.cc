@@ -21,6 +21,7 @@ constexpr const char* kServer = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 constexpr const char* kControl = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 constexpr auto kStartMax = std::chrono::seconds(120);
 constexpr int kAttemptsMax = 3;
+constexpr int kEpmdAttemptsMax = 50;
 
 sockaddr_in loopback(uint16_t port) {
     sockaddr_in address{};
@@ -94,7 +95,14 @@ RabbitBroker::~RabbitBroker() {
     kill();
     std::vector<std::string> argv = environment();
     argv.insert(argv.end(), {"epmd", "-port", std::to_string(epmd_port_), "-kill"});
-    [[maybe_unused]] const auto ended = run_command(argv);
+    // It refuses to go while it believes the killed node alive, which is a moment longer.
+    for (int attempt = 0; attempt < kEpmdAttemptsMax; ++attempt) {
+        const auto ended = run_command(argv);
+        if (ended.ok() && ended->out.find("Killed") != std::string::npos) {
+            return;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
 }
 
 std::string RabbitBroker::url() const {
