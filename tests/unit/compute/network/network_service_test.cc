@@ -420,6 +420,38 @@ TEST_F(NetworkServiceTest, PortOfTheUserIsUnboundNotDeleted) {
     EXPECT_TRUE(service_->deallocate_for_instance(alice_, server("s1", "project-a")).ok());
 }
 
+TEST_F(NetworkServiceTest, OnePortMoreForAServerAndOneLess) {
+    const Network network = make_network(alice_);
+    make_subnet(alice_, network);
+    const Instance first = server("s1", "project-a");
+    ASSERT_TRUE(service_->allocate_for_instance(alice_, first, {on_network(network)}).ok());
+    RequestedNetwork wanted = on_network(network);
+    wanted.fixed_ip = "10.0.0.77";
+    const auto made = service_->allocate_port_for_instance(alice_, first, wanted);
+    ASSERT_TRUE(made.ok()) << made.error().text();
+    EXPECT_EQ(made->fixed_ips.at(0).address, "10.0.0.77");
+    EXPECT_THAT(made->security_group_names, ElementsAre("default"));
+    RequestedNetwork own;
+    own.port_id = make_port(alice_, network).id;
+    EXPECT_EQ(service_->allocate_port_for_instance(alice_, first, own)->port_id, *own.port_id);
+    EXPECT_EQ(service_->network_info("s1")->size(), 3U);
+    EXPECT_EQ(fault(service_->allocate_port_for_instance(alice_, server("s2", "project-a"), own)),
+              "PortInUse");
+    EXPECT_EQ(fault(service_->allocate_port_for_instance(alice_, first, wanted)),
+              "FixedIpAlreadyInUse");
+    const auto release = [&](const Instance& instance, const std::string& port_id) {
+        return service_->deallocate_port_for_instance(alice_, instance, port_id).ok();
+    };
+    EXPECT_TRUE(release(server("s2", "project-a"), made->port_id));  // not its port: left alone
+    EXPECT_EQ(service_->network_info("s1")->size(), 3U);
+    for (int twice = 0; twice < 2; ++twice) {
+        EXPECT_TRUE(release(first, made->port_id));
+        EXPECT_TRUE(release(first, *own.port_id));
+    }
+    EXPECT_EQ(service_->network_info("s1")->size(), 1U);
+    EXPECT_EQ(service_->list_ports(alice_, {})->size(), 2U) << "the user's own port stays";
+}
+
 TEST_F(NetworkServiceTest, AutomaticChoiceNeedsExactlyOneNetwork) {
     EXPECT_TRUE(service_->validate_networks(alice_, {}, true, {})->empty());
     const Network network = make_network(alice_);
