@@ -1,5 +1,5 @@
-// Any JSON as a request of Nova's compute RPC API, {"method", "version", "args", "context"}: whatever
-// a peer sends is answered or refused, and what was adopted can be recorded afterwards.
+// Any JSON as a request of Nova's compute RPC API, {"method", "version", "args", "context"}:
+// whatever a peer sends is answered or refused, and what was adopted can be recorded afterwards.
 #include <cstdint>
 #include <string_view>
 
