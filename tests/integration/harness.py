@@ -56,6 +56,15 @@ def micro(name):
     return os.path.join(MICRO, name + ".elf")
 
 
+def micro_firmware(name, cmdline, path):
+    """Writes a ROM of 128 KiB that starts a micro guest at the reset vector, without a loader."""
+    with open(os.path.join(MICRO, "rom.bin"), "rb") as file:
+        last = bytearray(file.read())
+    last[:len(cmdline)] = cmdline.encode()
+    with open(micro(name), "rb") as elf, open(path, "wb") as rom:
+        rom.write(elf.read().ljust((128 << 10) - len(last), b"\0") + last)
+
+
 def need_root():
     if os.geteuid() != 0:
         skip("this test makes a network namespace and TAP devices: run it as root")

@@ -1,17 +1,26 @@
 """Guests that attack every device at once or do one thing for ever: kumoi-vmm lives, answers, says little, stays small."""
 import os
+import socket
 import tempfile
 import time
 
 import harness
 
 GROWTH_MAX = 24 << 20  # bytes of kumoi-vmm beside the guest's RAM
+ROOT = os.geteuid() == 0  # without: no card, which needs a TAP
+FLASH_SIZE = 64 << 10
 LOG_MAX = 80           # lines, of a storm of thousands
 EVERY_DEVICE = {"console": {}, "balloon": {}, "watchdog": {"action": "none"}, "display": {},
                 "memory_max_mib": 256}
 
 
 class Hostile(harness.Test):
+    @classmethod
+    def setUpClass(cls):
+        if ROOT:
+            harness.private_network()
+            harness.make_tap("tap0", "10.78.0.1/24")
+
     def size(self, guest, control):
         """Bytes of the machine's process that are not the guest's RAM."""
         with open(f"/proc/{control.call('hello')['pid']}/status") as file:
@@ -27,11 +36,16 @@ class Hostile(harness.Test):
 
     def garbage(self, seed, **members):
         guest = harness.Guest(self, harness.micro("garbage"), f"seed={seed}", name="garbage",
-                              disks=self.disks(), **{**EVERY_DEVICE, **members})
+                              disks=self.disks(), **{**EVERY_DEVICE, "on_crash": "continue", **members})
         guest.expect("garbage begins")
         control = guest.control()
+        console = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(console.close)
+        console.connect(members["console"]["socket"])
+        console.setblocking(False)
+        told = b""
         before = self.size(guest, control)
-        verdict = r"micro: garbage ok places=(\d+) attacks=(\d+)"
+        verdict = r"micro: garbage ok places=(\d+) attacks=(\d+) served=(\d+)"
         answers = 0
         deadline = time.monotonic() + 150 * harness.SLOW
         while "micro: garbage ok" not in guest.output():
@@ -41,6 +55,7 @@ class Hostile(harness.Test):
             try:
                 control.call("statistics")
                 answers += 1
+                told += self.bytes_there(console)
                 after = self.size(guest, control)
             except (EOFError, BrokenPipeError):
                 break  # it has powered off
@@ -48,6 +63,9 @@ class Hostile(harness.Test):
         found = guest.expect(verdict, 5)
         self.assertGreater(int(found.group(1)), 35, "devices are missing")
         self.assertGreater(int(found.group(2)), 150)
+        self.assertEqual(int(found.group(3)), 6 if ROOT else 5,
+                         "two disks, card, console, rng, SCSI controller")
+        self.assertIn(b"micro: the console serves", told + self.bytes_there(console))
         self.assertEqual(guest.wait_exit(), 0, guest.story())
         self.assertGreater(answers, 3)
         self.assertLess(after - before, GROWTH_MAX)
@@ -55,7 +73,19 @@ class Hostile(harness.Test):
 
     def test_garbage_for_every_device(self):
         self.garbage(1, vsock={"cid": 42, "socket": os.path.join(self.folder(), "vsock")},
+                     console={"socket": os.path.join(self.folder(), "console")},
+                     nics=[{"id": "net0", "tap": "tap0", "mac": "52:54:00:4b:00:02"}] if ROOT else [],
                      cdroms=[{"id": "cd", "path": self.disk(1)}])
+
+    def bytes_there(self, stream):
+        """What a socket that does not block has by now."""
+        got = b""
+        try:
+            while part := stream.recv(65536):
+                got += part
+        except (BlockingIOError, ConnectionResetError):
+            pass
+        return got
 
     def folder(self):
         folder = tempfile.TemporaryDirectory(prefix="kumoi-it-")
@@ -67,6 +97,9 @@ class Hostile(harness.Test):
         guest = harness.Guest(self, harness.micro("storms"), f"storm={number}", name="storms", start=False,
                               disks=self.disks(), **{**EVERY_DEVICE, **members})
         guest.config["serial"]["log_size_max"] = log_size
+        return self.rage(guest, seconds)
+
+    def rage(self, guest, seconds):
         guest.start()
         control = guest.control()
         control.call("subscribe")
@@ -144,6 +177,37 @@ class Hostile(harness.Test):
         events, statistics, _ = self.storm(8)
         self.assertEqual(self.count(events, "device_broken"), 10)
         self.assertGreater(statistics["reports_suppressed"], 0)
+
+    def test_registers_of_watchdog_and_pvpanic(self):
+        events, statistics, _ = self.storm(9, on_crash="continue")
+        self.assertEqual(self.count(events, "guest_panicked"), 1)
+        self.assertLessEqual(self.count(events, "watchdog"), 10)
+        self.assertGreater(statistics["devices"]["watchdog"]["reloads"], 0)
+
+    def flash(self, words):
+        """A guest that is the firmware, not started, and the file of its variables."""
+        code, nvram = (os.path.join(self.folder(), name) for name in ("code.fd", "nvram.fd"))
+        harness.micro_firmware("flash", words, code)
+        with open(nvram, "wb") as file:
+            file.write(b"\xff" * FLASH_SIZE)
+        guest = harness.Guest(self, None, start=False, name="flash",
+                              firmware={"type": "uefi", "code": code, "nvram": nvram})
+        del guest.config["boot"]
+        return guest, nvram
+
+    def test_flash(self):
+        guest, nvram = self.flash(f"kib={FLASH_SIZE >> 10}")
+        guest.start()
+        guest.expect(r"micro: flash ok rounds=\d+", 60)
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+        with open(nvram, "rb") as file:
+            content = file.read()
+        self.assertEqual(len(content), FLASH_SIZE)
+        block = content[-2 * 4096:-4096]
+        self.assertTrue(block.startswith(b"kumoi flash\0\xff\xff\xff\xff\xa0\xa1\xa2\xa3\xff"), block[:32])
+
+    def test_flash_that_is_written_for_ever(self):
+        self.rage(self.flash(f"kib={FLASH_SIZE >> 10} storm")[0], 1.0)
 
 
 if __name__ == "__main__":

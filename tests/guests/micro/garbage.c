@@ -1,9 +1,10 @@
 // Garbage for every device: a generator writes numbers without sense to the registers of each chip
 // and each PCI function, to the configuration of each virtio device, and hostile chains to each of
-// its queues. The table below is the list of what a guest can reach; after each line the clock must
-// still tick and the serial line print. `seed=` chooses the garbage. What stops or resets the
-// machine is left out: storms.c does that.
+// its queues, after which it must serve. The table below is the list of what a guest can reach;
+// after each line the clock must still tick and the serial line print. `seed=` chooses the garbage.
+// What stops or resets the machine is left out: storms.c does that.
 #include "attack.h"
+#include "serve.h"
 
 static const char kName[] = "garbage";
 enum { kWritesDefault = 400, kConfigWrites = 64, kQueuesMax = 8, kQueueSize = 16, kPicMask = 0x21 };
@@ -79,9 +80,9 @@ static const Chip kChips[] = {
     {"elcr", 0x4d0, 2, NULL},         {"debugcon", 0x402, 1, NULL},
     {"port-e9", 0xe9, 1, NULL},       {"fw-cfg", 0x510, 12, NULL},
     {"acpi-pm", 0x600, 12, pm_ends},  {"gpe", 0x620, 16, NULL},
-    {"pci-hotplug", 0x640, 16, NULL}, {"cpu-hotplug", 0x660, 16, NULL},
-    {"nothing", 0x5000, 256, NULL},
+    {"cpu-hotplug", 0x660, 16, NULL}, {"nothing", 0x5000, 256, NULL},
 };
+static const Chip kPciHotplug = {"pci-hotplug", 0x640, 16, NULL};  // takes cards and disks away
 
 static void chip_garbage(const Chip* chip, uint64_t writes) {
     for (uint64_t i = 0; i < writes; i++) {
@@ -136,8 +137,20 @@ static void config_garbage(uint32_t function) {
     }
 }
 
-static bool locks_up(uint32_t id) {  // the watchdog resets the machine, pvpanic stops it
-    return id == 0x25ab8086 || id == 0x00111b36;
+// The watchdog hears only who writes two words first; both of its stages run meanwhile.
+static const uint32_t kWatchdogId = 0x25ab8086;
+enum { kWatchdogReload = 12, kWatchdogConfig = 0x60, kWatchdogLock = 0x68 };
+
+static void watchdog_garbage(uint32_t function, uint64_t writes) {
+    volatile uint8_t* at = (volatile uint8_t*)(uintptr_t)pci_map_bar(function, 0);
+    pci_write32(function, kWatchdogConfig, 4);
+    for (uint64_t i = 0; at != NULL && i < writes; i++) {
+        pci_write32(function, kWatchdogLock, next() % 4 == 0 ? 0 : 6);
+        *(volatile uint16_t*)(at + kWatchdogReload) = 0x80;
+        *(volatile uint16_t*)(at + kWatchdogReload) = 0x86;
+        memory_access(at + next() % 16, next(), next());
+    }
+    pci_write32(function, kWatchdogLock, 0);
 }
 
 static void bar_garbage(uint32_t function, uint64_t writes) {
@@ -157,17 +170,21 @@ static Virtio device;
 static Queue queues[kQueuesMax];
 static uint16_t queue_count;
 
-static Queue* restart(uint16_t index) {
-    if (!virtio_begin(&device, ~0ull)) {
-        return NULL;
+static bool set_up(uint64_t features) {
+    if (!virtio_begin(&device, features)) {
+        return false;
     }
     for (uint16_t i = 0; i < queue_count; i++) {
         if (!virtio_queue(&device, &queues[i], i, kQueueSize)) {
-            return NULL;
+            return false;
         }
     }
     virtio_go(&device);
-    return &queues[index];
+    return true;
+}
+
+static Queue* restart(uint16_t index) {
+    return set_up(~0ull) ? &queues[index] : NULL;
 }
 
 // What each type wants of its configuration is nonsense to it; what comes back must be a device.
@@ -194,6 +211,15 @@ static uint64_t virtio_attacks(const char* name) {
     return count;
 }
 
+static uint64_t check_serves(void) {
+    uint64_t served = 0;
+    const char* failure = set_up(0) ? serve(&device, queues, &served) : "it cannot be set up";
+    if (failure != NULL) {
+        verdict_fail(kName, "virtio type %u after the attacks: %s", (uint64_t)device.type, failure);
+    }
+    return served;
+}
+
 static void check_alive(const char* after) {
     const uint64_t begun = rdtsc();
     wait_us(10);
@@ -202,18 +228,22 @@ static void check_alive(const char* after) {
     }
 }
 
+static void chip_attack(const Chip* chip, uint64_t writes) {
+    print("micro: garbage for %s\n", chip->name);
+    chip_garbage(chip, writes);
+    out8(kPicMask, 0xff);
+    out8(kPicMask + 0x80, 0xff);
+    check_alive(chip->name);
+}
+
 int main(void) {
     state = 0x9e3779b97f4a7c15ull ^ option_number("seed=", 1);
     const uint64_t writes = option_number("writes=", kWritesDefault);
-    uint64_t places = 0, attacks = 0;
+    uint64_t places = 0, attacks = 0, served = 0;
     (void)tsc_per_us();  // while the clocks tell the truth
     print("\nmicro: garbage begins\n");
     for (size_t i = 0; i < sizeof kChips / sizeof kChips[0]; i++) {
-        print("micro: garbage for %s\n", kChips[i].name);
-        chip_garbage(&kChips[i], writes);
-        out8(kPicMask, 0xff);
-        out8(kPicMask + 0x80, 0xff);
-        check_alive(kChips[i].name);
+        chip_attack(&kChips[i], writes);
         places++;
     }
     serial_garbage(writes);
@@ -224,8 +254,9 @@ int main(void) {
             continue;
         }
         print("micro: garbage for function %x id %x\n", (uint64_t)at, (uint64_t)id);
-        if (!locks_up(id)) {
-            bar_garbage(at, writes);
+        bar_garbage(at, writes);
+        if (id == kWatchdogId) {
+            watchdog_garbage(at, writes);
         }
         config_garbage(at);
         check_alive("a PCI function");
@@ -237,11 +268,13 @@ int main(void) {
             virtio_garbage(writes);
             virtio_reset(&device);
             attacks += option("noqueues") ? 0 : virtio_attacks(kName);
+            served += option("noqueues") ? 0 : check_serves();
             virtio_reset(&device);
             places++;
         }
     }
+    chip_attack(&kPciHotplug, writes);
     apic_garbage(writes);
     check_alive("the APICs");
-    verdict_ok(kName, "places=%u attacks=%u", places + 2, attacks);
+    verdict_ok(kName, "places=%u attacks=%u served=%u", places + 3, attacks, served);
 }

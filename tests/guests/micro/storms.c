@@ -2,6 +2,7 @@
 // counts what comes out of it, is tests/integration/hostile_test.py.
 //   1 reset  2 triple fault  3 pvpanic  4 watchdog that runs out  5 windows onto RAM and each other
 //   6 debug port  7 serial line  8 a virtio device that breaks and is reset
+//   9 numbers without sense in the registers of the watchdog and of pvpanic
 #include "pci.h"
 
 static const char kName[] = "storms";
@@ -75,6 +76,21 @@ static void windows(void) {
     }
 }
 
+static void small_chips(void) {
+    const uint32_t at = find(kWatchdogId);
+    volatile uint8_t* registers = (volatile uint8_t*)(uintptr_t)pci_map_bar(at, 0);
+    volatile uint8_t* notifier = (volatile uint8_t*)(uintptr_t)pci_map_bar(find(kPvPanicId), 0);
+    pci_write32(at, kConfig, 4);
+    for (uint64_t i = 1;; i = i * 6364136223846793005ull + 1442695040888963407ull) {
+        const uint32_t value = (uint32_t)(i >> 32);
+        write_watchdog(registers, value & 15, value >> 4 & 0x3ff);
+        *(volatile uint64_t*)(registers + (value >> 8 & 15)) = i;
+        notifier[value >> 12 & 15] = (uint8_t)(value >> 16);
+        *(volatile uint64_t*)(notifier + (value >> 12 & 7)) = i;
+        pci_write32(at, kLock, value >> 24 & 6);
+    }
+}
+
 static void port(uint16_t number) {
     for (uint64_t i = 0;; i++) {
         out8(number, i % 16 == 15 ? '\n' : (uint8_t)('a' + i % 16));
@@ -110,6 +126,7 @@ int main(void) {
         case 6: port(kDebugPort); break;
         case 7: port(kSerialPort); break;
         case 8: broken(); break;
+        case 9: small_chips(); break;
         default: break;
     }
     verdict_fail(kName, "no such storm");
