@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <optional>
@@ -96,11 +97,62 @@ Result<void> sync_file(const std::string& path) {
     return ::fdatasync(file.get()) == 0 ? Result<void>() : Error::from_errno(errno, path);
 }
 
+std::string file_name(int64_t id) {
+    return fmt::format("{:04}.qcow2", id);
+}
+
+// By its number: whatever else a manifest that somebody changed says, only backups are removed.
+std::string file_in(const std::string& folder, const Json& entry) {
+    return (std::filesystem::absolute(folder) / file_name(entry.integer_or("id")))
+        .lexically_normal();
+}
+
+bool is_cut_short(const Json& entry) {
+    return entry.string_or("state") == "begun";
+}
+
+// The folder is locked: who had begun these has ended. Their entries stay until a backup is whole.
+Result<void> remove_cut_short_files(const std::string& folder, const Json& backups) {
+    for (const Json& entry : backups.as_array()) {
+        if (is_cut_short(entry)) {
+            TRY(remove_file(file_in(folder, entry)));
+        }
+    }
+    return {};
+}
+
+// The job of a command that was killed goes on in kumoi-vmm: nobody waits for it. Others' stay.
+Result<void> end_orphan(hypervisor::ControlClient& client, const std::string& folder,
+                        const Json& backups) {
+    const Json disk = Json::object({{"disk", "root"}});
+    const auto orphaned = [&](const Json& job) {
+        const std::string target = job.string_or("target");
+        return job.string_or("state") == "running" &&
+               std::any_of(backups.as_array().begin(), backups.as_array().end() - 1,
+                           [&](const Json& entry) {
+                               return is_cut_short(entry) && file_in(folder, entry) == target;
+                           });
+    };
+    if (orphaned(TRY(client.call("disk_job", disk, kAnswerMs)))) {
+        (void)client.call("disk_job_cancel", disk, kAnswerMs);  // it may just have ended
+    }
+    for (int64_t waited_ms = 0; orphaned(TRY(client.call("disk_job", disk, kAnswerMs)));
+         waited_ms += kStepMs) {
+        if (waited_ms >= kAnswerMs) {
+            return Error::timeout("the backup of a killed command has not ended within {} s",
+                                  kAnswerMs / 1000);
+        }
+        ::poll(nullptr, 0, kStepMs);
+    }
+    return {};
+}
+
 // The guest runs on while its kumoi-vmm copies the disk. `unsure`: whether the outcome is unknown.
 Result<void> copy_running(const Json& machine, const Json& manifest, const Json& entry,
                           const std::string& target, bool& unsure) {
     auto client = TRY(hypervisor::ControlClient::connect(
         machine.string_or("path") + "/control.sock", kConnectMs));
+    TRY(end_orphan(client, std::filesystem::path(target).parent_path(), *manifest.find("backups")));
     const UniqueFd file = TRY(open_file(target, O_RDWR | O_CREAT | O_EXCL, 0600));
     Json params =
         Json::object({{"disk", "root"}, {"target", target}, {"mode", entry.string_or("mode")}});
@@ -108,7 +160,7 @@ Result<void> copy_running(const Json& machine, const Json& manifest, const Json&
         params.set("bitmap", manifest.string_or("bitmap"));
     }
     if (entry.integer_or("parent") != 0) {
-        params.set("backing", fmt::format("{:04}.qcow2", entry.integer_or("parent")));
+        params.set("backing", file_name(entry.integer_or("parent")));
     }
     const std::vector<hypervisor::NamedDescriptor> passed = {{target, file.get()}};
     unsure = true;
@@ -174,7 +226,7 @@ Result<void> say_done(Session& session, const Json& entry, const std::string& fo
 Json new_entry(const Json& backups, bool incremental, bool tracked, int64_t wall_ns) {
     const int64_t last = backups.size() == 0 ? 0 : backups.as_array().back().integer_or("id");
     return Json::object({{"id", last + 1},
-                         {"file", fmt::format("{:04}.qcow2", last + 1)},
+                         {"file", file_name(last + 1)},
                          {"mode", incremental ? "incremental" : "full"},
                          {"parent", incremental ? last : 0},
                          {"tracked", tracked},
@@ -236,9 +288,10 @@ Result<void> backup_server(Session& session, const BackupOptions& options) {
     Json& backups = *manifest.find("backups");
     const bool tracked = TRY(disk_format(machine.string_or("path"))) == "qcow2";
     Json entry = new_entry(backups, options.incremental, tracked, session.clock().wall_ns());
+    TRY(remove_cut_short_files(options.folder, backups));
     backups.push_back(entry);
     TRY(write_manifest(options.folder, manifest));
-    const std::string target = std::filesystem::absolute(options.folder) / entry.string_or("file");
+    const std::string target = file_in(options.folder, entry);
     bool unsure = false;
     const auto copied = running ? copy_running(machine, manifest, entry, target, unsure)
                                 : copy_stopped(machine, manifest, entry, target, unsure);
@@ -253,6 +306,7 @@ Result<void> backup_server(Session& session, const BackupOptions& options) {
     TRY(sync_file(target));
     entry.set("state", "whole");
     backups.as_array().back() = entry;
+    std::erase_if(backups.as_array(), is_cut_short);  // what was lost with them is in this one
     TRY(write_manifest(options.folder, manifest));
     return say_done(session, entry, options.folder);
 }

@@ -137,6 +137,10 @@ TEST_F(ServerBackup, WhatWasCutShortIsNeverBuiltOn) {
     restore.folder = backups_;
     restore.output = directory_.path() + "/out";
     EXPECT_FALSE(restore_backup(session_, restore).ok());
+    ASSERT_TRUE(create().ok());  // takes what was cut short away
+    EXPECT_FALSE(path_exists(backups_ + "/0001.qcow2"));
+    ASSERT_EQ(manifest().find("backups")->size(), 1u);
+    EXPECT_EQ(manifest().find("backups")->as_array()[0].integer_or("id"), 2);
     ASSERT_TRUE(write_file_atomic(backups_ + "/backup.json", R"({"format": 9})").ok());
     EXPECT_FALSE(list_backups(session_, backups_).ok());
 }
