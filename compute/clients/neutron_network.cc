@@ -444,7 +444,16 @@ Result<std::vector<VifInfo>> NeutronNetwork::refresh(const Context& context,
                                                      const Instance& instance) {
     const Caller service = caller_of(context).as_service();
     const Json::Array ports = TRY(ports_of(service, instance));
-    return build_vifs(service, ports, instance.network_info, {});
+    std::vector<Allocated> users_own;
+    for (const Json& port : ports) {
+        const std::string id = port.string_or("id");
+        const bool known = std::any_of(instance.network_info.begin(), instance.network_info.end(),
+                                       [&](const VifInfo& vif) { return vif.port_id == id; });
+        if (!known && is_users_own(port, instance)) {
+            users_own.push_back({id, false});
+        }
+    }
+    return build_vifs(service, ports, instance.network_info, users_own);
 }
 
 Result<Json::Array> NeutronNetwork::ports_of(const Caller& service, const Instance& instance) {

@@ -11,6 +11,9 @@ using compute::VifInfo;
 
 constexpr size_t kVifsMax = 1000;
 constexpr size_t kAddressesMax = 1000;
+// Member of `meta` with what only this node knows of a VIF. Nova keeps `meta` as it comes.
+constexpr char kOwnMember[] = "kumoi";
+constexpr int64_t kSlotMax = 31;  // of a PCI bus
 
 const Json::Array& items_of(const Json& object, std::string_view name) {
     static const Json::Array kNone;
@@ -128,12 +131,49 @@ Json json_of_members(const VifInfo& vif) {
                          {"meta", Json::object()}});
 }
 
-Json json_of(const VifInfo& vif) {
-    if (auto raw = Json::parse(vif.raw); !vif.raw.empty() && raw.ok()) {
-        raw->set("active", vif.active);
-        return std::move(raw).value();
+void take_own_members(const Json& json, VifInfo& vif) {
+    const Json* own = json.find_path({"meta", kOwnMember});
+    if (own == nullptr || !own->is_object()) {
+        return;
     }
-    return json_of_members(vif);
+    const int64_t slot = own->integer_or("pci_slot", 0);
+    vif.pci_slot = slot > 0 && slot <= kSlotMax ? static_cast<unsigned>(slot) : 0;
+    vif.tag = own->string_or("tag");
+    vif.detaching = own->bool_or("detaching");
+}
+
+void put_own_members(const VifInfo& vif, Json& json) {
+    Json own = Json::object();
+    if (vif.pci_slot != 0) {
+        own.set("pci_slot", static_cast<int64_t>(vif.pci_slot));
+    }
+    if (!vif.tag.empty()) {
+        own.set("tag", vif.tag);
+    }
+    if (vif.detaching) {
+        own.set("detaching", true);
+    }
+    Json* meta = json.find("meta");
+    if (own.size() == 0) {
+        if (meta != nullptr && meta->is_object()) {
+            meta->erase(kOwnMember);
+        }
+        return;
+    }
+    if (meta == nullptr || !meta->is_object()) {
+        json.set("meta", Json::object());
+        meta = json.find("meta");
+    }
+    meta->set(kOwnMember, std::move(own));
+}
+
+Json json_of(const VifInfo& vif) {
+    auto raw = Json::parse(vif.raw);
+    const bool from_nova = !vif.raw.empty() && raw.ok() && raw->is_object();
+    Json json = from_nova ? std::move(raw).value() : json_of_members(vif);
+    json.set("active", vif.active);
+    put_own_members(vif, json);
+    return json;
 }
 
 }  // namespace
@@ -153,6 +193,7 @@ Result<VifInfo> parse_vif(const Json& json) {
     if (const Json* details = json.find("details"); details != nullptr && details->is_object()) {
         vif.details = plain_members(*details);
     }
+    take_own_members(json, vif);
     vif.raw = python_json(json);
     return vif;
 }

@@ -33,7 +33,8 @@ Result<compute::VifInfo> parse_vif(const Json& vif);
 // The text of network_info: a list of VIFs.
 Result<std::vector<compute::VifInfo>> parse_network_info(std::string_view text);
 // As parse_network_info() reads it, byte for byte as Nova writes it; `active` of each VifInfo wins
-// over what its raw text says. A VIF without raw text is built from its plain members.
+// over what its raw text says, and so do the node's own members (pci_slot, tag, detaching), which
+// travel as meta.kumoi. A VIF without raw text is built from its plain members.
 std::string network_info_text(const std::vector<compute::VifInfo>& vifs);
 std::string vif_text(const compute::VifInfo& vif);  // of one, for VIFMigrateData.source_vif
 

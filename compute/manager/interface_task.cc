@@ -128,7 +128,7 @@ void AttachInterfaceTask::rollback(const VifInfo& vif) {
 
 Result<void> AttachInterfaceTask::finish_after_restart() {
     instance_ = TRY(services_.conductor.instance_get(operation_.uuid));
-    const auto bound = TRY(services_.network.network_info(instance_.uuid));
+    const auto bound = TRY(services_.network.refresh(operation_.context, instance_));
     bool any = false;
     for (const VifInfo& vif : bound) {
         if (find_vif(instance_.network_info, vif.port_id) == nullptr) {

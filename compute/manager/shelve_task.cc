@@ -86,6 +86,7 @@ void ShelveTask::rollback(const Error& reason) {
 Result<void> shelve_offload_task(NodeServices& services, const Operation& operation) {
     const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     services.journal.step(operation.journal_id, "offload");
+    TRY(services.network.unbind(operation.context, instance));
     TRY(services.driver.destroy(instance));
     TRY(unplug_all(services, instance));
     InstanceUpdate update = to_task_state(

@@ -139,6 +139,8 @@ TEST(ClientsNeutron, ARefreshKeepsTheOrderAndWhatTheNodeNoted) {
     std::swap(instance.network_info[0], instance.network_info[1]);
     instance.network_info[0].tap_name = "ktx";
     instance.network_info[0].created_by_nova = false;
+    instance.network_info[0].pci_slot = 7;
+    instance.network_info[1].tag = "lan";
     instance.network_info.push_back({.port_id = "gone"});
     const auto vifs = world.network.refresh(world.context, instance);
     ASSERT_TRUE(vifs.ok()) << vifs.error().text();
@@ -147,6 +149,9 @@ TEST(ClientsNeutron, ARefreshKeepsTheOrderAndWhatTheNodeNoted) {
     EXPECT_EQ((*vifs)[0].tap_name, "ktx");
     EXPECT_FALSE((*vifs)[0].created_by_nova);
     EXPECT_NE((*vifs)[1].raw.find("172.24.0.3"), std::string::npos);
+    const auto cached = parse_network_info(network_info_text(*vifs)).value();
+    EXPECT_EQ(cached[0].pci_slot, 7u);
+    EXPECT_EQ(cached[1].tag, "lan");
 }
 
 TEST(ClientsNeutron, ADeleteFreesWhatNovaMade) {
@@ -355,6 +360,37 @@ TEST(ClientsVif, ActiveIsTheNodesToSet) {
     vifs[0].active = false;
     EXPECT_NE(network_info_text(vifs).find("\"active\": false"), std::string::npos);
     EXPECT_EQ(network_info_text(vifs).size(), recorded_info("03", 0).size() + 1);
+}
+
+TEST(ClientsVif, WhatOnlyThisNodeKnowsTravelsInMeta) {
+    const std::string before = recorded_info("03", 0);
+    auto vifs = parse_network_info(before).value();
+    EXPECT_EQ(vifs[0].pci_slot, 0u);
+    vifs[0].pci_slot = 5;
+    vifs[0].tag = "l\"an";
+    vifs[0].detaching = true;
+    auto again = parse_network_info(network_info_text(vifs)).value();
+    EXPECT_EQ(again[0].pci_slot, 5u);
+    EXPECT_EQ(again[0].tag, "l\"an");
+    EXPECT_TRUE(again[0].detaching);
+    again[0].detaching = false;
+    EXPECT_FALSE(parse_network_info(network_info_text(again)).value()[0].detaching);
+    again[0].pci_slot = 0;
+    again[0].tag.clear();
+    EXPECT_EQ(network_info_text(again), before);
+    compute::VifInfo plain;  // not from Neutron
+    plain.port_id = "p";
+    plain.pci_slot = 3;
+    EXPECT_EQ(parse_vif(Json::parse(vif_text(plain)).value())->pci_slot, 3u);
+    for (const char* own : {R"({"pci_slot":99})", R"({"pci_slot":-1})", R"({"pci_slot":"x"})", "[]",
+                            R"({"tag":7,"detaching":1})", "null"}) {
+        const auto vif = parse_vif(
+            Json::parse(fmt::format(R"({{"id":"p","network":{{}},"meta":{{"kumoi":{}}}}})", own))
+                .value());
+        ASSERT_TRUE(vif.ok()) << own;
+        EXPECT_EQ(vif->pci_slot, 0u) << own;
+        EXPECT_TRUE(vif->tag.empty() && !vif->detaching) << own;
+    }
 }
 
 TEST(ClientsVif, OpenVSwitchPortsNameTheirBridge) {
