@@ -59,6 +59,21 @@ Result<std::map<std::string, std::string>> injected_files_from(const Json* files
     return all;
 }
 
+// The events that are work for the manager; all others wake whoever waits for them.
+std::optional<compute::ServerEvent> work_of(const std::string& name, const std::string& tag) {
+    using Kind = compute::ServerEvent::Kind;
+    if (name == "network-changed") {
+        return compute::ServerEvent{Kind::NetworkChanged};
+    }
+    if (name == "network-vif-deleted" && !tag.empty()) {
+        return compute::ServerEvent{Kind::VifDeleted, tag};
+    }
+    if (name == "power-update" && (tag == "POWER_ON" || tag == "POWER_OFF")) {
+        return compute::ServerEvent{tag == "POWER_ON" ? Kind::PowerOn : Kind::PowerOff};
+    }
+    return std::nullopt;
+}
+
 // tail_length: null (all), a number, or a number as text.
 int64_t tail_lines(const Json* value) {
     if (value == nullptr || value->is_null()) {
@@ -288,6 +303,14 @@ Result<Json> ComputeEndpoint::external_event(Call& call) {
         const auto event = TRY(borders_.objects.receive(*call.context.wire, primitive));
         const std::string uuid = event.text("instance_uuid");
         const std::string tag = event.text("tag");
+        if (const auto work = work_of(event.text("name"), tag)) {
+            const auto queued = borders_.manager.external_instance_event(call.context, uuid, *work);
+            if (!queued.ok()) {
+                log_warn("nova", "an event was not queued",
+                         {{"server", uuid}, {"why", queued.error().text()}});
+            }
+            continue;
+        }
         const std::string key = event.text("name") + (tag.empty() ? "" : "-" + tag);
         if (!borders_.events.deliver(uuid, key, event.text("status", "completed"))) {
             log_info("nova", "nobody waits for this event", {{"server", uuid}, {"event", key}});

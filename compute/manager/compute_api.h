@@ -48,6 +48,13 @@ struct AttachInterfaceRequest {
 
 enum class RebootType { Soft, Hard };
 
+// What another service says about a server.
+struct ServerEvent {
+    enum class Kind { NetworkChanged, VifDeleted, PowerOn, PowerOff };
+    Kind kind = Kind::NetworkChanged;
+    std::string port_id = {};  // of VifDeleted
+};
+
 class ComputeApi {
 public:
     virtual ~ComputeApi() = default;
@@ -95,6 +102,11 @@ public:
 
     virtual Result<void> detach_interface(const RequestContext& context, const std::string& uuid,
                                           const std::string& port_id) = 0;
+
+    // Not an error: a server that is not here any more. Several NetworkChanged make one refresh.
+    virtual Result<void> external_instance_event(const RequestContext& context,
+                                                 const std::string& uuid,
+                                                 const ServerEvent& event) = 0;
 
     // calls
     // Queued like a cast, and answered with the interface as the server has it now.

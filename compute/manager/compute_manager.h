@@ -9,6 +9,8 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 
 #include "base/event_loop.h"
@@ -78,6 +80,8 @@ public:
     Result<void> restore_instance(const RequestContext& context, const std::string& uuid) override;
     Result<void> detach_interface(const RequestContext& context, const std::string& uuid,
                                   const std::string& port_id) override;
+    Result<void> external_instance_event(const RequestContext& context, const std::string& uuid,
+                                         const ServerEvent& event) override;
     Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) override;
     Result<std::string> get_console_output(const RequestContext& context, const std::string& uuid,
                                            int64_t tail_lines) override;
@@ -105,6 +109,8 @@ private:
                         const std::string& uuid, Task task,
                         ServerQueue::Lane lane = ServerQueue::Lane::Other);
     void submit_quietly(const std::string& uuid, std::function<void()> function);
+    void handle_event(const RequestContext& context, const std::string& uuid,
+                      const ServerEvent& event);
     void on_lifecycle_event(const LifecycleEvent& event);
     void publish_compute_node();
     void repeat(EventLoop& loop, int64_t interval_s, const std::string& name,
@@ -115,6 +121,8 @@ private:
     ResourceTracker tracker_;
     NodeServices services_;
     std::atomic<bool> publish_pending_{false};
+    std::mutex refresh_mutex_;
+    std::set<std::string> refreshes_queued_;  // servers whose network is to be read again
     WorkerPool workers_;
     WorkerPool housekeeping_;
     ServerQueue queue_;

@@ -330,6 +330,18 @@ Result<std::vector<VifInfo>> FakeNetwork::network_info(const std::string& instan
     return found == ports_.end() ? std::vector<VifInfo>() : found->second;
 }
 
+Result<void> FakeNetwork::unbind(const RequestContext&, const Instance&) {
+    TRY(log_.enter("network.unbind"));
+    log_.leave();
+    return {};
+}
+
+void FakeNetwork::change_ports(const std::string& uuid,
+                               const std::function<void(std::vector<VifInfo>& ports)>& change) {
+    const std::lock_guard lock(mutex_);
+    change(ports_[uuid]);
+}
+
 size_t FakeNetwork::port_count() const {
     const std::lock_guard lock(mutex_);
     size_t count = 0;

@@ -97,7 +97,11 @@ public:
                                               const Instance& instance,
                                               const std::string& port_id) override;
     Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) override;
+    Result<void> unbind(const RequestContext& context, const Instance& instance) override;
     size_t port_count() const;
+    // As somebody else does it in the network service.
+    void change_ports(const std::string& uuid,
+                      const std::function<void(std::vector<VifInfo>& ports)>& change);
 
 private:
     CallLog& log_;

@@ -289,6 +289,12 @@ public:
                                                  const std::string& uuid) override {
         return console_at("/servers/" + uuid + "/console.sock");
     }
+    Result<void> external_instance_event(const RequestContext& /*context*/, const std::string& uuid,
+                                         const ServerEvent& event) override {
+        constexpr std::array kNames = {"network-changed", "vif-deleted", "power-on", "power-off"};
+        note(fmt::format("{} {} {}", kNames[static_cast<size_t>(event.kind)], uuid, event.port_id));
+        return {};
+    }
     // One port more, or the refusal.
     Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) override {
         note("attach_interface " + request.uuid);

@@ -133,6 +133,30 @@ TEST_P(ComputeEndpointTest, EventsWakeWhoeverWaits) {
     EXPECT_TRUE(expected.wait(0).ok());
 }
 
+TEST_P(ComputeEndpointTest, EventsThatAreWorkReachTheManager) {
+    const Json message = test::golden_message(GetParam(), "compute.external_instance_event");
+    const auto tell = [&](const char* name, const char* tag) {
+        Json args = *message.find("args");
+        Json event = args.find("events")->as_array()[0];
+        Json& data = event["nova_object.data"];
+        data.set("instance_uuid", uuid);
+        data.set("name", name);
+        data.set("tag", *tag == 0 ? Json() : Json(tag));
+        args.set("events", Json(Json::Array{event}));
+        const auto answer = handle("external_instance_event", args, message.string_or("version"));
+        EXPECT_TRUE(answer.ok()) << answer.error().text();
+    };
+    tell("network-changed", "port-1");
+    tell("network-vif-deleted", "port-1");
+    tell("power-update", "POWER_ON");
+    tell("power-update", "POWER_OFF");
+    tell("power-update", "SIDEWAYS");
+    tell("network-vif-unplugged", "port-1");
+    EXPECT_EQ(manager.calls, (std::vector<std::string>{
+                                 "network-changed " + uuid + " ", "vif-deleted " + uuid + " port-1",
+                                 "power-on " + uuid + " ", "power-off " + uuid + " "}));
+}
+
 TEST_P(ComputeEndpointTest, EveryMethodOfNovaIsAnsweredOrRefusedByAnExceptionOfNova) {
     std::set<std::string> methods;
     for (const Json& message : test::golden_messages(GetParam())) {
