@@ -209,6 +209,11 @@ Result<void> NodeRecords::set_enabled(bool enabled) {
     return inventory_ ? sync_(*inventory_, !enabled) : Result<void>();
 }
 
+std::optional<std::string> NodeRecords::uuid() {
+    const std::lock_guard lock(mutex_);
+    return inventory_ ? std::optional(inventory_->uuid) : std::nullopt;
+}
+
 void NodeRecords::count_build(bool succeeded) {
     const std::lock_guard lock(mutex_);
     failed_builds_ = succeeded ? 0 : failed_builds_ + 1;

@@ -40,6 +40,8 @@ public:
           sync_(std::move(sync)) {}
 
     const std::string& host() const { return options_.host; }
+    // Of the node and its resource provider, once its inventory was recorded.
+    std::optional<std::string> uuid();
 
     // The uuid this node must have: the one of its ComputeNode record, or nothing recorded. Refuses
     // a deployment whose floor is above our service version, and a record that is another host's.

@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kServersRemembered = 4096;
 constexpr size_t kFaultMessageMax = 255;
+constexpr int64_t kSchedulerSyncNs = 120 * kNanosPerSecond;  // scheduler_instance_sync_interval
 
 // The attributes of an Instance that a node needs, for get_by_uuid and list calls.
 Json expected_attributes() {
@@ -156,7 +157,14 @@ Result<void> NovaConductor::instance_save(const std::string& uuid,
     if (update.task_state && !*update.task_state) {
         entry->arguments = {};
     }
+    if (update.vm_state == compute::vm_states::kError && entry->build) {
+        borders_.node.count_build(false);
+        entry->build.reset();
+    }
     if (update.vm_state == compute::vm_states::kActive) {
+        if (entry->build) {
+            borders_.node.count_build(true);
+        }
         entry->build.reset();
         if (entry->object) {
             borders_.scheduler.updated(*entry->object);
@@ -273,6 +281,7 @@ Result<void> NovaConductor::reschedule_build(const compute::RequestContext& cont
     target.version = "1.19";
     TRY(borders_.objects.rpc().cast(target, wire_context(context, borders_.clock, borders_.random),
                                     "build_instances", std::move(arguments)));
+    borders_.node.count_build(false);
     entry->build.reset();
     return {};
 }
@@ -289,6 +298,54 @@ Result<void> NovaConductor::migration_save(const std::string& uuid, const std::s
 }
 
 Result<void> NovaConductor::poll_servers(const std::string& /*host*/) {
+    const auto uuids = TRY(uuids_here());
+    const int64_t now = borders_.clock.monotonic_ns();
+    if (!schedulers_told_ns_ || now - *schedulers_told_ns_ >= kSchedulerSyncNs) {
+        borders_.scheduler.all(uuids);
+        schedulers_told_ns_ = now;
+    }
+    return audit_allocations({uuids.begin(), uuids.end()});
+}
+
+Result<std::vector<std::string>> NovaConductor::uuids_here() {
+    Json::Array args;
+    args.emplace_back(borders_.node.host());
+    const auto objects = TRY(borders_.objects.class_objects(
+        admin_context(borders_.clock, borders_.random), "InstanceList", "get_by_host",
+        std::move(args), Json::object({{"expected_attrs", Json::array()}})));
+    std::vector<std::string> uuids;
+    for (const NovaObject& object : objects) {
+        uuids.push_back(object.text("uuid"));
+    }
+    return uuids;
+}
+
+// What is allocated here for a server that is deleted. One that no record knows may be a migration
+// or not be recorded yet; one of another host may be on its way here: both are left alone.
+Result<void> NovaConductor::audit_allocations(const std::set<std::string>& here) {
+    const auto provider = borders_.node.uuid();
+    if (!provider) {
+        return {};
+    }
+    const auto consumers = TRY(borders_.allocations.consumers_on(*provider));
+    Json context = admin_context(borders_.clock, borders_.random);
+    context.set("read_deleted", "yes");
+    for (const std::string& consumer : consumers) {
+        if (here.contains(consumer)) {
+            continue;
+        }
+        Json::Array args;
+        args.emplace_back(consumer);
+        const auto instance =
+            borders_.objects.class_object(context, "Instance", "get_by_uuid", std::move(args),
+                                          Json::object({{"expected_attrs", Json::array()}}));
+        if (!instance.ok() || !instance->boolean("deleted")) {
+            continue;
+        }
+        log_info("nova", "a deleted server still had an allocation; it is removed",
+                 {{"server", consumer}});
+        TRY(borders_.allocations.remove(request_context(context), consumer));
+    }
     return {};
 }
 

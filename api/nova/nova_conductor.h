@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "api/nova/node_records.h"
@@ -26,6 +27,8 @@ public:
     virtual ~Allocations() = default;
     virtual Result<void> remove(const compute::RequestContext& context,
                                 const std::string& consumer) = 0;  // absent is fine
+    // Servers (and migrations) that have a part of this resource provider.
+    virtual Result<std::vector<std::string>> consumers_on(const std::string& provider_uuid) = 0;
 };
 
 // What a build was asked to do; a reschedule hands it back to conductor.
@@ -83,6 +86,8 @@ private:
     };
     std::shared_ptr<Server> server(const std::string& uuid);
     void forget(const std::string& uuid);
+    Result<std::vector<std::string>> uuids_here();
+    Result<void> audit_allocations(const std::set<std::string>& here);
     // With server.mutex held.
     Result<void> load(Server& server, const std::string& uuid);
     Result<void> save(Server& server, const std::string& uuid,
@@ -93,6 +98,7 @@ private:
     const Borders borders_;
     std::mutex mutex_;
     std::map<std::string, std::shared_ptr<Server>> servers_;
+    std::optional<int64_t> schedulers_told_ns_;  // of poll_servers() alone
 };
 
 }  // namespace kumoi::nova

@@ -54,4 +54,13 @@ Result<void> PlacementReport::remove(const compute::RequestContext& context,
     return report_->delete_allocations(clients::caller_of(context).as_service(), consumer, true);
 }
 
+Result<std::vector<std::string>> PlacementReport::consumers_on(const std::string& provider_uuid) {
+    std::vector<std::string> consumers;
+    for (const auto& [consumer, resources] :
+         TRY(report_->allocations_on(clients::Caller(), provider_uuid))) {
+        consumers.push_back(consumer);
+    }
+    return consumers;
+}
+
 }  // namespace kumoi::nova

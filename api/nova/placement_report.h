@@ -19,6 +19,7 @@ public:
     Result<void> update(const compute::ComputeNode& node, bool disabled);
     Result<void> remove(const compute::RequestContext& context,
                         const std::string& consumer) override;
+    Result<std::vector<std::string>> consumers_on(const std::string& provider_uuid) override;
 
 private:
     const std::unique_ptr<clients::ReportClient> report_;

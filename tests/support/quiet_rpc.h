@@ -64,7 +64,11 @@ public:
         removed.push_back(consumer);
         return {};
     }
+    Result<std::vector<std::string>> consumers_on(const std::string& /*provider*/) override {
+        return consumers;
+    }
     std::vector<std::string> removed;
+    std::vector<std::string> consumers;
 };
 
 }  // namespace kumoi::test

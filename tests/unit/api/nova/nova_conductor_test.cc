@@ -170,6 +170,94 @@ TEST_P(NovaConductorTest, AServerThatLosesItsHostLosesItsAllocation) {
     EXPECT_TRUE(data->find("availability_zone")->is_null());
 }
 
+TEST_P(NovaConductorTest, FailedBuildsAreCountedUntilOneSucceeds) {
+    compute::ComputeNode inventory;
+    inventory.uuid = "00000080-0000-4000-8000-000000000080";
+    inventory.cpu_info_json = "{}";
+    inventory.host_ip = "192.0.2.11";
+    const auto recorded_failures = [&] {
+        if (!node.uuid()) {
+            rpc.answers.push_back(Error::not_found("none").with_fault("ComputeHostNotFound"));
+        }
+        ++inventory.running_vms;  // so that there is something to record
+        rpc.sent.clear();
+        EXPECT_TRUE(node.update(inventory).ok());
+        return rpc.sent.back()
+            .args.find("objinst")
+            ->find_path({"nova_object.data", "stats", "failed_builds"})
+            ->as_string();
+    };
+    const auto begin = [&] {
+        const std::string uuid = adopt("compute.build_and_run_instance");
+        conductor.adopt_build(uuid, {*golden("compute.build_and_run_instance").find("args")});
+        return uuid;
+    };
+    EXPECT_EQ(recorded_failures(), "0");
+    ASSERT_TRUE(conductor.reschedule_build(context(), begin(), Error::unavailable("boom")).ok());
+    EXPECT_EQ(recorded_failures(), "1");
+    InstanceUpdate update;
+    update.vm_state = compute::vm_states::kError;
+    std::string uuid = begin();
+    ASSERT_TRUE(conductor.instance_save(uuid, update).ok());
+    ASSERT_TRUE(conductor.instance_save(uuid, update).ok());  // no build any more
+    EXPECT_EQ(recorded_failures(), "2");
+    update.vm_state = compute::vm_states::kActive;
+    ASSERT_TRUE(conductor.instance_save(begin(), update).ok());
+    EXPECT_EQ(recorded_failures(), "0");
+}
+
+TEST_P(NovaConductorTest, SchedulersHearOfAllServersEveryTwoMinutes) {
+    Json list = Json::object({{"nova_object.name", "InstanceList"},
+                              {"nova_object.namespace", "nova"},
+                              {"nova_object.version", "2.6"}});
+    const Json instance = *golden("compute.stop_instance").find_path({"args", "instance"});
+    list.set("nova_object.data", Json::object({{"objects", Json(Json::Array{instance})}}));
+    const auto poll = [&] {
+        rpc.sent.clear();
+        rpc.answers.push_back(list);
+        EXPECT_TRUE(conductor.poll_servers("cmp1").ok());
+        return rpc.calls();
+    };
+    const std::vector<std::string> told = {"InstanceList.get_by_host", "sync_instance_info"};
+    rpc.answers.push_back(Error::unavailable("not now"));
+    EXPECT_FALSE(conductor.poll_servers("cmp1").ok());
+    EXPECT_EQ(poll(), told);
+    EXPECT_EQ(rpc.sent[1].args.find("instance_uuids")->as_array().size(), 1u);
+    clock.advance(60 * kNanosPerSecond);
+    EXPECT_EQ(poll().size(), 1u);
+    clock.advance(60 * kNanosPerSecond);
+    EXPECT_EQ(poll(), told);
+}
+
+TEST_P(NovaConductorTest, OnlyWhatADeletedServerHoldsIsTakenBack) {
+    compute::ComputeNode inventory;
+    inventory.uuid = "00000080-0000-4000-8000-000000000080";
+    inventory.cpu_info_json = "{}";
+    inventory.host_ip = "192.0.2.11";
+    rpc.answers.push_back(Error::not_found("none").with_fault("ComputeHostNotFound"));
+    ASSERT_TRUE(node.update(inventory).ok());
+    const std::string here = golden("compute.stop_instance")
+                                 .find_path({"args", "instance", "nova_object.data"})
+                                 ->string_or("uuid");
+    allocations.consumers = {"alive", here, "deleted", "migration"};
+    Json alive = *golden("compute.stop_instance").find_path({"args", "instance"});
+    alive["nova_object.data"].set("deleted", false);
+    Json deleted = alive;
+    deleted["nova_object.data"].set("deleted", true);
+    Json list = Json::object({{"nova_object.name", "InstanceList"},
+                              {"nova_object.namespace", "nova"},
+                              {"nova_object.version", "2.6"}});
+    list.set("nova_object.data", Json::object({{"objects", Json(Json::Array{alive})}}));
+    rpc.sent.clear();
+    rpc.answers.push_back(list);
+    rpc.answers.push_back(alive);
+    rpc.answers.push_back(deleted);
+    rpc.answers.push_back(Error::not_found("no").with_fault("InstanceNotFound"));
+    ASSERT_TRUE(conductor.poll_servers("cmp1").ok());
+    EXPECT_EQ(allocations.removed, std::vector<std::string>{"deleted"});
+    EXPECT_EQ(rpc.sent[2].context.string_or("read_deleted"), "yes");
+}
+
 TEST_P(NovaConductorTest, ANewHostRecordsItselfAsNovaDoes) {
     rpc.answers.push_back(Json());  // no such service yet
     ASSERT_TRUE(node.register_service().ok());

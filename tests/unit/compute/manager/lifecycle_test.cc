@@ -308,6 +308,7 @@ TEST_F(Lifecycle, AShelvedServerLeavesTheHostAndComesBackFromItsDisk) {
     EXPECT_EQ(driver_.guest_count(), 0u);
     EXPECT_TRUE(vifs_.taps().empty());
     EXPECT_EQ(network_.port_count(), 1u);  // its address stays its own
+    EXPECT_EQ(log_.count("network.unbind"), 1u);
     EXPECT_EQ(manager_->compute_node().running_vms, 0);
     EXPECT_EQ(stored().system_metadata.at("shelved_image_id"), id);
 
