@@ -240,10 +240,12 @@ Result<std::optional<LinkInfo>> find_link(const std::string& name) {
 }
 
 Result<void> create_bridge(const std::string& name, const BridgeOptions& options) {
-    const auto mac = mac_bytes(options.mac);
     NetlinkMessage message(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
     message.body(ifinfomsg{}).text(IFLA_IFNAME, name);
-    message.attribute(IFLA_ADDRESS, mac.data(), mac.size());
+    if (!options.mac.empty()) {  // else the kernel takes its first port's, as Neutron's bridges do
+        const auto mac = mac_bytes(options.mac);
+        message.attribute(IFLA_ADDRESS, mac.data(), mac.size());
+    }
     message.u32(IFLA_MTU, static_cast<uint32_t>(options.mtu));
     message.nest(IFLA_LINKINFO, [&] {
         message.text(IFLA_INFO_KIND, "bridge");
