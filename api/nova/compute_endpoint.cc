@@ -110,7 +110,7 @@ Result<Json> ComputeEndpoint::handle(const amqp::RpcRequest& request) {
          {"server", uuid != nullptr && uuid->is_string() ? uuid->as_string() : ""}});
     const Entry& entry = found->second;
     if (!entry.refusal.empty()) {
-        return Error::unsupported("{}", entry.refusal_text).with_fault(std::string(entry.refusal));
+        return refuse(call, entry);
     }
     if (entry.verb != nullptr) {
         const std::string server = TRY(adopt(call));
@@ -126,6 +126,24 @@ std::vector<std::string_view> ComputeEndpoint::methods() {
         names.push_back(name);
     }
     return names;
+}
+
+// A caller that waits gets the exception. After a cast nobody listens: the server itself must say
+// why nothing happened, and be free for the next request.
+Result<Json> ComputeEndpoint::refuse(Call& call, const Entry& entry) {
+    Error reason =
+        Error::unsupported("{}", entry.refusal_text).with_fault(std::string(entry.refusal));
+    if (call.request.wants_reply || call.argument("instance") == nullptr) {
+        return reason;
+    }
+    const std::string uuid = TRY(adopt(call));
+    const Json* migration = call.argument("migration");
+    if (migration != nullptr && is_object_primitive(*migration)) {
+        borders_.conductor.adopt_migration(
+            uuid, TRY(borders_.objects.receive(*call.context.wire, *migration)));
+    }
+    TRY(borders_.conductor.refuse(call.context, uuid, "compute_" + call.request.method, reason));
+    return reason;
 }
 
 Result<NovaObject> ComputeEndpoint::instance_of(Call& call) {

@@ -60,6 +60,7 @@ private:
     static std::map<std::string_view, Entry> entries_a_to_l();
     static std::map<std::string_view, Entry> entries_p_to_v();
 
+    Result<Json> refuse(Call& call, const Entry& entry);
     Result<NovaObject> instance_of(Call& call);
     Result<std::string> adopt(Call& call, compute::TaskArguments arguments = {});
 

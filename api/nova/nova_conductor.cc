@@ -85,6 +85,31 @@ void NovaConductor::adopt_migration(const std::string& uuid, NovaObject migratio
     entry->migration = std::move(migration);
 }
 
+Result<void> NovaConductor::refuse(const compute::RequestContext& context, const std::string& uuid,
+                                   const std::string& event, const Error& reason) {
+    TRY(action_event_start(context, uuid, event, borders_.node.host()));
+    compute::Fault fault;
+    fault.message = reason.message;
+    fault.details = reason.text();
+    TRY(fault_create(uuid, fault));
+    std::string migration_uuid;
+    {
+        const auto entry = server(uuid);
+        const std::lock_guard lock(entry->mutex);
+        if (entry->migration) {
+            migration_uuid = entry->migration->text("uuid");
+        }
+    }
+    if (!migration_uuid.empty()) {
+        TRY(borders_.allocations.move(context, migration_uuid, uuid));
+        TRY(migration_save(uuid, "error"));
+    }
+    compute::InstanceUpdate update;
+    update.task_state = std::optional<std::string>();
+    TRY(instance_save(uuid, update));
+    return action_event_finish(context, uuid, event, reason);
+}
+
 Result<void> NovaConductor::load(Server& entry, const std::string& uuid) {
     Json::Array args;
     args.emplace_back(uuid);

@@ -27,6 +27,9 @@ public:
     virtual ~Allocations() = default;
     virtual Result<void> remove(const compute::RequestContext& context,
                                 const std::string& consumer) = 0;  // absent is fine
+    // All that `source` has becomes `target`'s, in place of what that has; none is fine.
+    virtual Result<void> move(const compute::RequestContext& context, const std::string& source,
+                              const std::string& target) = 0;
     // Servers (and migrations) that have a part of this resource provider.
     virtual Result<std::vector<std::string>> consumers_on(const std::string& provider_uuid) = 0;
 };
@@ -55,6 +58,11 @@ public:
     void adopt_build(const std::string& uuid, BuildArguments build);
     // The migration that the following verb of this server is about.
     void adopt_migration(const std::string& uuid, NovaObject migration);
+
+    // A cast this node cannot do: the action says so, a fault is recorded, task_state is cleared,
+    // and a migration that conductor had begun is over, with its allocation back at the server.
+    Result<void> refuse(const compute::RequestContext& context, const std::string& uuid,
+                        const std::string& event, const Error& reason);
 
     Result<compute::Instance> instance_get(const std::string& uuid) override;
     Result<std::vector<compute::Instance>> instances_by_host(const std::string& host) override;

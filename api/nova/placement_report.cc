@@ -54,6 +54,12 @@ Result<void> PlacementReport::remove(const compute::RequestContext& context,
     return report_->delete_allocations(clients::caller_of(context).as_service(), consumer, true);
 }
 
+Result<void> PlacementReport::move(const compute::RequestContext& context,
+                                   const std::string& source, const std::string& target) {
+    TRY(report_->move_allocations(clients::caller_of(context).as_service(), source, target));
+    return {};
+}
+
 Result<std::vector<std::string>> PlacementReport::consumers_on(const std::string& provider_uuid) {
     std::vector<std::string> consumers;
     for (const auto& [consumer, resources] :

@@ -19,6 +19,8 @@ public:
     Result<void> update(const compute::ComputeNode& node, bool disabled);
     Result<void> remove(const compute::RequestContext& context,
                         const std::string& consumer) override;
+    Result<void> move(const compute::RequestContext& context, const std::string& source,
+                      const std::string& target) override;
     Result<std::vector<std::string>> consumers_on(const std::string& provider_uuid) override;
 
 private:

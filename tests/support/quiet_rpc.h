@@ -64,6 +64,12 @@ public:
         removed.push_back(consumer);
         return {};
     }
+    Result<void> move(const compute::RequestContext& /*context*/, const std::string& source,
+                      const std::string& target) override {
+        moved.emplace_back(source, target);
+        return {};
+    }
+    std::vector<std::pair<std::string, std::string>> moved;
     Result<std::vector<std::string>> consumers_on(const std::string& /*provider*/) override {
         return consumers;
     }

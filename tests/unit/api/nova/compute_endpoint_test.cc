@@ -179,6 +179,24 @@ TEST_P(ComputeEndpointTest, EveryMethodOfNovaIsAnsweredOrRefusedByAnExceptionOfN
     }
 }
 
+TEST_P(ComputeEndpointTest, ARefusedCastLeavesTheServerFreeAndSaysWhy) {
+    const Json message = test::golden_message(GetParam(), "compute.prep_resize");
+    const auto answer = replay("prep_resize");  // a cast: nobody waits
+    ASSERT_FALSE(answer.ok());
+    EXPECT_EQ(rpc.calls(),
+              (std::vector<std::string>{"InstanceActionEvent.event_start", "InstanceFault.create",
+                                        "Migration.save", "Instance.save",
+                                        "InstanceActionEvent.event_finish_with_failure"}));
+    ASSERT_EQ(allocations.moved.size(), 1u);
+    EXPECT_EQ(allocations.moved[0].first,
+              message.find_path({"args", "migration", "nova_object.data", "uuid"})->as_string());
+    EXPECT_EQ(allocations.moved[0].second, uuid);
+    const Json* migration = rpc.sent[2].args.find("objinst");
+    EXPECT_EQ(migration->find_path({"nova_object.data", "status"})->as_string(), "error");
+    const Json* instance = rpc.sent[3].args.find("objinst");
+    EXPECT_TRUE(instance->find_path({"nova_object.data", "task_state"})->is_null());
+}
+
 TEST_P(ComputeEndpointTest, VersionsAndNamesAreChecked) {
     const auto fault = [&](const std::string& method, const std::string& version) {
         const auto answer = handle(method, Json::object(), version);
