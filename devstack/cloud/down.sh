@@ -21,6 +21,8 @@ stop mariadb 20 &
 stop rabbit 10 &
 wait
 stop epmd
+# Guests outlive their daemon on purpose. Each names its folder.
+for pid in $(pgrep -f "^[^ ]*kumoi-vmm .*$STATE/" || true); do kill "$pid"; done
 # Neutron's agents leave dnsmasq and haproxy behind on purpose: networks outlive their agents. Each names its state.
 for pid in $(pgrep -f "$STATE/" || true); do
     case $(ps -o comm= -p "$pid") in dnsmasq | haproxy) kill "$pid" ;; esac

@@ -20,8 +20,8 @@ OPTIONS = [cfg.StrOpt("volumes_folder", help="Folder of the files that back volu
 cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 
 
-def tgtadm(operation, mode, **words):
-    command = ["tgtadm", "--lld", "iscsi", "--op", operation, "--mode", mode]
+def tgtadm(operation, mode, *flags, **words):
+    command = ["tgtadm", "--lld", "iscsi", "--op", operation, "--mode", mode, *flags]
     for name, value in words.items():
         command += ["--" + name.replace("_", "-"), str(value)]
     return processutils.execute(*command)[0]
@@ -86,7 +86,7 @@ class FileTargetDriver(driver.VolumeDriver):
 
     def copy_image_to_volume(self, context, volume, image_service, image_id, disable_sparse=False):
         image_utils.fetch_to_raw(context, image_service, image_id, self.path(volume), self.configuration.volume_dd_blocksize,
-                                 size=volume.size, disable_sparse=disable_sparse)
+                                 size=volume.size)
         os.truncate(self.path(volume), volume.size * units.Gi)
 
     def copy_volume_to_image(self, context, volume, image_service, image_meta):
@@ -134,7 +134,7 @@ class FileTargetDriver(driver.VolumeDriver):
     def remove_export(self, context, volume):
         number = target_id(self._iqn(volume))
         if number is not None:
-            tgtadm("delete", "target", tid=number, force="")
+            tgtadm("delete", "target", "--force", tid=number)
         if volume.provider_auth:
             user = volume.provider_auth.split()[1]
             if user in tgtadm("show", "account").split():

@@ -32,7 +32,8 @@ def images(cloud, kernel_file, root_file):
         return {"image": image(cloud, "tiny", bytes(1 << 20)), "image_alt": image(cloud, "tiny-alt", bytes(1 << 20))}
     with open(kernel_file, "rb") as file:
         kernel = image(cloud, "tiny-kernel", file.read(), disk_format="aki", container_format="aki")
-    boot = {"kernel_id": kernel, "os_command_line": "console=ttyS0 root=/dev/vda rw quiet"}
+    boot = {"kernel_id": kernel, "os_command_line": "console=ttyS0 root=/dev/vda rw quiet",
+            "hw_video_model": "bochs"}  # a display, for the tests of VNC consoles
     with open(root_file, "rb") as file:
         data = file.read()
     return {"image": image(cloud, "tiny", data, **boot), "image_alt": image(cloud, "tiny-alt", data, **boot), "kernel": kernel}

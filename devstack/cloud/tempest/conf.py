@@ -15,7 +15,7 @@ import rest  # noqa: E402
 FEATURES = {
     "resize": "python kumoi", "cold_migration": "python kumoi", "pause": "python kumoi", "suspend": "python kumoi",
     "shelve": "python kumoi", "snapshot": "python kumoi", "rescue": "python kumoi", "console_output": "python kumoi",
-    "vnc_console": "python kumoi", "interface_attach": "python kumoi", "change_password": "kumoi",
+    "vnc_console": "python kumoi", "interface_attach": "python kumoi", "change_password": "python",
     "disk_config": "python kumoi", "config_drive": "python kumoi", "swap_volume": "python kumoi",
     "metadata_service": "python kumoi", "volume_multiattach": "python kumoi", "attach_encrypted_volume": "",
     "live_migration": "python", "live_migrate_back_and_forth": "python", "volume_backed_live_migration": "python",

@@ -38,7 +38,7 @@ def parse(path):
         start, end = test["timestamps"]
         details = {key: value.as_text() for key, value in test["details"].items() if value.content_type.type == "text"}
         reason = details.get("reason", "") if result == "skip" else last_line(details) if result == "fail" else ""
-        found[name] = {"result": result, "reason": " ".join(reason.split())[:300],
+        found[name] = {"result": result, "reason": " ".join(reason.split())[:500],
                        "seconds": round((end - start).total_seconds(), 1) if start and end else 0}
     result = testtools.StreamToDict(keep)
     result.startTestRun()
@@ -51,8 +51,8 @@ def parse(path):
 def last_line(details):
     text = details.get("traceback", "") or next((value for key, value in details.items() if "traceback" in key), "")
     lines = [line for line in text.splitlines() if re.match(r"\w[\w.]*(Error|Exception|Mismatch|[A-Z]\w+): ", line)
-             or line.startswith("Details: ")]
-    return " ".join(lines[-2:]) or (text.splitlines() or ["no traceback"])[-1]
+             or line.startswith(("Details: ", "<class "))]
+    return " ".join(lines[-3:]) or (text.splitlines() or ["no traceback"])[-1]
 
 
 def spread(found):
@@ -99,7 +99,7 @@ def rows(names, results, known):
             continue
         reason = record["reason"]
         if record["result"] == "fail":
-            why = next((text for pattern, text in known if pattern.search(name)), "UNEXPLAINED")
+            why = next((text for pattern, text in known if pattern.search(f"{name} {reason}")), "UNEXPLAINED")
             reason = f"{why}. Said: {reason}"
         yield name, record["result"], reason
 

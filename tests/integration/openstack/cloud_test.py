@@ -118,7 +118,8 @@ class Volumes(unittest.TestCase):
     """Each backend gives a volume out over its real protocol; qemu-img is the initiator here."""
 
     def connect(self, backend):
-        volume = CLOUD.rest.post("volumev3", "/volumes", {"volume": {"size": 1, "volume_type": backend}})["volume"]["id"]
+        volume = CLOUD.rest.post("volumev3", "/volumes", {"volume": {
+            "size": 1, "volume_type": backend, "imageRef": CLOUD.ids["image"]}})["volume"]["id"]
         self.addCleanup(self.remove, volume)
         wait_until(lambda: CLOUD.rest.get("volumev3", f"/volumes/{volume}")["volume"]["status"] == "available", 60,
                    f"volume on {backend} is there")
@@ -130,7 +131,14 @@ class Volumes(unittest.TestCase):
         return attachment["connection_info"]
 
     def remove(self, volume):
+        def gone():
+            try:
+                return CLOUD.rest.get("volumev3", f"/volumes/{volume}") is None
+            except rest.Refused as refused:
+                return refused.status == 404
         CLOUD.rest.post("volumev3", f"/volumes/{volume}/action", {"os-force_delete": {}})
+        wait_until(gone, 60, f"volume {volume} is deleted")
+        self.assertNotIn(volume, CLOUD.in_node("kumoi-control", "tgtadm", "--lld", "iscsi", "--op", "show", "--mode", "target"))
 
     def size_of(self, url):
         done = subprocess.run(["qemu-img", "info", "-f", "raw", "--output=json", url], capture_output=True, text=True,

@@ -9,6 +9,7 @@
 The cloud stays up after a test program, because bringing it up takes a minute; KUMOI_CLOUD_KEEP=0 ends it.
 """
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -24,6 +25,7 @@ import rest  # noqa: E402
 
 PATIENCE = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
 ADDRESS = "10.250.0.1"
+LOCK = "/run/lock/kumoi-cloud"
 NODES = ("kumoi-n1", "kumoi-n2")
 
 
@@ -120,6 +122,9 @@ class OpenStackCloud:
             skip("the test cloud makes network namespaces: run as root")
         if not os.path.exists("/etc/debian_version"):
             skip("the test cloud is made of Debian packages")
+        # One cloud a machine: a second test program waits here until the first has ended.
+        cls.lock = open(LOCK, "w")  # pylint: disable=consider-using-with
+        fcntl.flock(cls.lock, fcntl.LOCK_EX)
         for name, value in settings.items():
             os.environ.setdefault(f"KUMOI_CLOUD_{name.upper()}", str(int(value) if isinstance(value, bool) else value))
         state = pathlib.Path(os.environ.get("KUMOI_CLOUD_STATE", "/var/lib/kumoi-cloud"))
