@@ -29,6 +29,28 @@ ListenAddress parse_listen(const std::string& text) {
     return address;
 }
 
+Result<std::unique_ptr<HttpServer>> start_server(const Config& config, const std::string& name,
+                                                 Router router, bool streams,
+                                                 const ServerDependencies& dependencies) {
+    const std::string section = name == "compute" ? "api" : name;
+    const ListenAddress address = parse_listen(config.string(section, "listen"));
+    ServerOptions options;
+    options.name = name;
+    options.address = address.host;
+    options.port = address.port;
+    options.worker_threads = static_cast<size_t>(config.integer("api", "worker_threads"));
+    auto server = TRY(streams ? make_beast_server(options, std::move(router), dependencies)
+                              : make_pistache_server(options, std::move(router), dependencies));
+    TRY_CONTEXT(server->start(), "{} API on {}", name, config.string(section, "listen"));
+    return server;
+}
+
+Router make_metrics_router(const Metrics& metrics) {
+    Router router;
+    router.get("/metrics", [&metrics](Request&) { return Reply::text(metrics.render()); });
+    return router;
+}
+
 // A child of a daemon that was killed holds its lock until it has closed what it inherited: on a
 // busy host that outlives the daemon by a moment.
 Result<UniqueFd> lock_state(const std::string& state_path) {

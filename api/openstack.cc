@@ -1,11 +1,9 @@
 #include "api/openstack.h"
 
-#include <atomic>
-
 #include "api/amqp/amqp_rpc_client.h"
 #include "api/amqp/rpc_server.h"
 #include "api/daemon.h"
-#include "api/http/server.h"
+#include "api/node_driver.h"
 #include "api/nova/compute_endpoint.h"
 #include "api/nova/compute_id.h"
 #include "api/nova/deployment.h"
@@ -15,9 +13,6 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "compute/clients/cloud_clients.h"
-#include "compute/driver/kumoi_vmm_driver.h"
-#include "compute/driver/simulated_driver.h"
-#include "compute/images/image_cache.h"
 #include "compute/manager/compute_manager.h"
 #include "compute/network/no_vifs.h"
 #include "compute/network/vif_plug.h"
@@ -56,41 +51,15 @@ struct Openstack::Parts {
     compute::ExternalEvents events;
     std::unique_ptr<nova::NovaConsoles> consoles;
 
-    std::unique_ptr<Random> simulated_random;
-    std::unique_ptr<compute::ImageCache> image_cache;  // null without real guests
-    std::unique_ptr<compute::VirtDriver> driver;
+    NodeDriver node_driver;
     std::unique_ptr<compute::VifDriver> vifs;
     std::unique_ptr<compute::ComputeManager> manager;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
     std::unique_ptr<amqp::RpcServer> server;
     std::unique_ptr<HttpServer> metrics_server;
 
-    bool simulated() const { return config.string("DEFAULT", "compute_driver") == "simulated"; }
-    Result<void> open_driver();
     Result<void> open_node();
-    Result<void> start_metrics();
 };
-
-Result<void> Openstack::Parts::open_driver() {
-    if (simulated()) {
-        const auto seed = static_cast<uint64_t>(config.integer("simulated", "seed"));
-        simulated_random = std::make_unique<SeededRandom>(seed, "simulated driver");
-        driver = std::make_unique<compute::SimulatedDriver>(
-            compute::SimulatedOptions::from_config(config), clock, *simulated_random);
-        vifs = std::make_unique<compute::NoVifs>();
-        return {};
-    }
-    auto driver_options = TRY(compute::KumoiDriverOptions::from_config(config));
-    const std::string cache_folder = driver_options.instances_path + "/_base";
-    image_cache = std::make_unique<compute::ImageCache>(
-        compute::ImageCacheOptions{.directory = cache_folder,
-                                   .img_path = driver_options.disk.img_path},
-        cloud->glance(), clock);
-    driver = std::make_unique<compute::KumoiVmmDriver>(std::move(driver_options), cloud->glance(),
-                                                       *image_cache, clock, random);
-    vifs = std::make_unique<compute::VifPlug>(compute::VifPlug::Options{});
-    return {};
-}
 
 Result<void> Openstack::Parts::open_node() {
     const nova::Release release =
@@ -110,30 +79,21 @@ Result<void> Openstack::Parts::open_node() {
         nova::NovaConductor::Borders{*objects, *placement, *records, *scheduler, clock, random});
     TRY_CONTEXT(nova::settle_compute_id(*records, options.state_path),
                 "finding this node's identity");
-    TRY(open_driver());
-    // Nobody wires the ports of simulated guests: there is no device for an agent to find.
-    compute::ExternalEvents* awaited = simulated() ? nullptr : &events;
+    node_driver = TRY(make_node_driver(config, cloud->glance(), clock, random));
+    compute::ExternalEvents* awaited = &events;
+    if (node_driver.is_simulated()) {
+        vifs = std::make_unique<compute::NoVifs>();
+        awaited = nullptr;  // nobody wires their ports: there is no device for an agent to find
+    } else {
+        vifs = std::make_unique<compute::VifPlug>(compute::VifPlug::Options{});
+    }
     manager = TRY(compute::ComputeManager::create(
-        {*conductor, cloud->network(), *vifs, *driver, clock, cloud->glance(), awaited}, options));
+        {*conductor, cloud->network(), *vifs, *node_driver.driver, clock, cloud->glance(), awaited},
+        options));
     consoles = std::make_unique<nova::NovaConsoles>(nova::NovaConsoleOptions::from_config(config),
                                                     *objects, *manager, clock);
     endpoint = std::make_unique<nova::ComputeEndpoint>(nova::ComputeEndpoint::Borders{
-        *manager, *conductor, *objects, *records, events, *consoles, options.host});
-    return {};
-}
-
-Result<void> Openstack::Parts::start_metrics() {
-    Router router;
-    router.get("/metrics", [this](Request&) { return Reply::text(metrics.render()); });
-    const std::string listen = config.string("metrics", "listen");
-    const ListenAddress address = parse_listen(listen);
-    ServerOptions server_options;
-    server_options.name = "metrics";
-    server_options.address = address.host;
-    server_options.port = address.port;
-    metrics_server =
-        TRY(make_pistache_server(server_options, std::move(router), {clock, random, metrics}));
-    TRY_CONTEXT(metrics_server->start(), "metrics on {}", listen);
+        *manager, *conductor, *objects, *records, events, *consoles});
     return {};
 }
 
@@ -157,7 +117,9 @@ Result<std::unique_ptr<Openstack>> Openstack::create(const Config& config) {
 
 Result<void> Openstack::start() {
     Parts& parts = *parts_;
-    TRY(parts.start_metrics());
+    parts.metrics_server =
+        TRY(start_server(parts.config, "metrics", make_metrics_router(parts.metrics), false,
+                         {parts.clock, parts.random, parts.metrics}));
     TRY(nova::wait_for_conductor(*parts.rpc, parts.clock, parts.random, parts.loop));
     TRY(parts.open_node());
     TRY_CONTEXT(parts.records->register_service(), "recording service nova-compute of host {}",

@@ -6,6 +6,7 @@
 #include "api/console/console_proxy.h"
 #include "api/daemon.h"
 #include "api/http/server.h"
+#include "api/node_driver.h"
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/identity/identity_api.h"
 #include "api/rest/image/image_router.h"
@@ -17,9 +18,6 @@
 #include "compute/conductor/conductor.h"
 #include "compute/conductor/console_auth.h"
 #include "compute/conductor/identity_bootstrap.h"
-#include "compute/driver/kumoi_vmm_driver.h"
-#include "compute/driver/simulated_driver.h"
-#include "compute/images/image_cache.h"
 #include "compute/images/store_image_api.h"
 #include "compute/manager/compute_manager.h"
 #include "compute/network/network_service.h"
@@ -53,9 +51,7 @@ struct Standalone::Parts {
     std::unique_ptr<compute::NetworkService> networks;
     std::unique_ptr<compute::NodeNetwork> node_network;           // null without real devices
     std::unique_ptr<compute::NodeNetworkFake> node_network_fake;  // null with real devices
-    std::unique_ptr<Random> simulated_random;                     // null with real guests
-    std::unique_ptr<compute::ImageCache> image_cache;             // null without real guests
-    std::unique_ptr<compute::VirtDriver> driver;
+    NodeDriver node_driver;
     std::unique_ptr<compute::Conductor> conductor;
     std::unique_ptr<compute::ComputeManager> manager;
     std::unique_ptr<compute::ConsoleAuth> consoles;
@@ -66,7 +62,6 @@ struct Standalone::Parts {
 
     Result<void> open_control_plane();
     Result<void> open_network();
-    Result<void> open_driver();
     Result<void> open_node();
     Result<void> open_consoles();
     Result<void> start_console_proxy();
@@ -125,27 +120,9 @@ Result<void> Standalone::Parts::open_network() {
     return {};
 }
 
-Result<void> Standalone::Parts::open_driver() {
-    if (config.string("DEFAULT", "compute_driver") == "simulated") {
-        const auto seed = static_cast<uint64_t>(config.integer("simulated", "seed"));
-        simulated_random = std::make_unique<SeededRandom>(seed, "simulated driver");
-        driver = std::make_unique<compute::SimulatedDriver>(
-            compute::SimulatedOptions::from_config(config), clock, *simulated_random);
-        return {};
-    }
-    auto options = TRY(compute::KumoiDriverOptions::from_config(config));
-    const std::string cache_folder = options.instances_path + "/_base";
-    image_cache = std::make_unique<compute::ImageCache>(
-        compute::ImageCacheOptions{.directory = cache_folder, .img_path = options.disk.img_path},
-        *image_api, clock);
-    driver = std::make_unique<compute::KumoiVmmDriver>(std::move(options), *image_api, *image_cache,
-                                                       clock, random);
-    return {};
-}
-
 Result<void> Standalone::Parts::open_node() {
     auto options = compute::ManagerOptions::from_config(config);
-    TRY(open_driver());
+    node_driver = TRY(make_node_driver(config, *image_api, clock, random));
     compute::ConductorOptions conductor_options;
     conductor_options.controller_host = options.host;
     conductor_options.service_down_time_s = config.integer("DEFAULT", "service_down_time");
@@ -160,7 +137,8 @@ Result<void> Standalone::Parts::open_node() {
                                                {*database, clock, random, *image_api, *networks}));
     const std::string host = options.host;
     manager = TRY(compute::ComputeManager::create(
-        {*conductor, *networks, vifs(), *driver, clock, *image_api}, std::move(options)));
+        {*conductor, *networks, vifs(), *node_driver.driver, clock, *image_api},
+        std::move(options)));
     conductor->register_host(host, *manager);
     return {};
 }
@@ -192,18 +170,8 @@ Result<void> Standalone::Parts::start_console_proxy() {
 }
 
 Result<void> Standalone::Parts::add_server(const std::string& name, Router router, bool streams) {
-    const std::string section = name == "compute" ? "api" : name;
-    const ListenAddress address = parse_listen(config.string(section, "listen"));
-    ServerOptions options;
-    options.name = name;
-    options.address = address.host;
-    options.port = address.port;
-    options.worker_threads = static_cast<size_t>(config.integer("api", "worker_threads"));
-    const ServerDependencies dependencies{clock, random, metrics};
-    auto server = TRY(streams ? make_beast_server(options, std::move(router), dependencies)
-                              : make_pistache_server(options, std::move(router), dependencies));
-    TRY_CONTEXT(server->start(), "{} API on {}", name, config.string(section, "listen"));
-    servers.push_back(std::move(server));
+    servers.push_back(
+        TRY(start_server(config, name, std::move(router), streams, {clock, random, metrics})));
     return {};
 }
 
@@ -216,9 +184,7 @@ Result<void> Standalone::Parts::add_servers() {
     NetworkApiOptions network_options{identity_uri(), [this] { return network_agents(); }};
     TRY(add_server("network", make_network_router(*networks, *tokens, std::move(network_options)),
                    false));
-    Router metrics_router;
-    metrics_router.get("/metrics", [this](Request&) { return Reply::text(metrics.render()); });
-    TRY(add_server("metrics", std::move(metrics_router), false));
+    TRY(add_server("metrics", make_metrics_router(metrics), false));
     return add_server("compute", make_compute_router(*compute_services), false);
 }
 

@@ -1,0 +1,28 @@
+// The driver of this host as the configuration wants it, with what it stands on.
+#pragma once
+
+#include <memory>
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/random.h"
+#include "base/result.h"
+#include "compute/driver/virt_driver.h"
+#include "compute/images/image_cache.h"
+#include "compute/manager/image_api.h"
+
+namespace kumoi::api {
+
+struct NodeDriver {
+    std::unique_ptr<Random> simulated_random;          // null with real guests
+    std::unique_ptr<compute::ImageCache> image_cache;  // null without real guests
+    std::unique_ptr<compute::VirtDriver> driver;
+
+    bool is_simulated() const { return simulated_random != nullptr; }
+};
+
+// [DEFAULT] compute_driver. What it is given outlives it.
+Result<NodeDriver> make_node_driver(const Config& config, compute::ImageApi& images,
+                                    const Clock& clock, Random& random);
+
+}  // namespace kumoi::api
