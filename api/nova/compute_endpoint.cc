@@ -12,8 +12,6 @@
 
 namespace kumoi::nova {
 
-using compute::ComputeApi;
-
 struct ComputeEndpoint::Call {
     const amqp::RpcRequest& request;
     compute::RequestContext context;

@@ -16,7 +16,7 @@
 
 namespace kumoi::nova {
 
-// How long a guest gets to shut down; consoles a proxy may connect to.
+// Consoles of this node's servers, as proxies on other hosts reach them.
 class ConsolePorts {
 public:
     virtual ~ConsolePorts() = default;
@@ -37,7 +37,6 @@ public:
         NodeRecords& node;
         compute::ExternalEvents& events;
         ConsolePorts& consoles;
-        std::string host;
     };
     explicit ComputeEndpoint(const Borders& borders) : borders_(borders) {}
 

@@ -40,11 +40,9 @@ Result<Release> find_release(amqp::RpcClient& rpc, const std::string& name, cons
         return *named;
     }
     ObjectClient objects(rpc, ObjectTable::of(Release::Zed));
-    Json::Array args;
-    args.emplace_back("nova-conductor");
     const auto conductors =
         TRY_CONTEXT(objects.class_objects(admin_context(clock, random), "ServiceList",
-                                          "get_by_binary", std::move(args)),
+                                          "get_by_binary", text_arguments({"nova-conductor"})),
                     "finding the release of nova-conductor");
     int64_t newest = 0;
     for (const NovaObject& service : conductors) {

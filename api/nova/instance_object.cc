@@ -248,25 +248,6 @@ Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const Nov
     return networks;
 }
 
-compute::Migration migration_from(const NovaObject& object) {
-    compute::Migration migration;
-    migration.id = object.integer("id");
-    migration.uuid = object.text("uuid");
-    migration.instance_uuid = object.text("instance_uuid");
-    migration.migration_type = object.text("migration_type");
-    migration.status = object.text("status");
-    migration.source_compute = object.text("source_compute");
-    migration.source_node = object.text("source_node");
-    migration.dest_compute = object.text("dest_compute");
-    migration.dest_node = object.text("dest_node");
-    migration.dest_host = object.text("dest_host");
-    migration.old_flavor = object.integer("old_instance_type_id");
-    migration.new_flavor = object.integer("new_instance_type_id");
-    migration.user_id = object.text("user_id");
-    migration.project_id = object.text("project_id");
-    return migration;
-}
-
 std::string date_time(int64_t wall_ns) {
     return iso8601(wall_ns);
 }

@@ -21,7 +21,6 @@ compute::ImageMeta image_from_dict(const Json& image);
 // NetworkRequestList; "none" and "auto" networks are left out (auto: *automatic = true).
 Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const NovaObject& list,
                                                                        bool* automatic);
-compute::Migration migration_from(const NovaObject& migration);
 
 // What update changes of the instance's own fields, set and marked changed. Flavors are taken from
 // those the object holds already; InvalidArgument when it holds no such flavor. network_info is not

@@ -9,14 +9,6 @@ namespace {
 constexpr char kBinary[] = "nova-compute";
 constexpr char kPingWords[] = "1.21 GigaWatts";
 
-Json::Array strings(std::initializer_list<std::string> values) {
-    Json::Array all;
-    for (const std::string& value : values) {
-        all.emplace_back(value);
-    }
-    return all;
-}
-
 void set_if_changed(NovaObject& object, std::string_view field, Json value) {
     const Json* now = object.get(field);
     if (now == nullptr || !(*now == value)) {
@@ -61,16 +53,17 @@ Json NodeRecords::context() {
 
 Result<std::optional<std::string>> NodeRecords::recorded_uuid(
     const std::optional<std::string>& own_uuid) {
-    const Json newest =
-        TRY(objects_.class_action(context(), "Service", "get_minimum_version", strings({kBinary})));
+    const Json newest = TRY(objects_.class_action(context(), "Service", "get_minimum_version",
+                                                  text_arguments({kBinary})));
     const int64_t lowest = newest.to_int64().value_or(0);
     const ReleaseFacts& facts = facts_of(options_.release);
     if (lowest != 0 && lowest < facts.service_floor) {
         log_warn("nova", "this deployment has computes older than the release supports",
                  {{"version", lowest}, {"floor", facts.service_floor}});
     }
-    auto record = objects_.class_object(context(), "ComputeNode", "get_by_host_and_nodename",
-                                        strings({options_.host, options_.hypervisor_hostname}));
+    auto record =
+        objects_.class_object(context(), "ComputeNode", "get_by_host_and_nodename",
+                              text_arguments({options_.host, options_.hypervisor_hostname}));
     if (!record.ok()) {
         return is_absent(record.error()) ? Result<std::optional<std::string>>(std::nullopt)
                                          : std::move(record).error();
@@ -93,7 +86,7 @@ Result<void> NodeRecords::register_service() {
     const std::lock_guard lock(mutex_);
     const int64_t version = facts_of(options_.release).service_version;
     auto found = objects_.class_object(context(), "Service", "get_by_host_and_binary",
-                                       strings({options_.host, kBinary}));
+                                       text_arguments({options_.host, kBinary}));
     if (found.ok()) {
         service_ = std::move(*found);
         if (service_->integer("version") != version) {
@@ -153,8 +146,9 @@ void NodeRecords::fill(NovaObject& record, const compute::ComputeNode& node) con
 }
 
 Result<void> NodeRecords::find_node(const compute::ComputeNode& node) {
-    auto found = objects_.class_object(context(), "ComputeNode", "get_by_host_and_nodename",
-                                       strings({options_.host, options_.hypervisor_hostname}));
+    auto found =
+        objects_.class_object(context(), "ComputeNode", "get_by_host_and_nodename",
+                              text_arguments({options_.host, options_.hypervisor_hostname}));
     if (found.ok()) {
         node_ = std::move(*found);
         return {};

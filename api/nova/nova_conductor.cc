@@ -5,6 +5,7 @@
 #include "api/nova/instance_object.h"
 #include "api/nova/oslo_context.h"
 #include "base/log.h"
+#include "compute/manager/verb.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::nova {
@@ -88,10 +89,7 @@ void NovaConductor::adopt_migration(const std::string& uuid, NovaObject migratio
 Result<void> NovaConductor::refuse(const compute::RequestContext& context, const std::string& uuid,
                                    const std::string& event, const Error& reason) {
     TRY(action_event_start(context, uuid, event, borders_.node.host()));
-    compute::Fault fault;
-    fault.message = reason.message;
-    fault.details = reason.text();
-    TRY(fault_create(uuid, fault));
+    TRY(fault_create(uuid, compute::fault_from(reason, borders_.clock)));
     std::string migration_uuid;
     {
         const auto entry = server(uuid);
@@ -111,11 +109,9 @@ Result<void> NovaConductor::refuse(const compute::RequestContext& context, const
 }
 
 Result<void> NovaConductor::load(Server& entry, const std::string& uuid) {
-    Json::Array args;
-    args.emplace_back(uuid);
-    entry.object = TRY(
-        borders_.objects.class_object(context_of(entry), "Instance", "get_by_uuid", std::move(args),
-                                      Json::object({{"expected_attrs", expected_attributes()}})));
+    entry.object = TRY(borders_.objects.class_object(
+        context_of(entry), "Instance", "get_by_uuid", text_arguments({uuid}),
+        Json::object({{"expected_attrs", expected_attributes()}})));
     return {};
 }
 
@@ -130,12 +126,10 @@ Result<compute::Instance> NovaConductor::instance_get(const std::string& uuid) {
 }
 
 Result<std::vector<compute::Instance>> NovaConductor::instances_by_host(const std::string& host) {
-    Json::Array args;
-    args.emplace_back(host);
     const Json context = admin_context(borders_.clock, borders_.random);
-    const auto objects = TRY(
-        borders_.objects.class_objects(context, "InstanceList", "get_by_host", std::move(args),
-                                       Json::object({{"expected_attrs", expected_attributes()}})));
+    const auto objects = TRY(borders_.objects.class_objects(
+        context, "InstanceList", "get_by_host", text_arguments({host}),
+        Json::object({{"expected_attrs", expected_attributes()}})));
     std::vector<compute::Instance> instances;
     for (const NovaObject& object : objects) {
         auto instance = instance_from(object);
@@ -211,10 +205,8 @@ Result<void> NovaConductor::instance_destroy(const std::string& uuid) {
     }
     const Json context = context_of(*entry);
     TRY(borders_.allocations.remove(request_context(context), uuid));
-    Json::Array args;
-    args.emplace_back(uuid);
     const auto cleaned = borders_.objects.class_action(
-        context, "ConsoleAuthToken", "clean_console_auths_for_instance", std::move(args));
+        context, "ConsoleAuthToken", "clean_console_auths_for_instance", text_arguments({uuid}));
     if (!cleaned.ok()) {  // they expire by themselves
         log_warn("nova", "console tokens were not removed", {{"why", cleaned.error().text()}});
     }
@@ -240,11 +232,9 @@ Result<void> NovaConductor::fault_create(const std::string& uuid, const compute:
 Result<void> NovaConductor::action_event_start(const compute::RequestContext& context,
                                                const std::string& uuid, const std::string& event,
                                                const std::string& host) {
-    Json::Array args;
-    args.emplace_back(uuid);
-    args.emplace_back(event);
     TRY(borders_.objects.class_action(wire_context(context, borders_.clock, borders_.random),
-                                      "InstanceActionEvent", "event_start", std::move(args),
+                                      "InstanceActionEvent", "event_start",
+                                      text_arguments({uuid, event}),
                                       Json::object({{"want_result", false}, {"host", host}})));
     return {};
 }
@@ -252,9 +242,6 @@ Result<void> NovaConductor::action_event_start(const compute::RequestContext& co
 Result<void> NovaConductor::action_event_finish(const compute::RequestContext& context,
                                                 const std::string& uuid, const std::string& event,
                                                 const std::optional<Error>& failure) {
-    Json::Array args;
-    args.emplace_back(uuid);
-    args.emplace_back(event);
     Json kwargs = Json::object({{"exc_val", nullptr}, {"exc_tb", nullptr}, {"want_result", false}});
     if (failure) {
         kwargs.set("exc_val", failure->message);
@@ -262,7 +249,7 @@ Result<void> NovaConductor::action_event_finish(const compute::RequestContext& c
     }
     TRY(borders_.objects.class_action(wire_context(context, borders_.clock, borders_.random),
                                       "InstanceActionEvent", "event_finish_with_failure",
-                                      std::move(args), std::move(kwargs)));
+                                      text_arguments({uuid, event}), std::move(kwargs)));
     return {};
 }
 
@@ -333,11 +320,9 @@ Result<void> NovaConductor::poll_servers(const std::string& /*host*/) {
 }
 
 Result<std::vector<std::string>> NovaConductor::uuids_here() {
-    Json::Array args;
-    args.emplace_back(borders_.node.host());
     const auto objects = TRY(borders_.objects.class_objects(
         admin_context(borders_.clock, borders_.random), "InstanceList", "get_by_host",
-        std::move(args), Json::object({{"expected_attrs", Json::array()}})));
+        text_arguments({borders_.node.host()}), Json::object({{"expected_attrs", Json::array()}})));
     std::vector<std::string> uuids;
     for (const NovaObject& object : objects) {
         uuids.push_back(object.text("uuid"));
@@ -359,11 +344,9 @@ Result<void> NovaConductor::audit_allocations(const std::set<std::string>& here)
         if (here.contains(consumer)) {
             continue;
         }
-        Json::Array args;
-        args.emplace_back(consumer);
-        const auto instance =
-            borders_.objects.class_object(context, "Instance", "get_by_uuid", std::move(args),
-                                          Json::object({{"expected_attrs", Json::array()}}));
+        const auto instance = borders_.objects.class_object(
+            context, "Instance", "get_by_uuid", text_arguments({consumer}),
+            Json::object({{"expected_attrs", Json::array()}}));
         if (!instance.ok() || !instance->boolean("deleted")) {
             continue;
         }

@@ -8,6 +8,10 @@ constexpr char kConductorVersion[] = "3.0";
 
 }  // namespace
 
+Json::Array text_arguments(std::initializer_list<std::string_view> values) {
+    return Json::Array(values.begin(), values.end());
+}
+
 Result<Json> ObjectClient::call(const Json& context, const std::string& method, Json args) {
     amqp::Target target;
     target.topic = kConductorTopic;

@@ -3,12 +3,16 @@
 // database: all it records and looks up goes through here. Thread safe; blocks for a round trip.
 #pragma once
 
+#include <initializer_list>
 #include <string_view>
 
 #include "api/amqp/rpc_client.h"
 #include "api/nova/nova_object.h"
 
 namespace kumoi::nova {
+
+// Positional arguments of a remotable method that are all text.
+Json::Array text_arguments(std::initializer_list<std::string_view> values);
 
 class ObjectClient {
 public:

@@ -75,13 +75,11 @@ Result<FieldType> parse_type(std::string_view text, int depth) {
 
 Result<void> parse_line(ObjectInfo& object, std::string_view line) {
     const auto words = split(line, ' ');
+    if (words[0] == "remotable") {
+        return {};
+    }
     for (size_t index = 1; index < words.size(); ++index) {
         const std::string_view word = words[index];
-        if (words[0] == "remotable") {
-            const bool of_instance = word.starts_with('.');
-            object.remotable.push_back({std::string(word.substr(of_instance)), of_instance});
-            continue;
-        }
         const size_t colon = word.find(':');
         if (words[0] != "fields" || colon == std::string_view::npos) {
             return Error::corrupt("object {}: '{}' is not understood", object.name, word);

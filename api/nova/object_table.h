@@ -4,7 +4,7 @@
 //
 //     Instance 2.7
 //       fields uuid:UUID host:String? flavor:Object<Flavor> ...      (`?`: null is a value)
-//       remotable .save get_by_uuid ...                              (`.`: needs an object)
+//       remotable .save get_by_uuid ...                 (for readers; `.`: needs an object)
 //
 // Immutable after it is made; any thread. Source: oslo.versionedobjects fields, nova/objects.
 #pragma once
@@ -43,16 +43,10 @@ struct FieldType {
     std::shared_ptr<const FieldType> element;  // Items, Map
 };
 
-struct Method {
-    std::string name;
-    bool of_instance = false;
-};
-
 struct ObjectInfo {
     std::string name;
     std::string version;
     std::map<std::string, FieldType, std::less<>> fields;
-    std::vector<Method> remotable;
 };
 
 struct ObjectVersion {

@@ -13,32 +13,33 @@ constexpr char kAdminRole[] = "admin";
 
 Json admin_context(const Clock& clock, Random& random, const std::string& request_id) {
     const std::string id = request_id.empty() ? "req-" + Uuid::generate(random).text() : request_id;
-    Json context = Json::object({{"user", nullptr},
-                                 {"project_id", nullptr},
-                                 {"system_scope", nullptr},
-                                 {"project", nullptr},
-                                 {"domain", nullptr},
-                                 {"user_domain", nullptr},
-                                 {"project_domain", nullptr},
-                                 {"is_admin", true},
-                                 {"read_only", false},
-                                 {"show_deleted", false},
-                                 {"auth_token", nullptr},
-                                 {"request_id", id},
-                                 {"global_request_id", nullptr},
-                                 {"resource_uuid", nullptr},
-                                 {"roles", Json::array()},
-                                 {"user_identity", "- - - - -"},
-                                 {"is_admin_project", true}});
-    for (const char* key : {"user_id", "read_deleted", "remote_address", "timestamp", "quota_class",
-                            "user_name", "service_catalog", "project_name"}) {
-        context.set(key, nullptr);
-    }
-    context.set("read_deleted", "no");
-    context.set("service_catalog", Json::array());
     std::string timestamp = iso8601_micros(clock.wall_ns());
-    context.set("timestamp", timestamp.substr(0, timestamp.find('Z')));
-    return context;
+    timestamp.resize(timestamp.find('Z'));
+    return Json::object({{"user", nullptr},
+                         {"project_id", nullptr},
+                         {"system_scope", nullptr},
+                         {"project", nullptr},
+                         {"domain", nullptr},
+                         {"user_domain", nullptr},
+                         {"project_domain", nullptr},
+                         {"is_admin", true},
+                         {"read_only", false},
+                         {"show_deleted", false},
+                         {"auth_token", nullptr},
+                         {"request_id", id},
+                         {"global_request_id", nullptr},
+                         {"resource_uuid", nullptr},
+                         {"roles", Json::array()},
+                         {"user_identity", "- - - - -"},
+                         {"is_admin_project", true},
+                         {"user_id", nullptr},
+                         {"read_deleted", "no"},
+                         {"remote_address", nullptr},
+                         {"timestamp", timestamp},
+                         {"quota_class", nullptr},
+                         {"user_name", nullptr},
+                         {"service_catalog", Json::array()},
+                         {"project_name", nullptr}});
 }
 
 Json elevated(Json context) {

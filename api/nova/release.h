@@ -12,16 +12,14 @@ enum class Release { Zed, Gazpacho };
 
 struct ReleaseFacts {
     Release release;
-    std::string_view name;       // what the option [kumoi] release says
-    int64_t service_version;     // Service.version, what the whole cell's features follow
-    int64_t service_floor;       // older computes are refused by this release
-    int64_t compute_rpc_minor;   // newest 6.x a client of this release sends
-    int64_t conductor_rpc_task;  // compute_task namespace, 1.x
+    std::string_view name;    // what the option [kumoi] release says
+    int64_t service_version;  // Service.version, what the whole cell's features follow
+    int64_t service_floor;    // older computes are refused by this release
 };
 
 constexpr ReleaseFacts kReleases[] = {
-    {Release::Zed, "zed", 64, 61, 1, 24},
-    {Release::Gazpacho, "2026.1", 72, 68, 5, 26},
+    {Release::Zed, "zed", 64, 61},
+    {Release::Gazpacho, "2026.1", 72, 68},
 };
 
 constexpr const ReleaseFacts& facts_of(Release release) {

@@ -2,13 +2,14 @@
 #pragma once
 
 #include "compute/manager/network_api.h"
+#include "compute/network/device_names.h"
 
 namespace kumoi::compute {
 
 class NoVifs final : public VifDriver {
 public:
     Result<std::string> plug(const Instance& /*instance*/, const VifInfo& vif) override {
-        return "tap" + vif.port_id.substr(0, 11);
+        return "tap" + short_id(vif.port_id);
     }
     Result<void> unplug(const Instance& /*instance*/, const VifInfo& /*vif*/) override {
         return {};

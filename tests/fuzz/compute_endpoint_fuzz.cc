@@ -37,7 +37,7 @@ void run(const Json& message, Release release) {
     manager.conductor = &conductor;
     compute::ExternalEvents events;
     NoConsoles consoles;
-    ComputeEndpoint endpoint({manager, conductor, objects, node, events, consoles, "cn1"});
+    ComputeEndpoint endpoint({manager, conductor, objects, node, events, consoles});
     amqp::RpcRequest request;
     request.method = message.string_or("method");
     request.version = message.string_or("version", "6.0");

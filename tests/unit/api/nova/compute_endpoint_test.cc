@@ -62,8 +62,7 @@ protected:
     ComputeApiFake manager{"cmp1"};
     compute::ExternalEvents events;
     OneConsole consoles;
-    ComputeEndpoint endpoint{
-        {manager, conductor, objects, node, events, consoles, "cmp1.example.org"}};
+    ComputeEndpoint endpoint{{manager, conductor, objects, node, events, consoles}};
     const std::string uuid = "00000001-0000-4000-8000-000000000001";
 };
 
