@@ -2,7 +2,7 @@
 
 #include <charconv>
 
-#include "api/amqp/python_json.h"
+#include "base/python_json.h"
 
 namespace kumoi::amqp {
 namespace {

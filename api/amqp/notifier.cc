@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "api/amqp/envelope.h"
-#include "api/amqp/python_json.h"
 #include "base/log.h"
+#include "base/python_json.h"
 #include "base/uuid.h"
 
 namespace kumoi::amqp {

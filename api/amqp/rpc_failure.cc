@@ -5,7 +5,7 @@
 
 #include "api/amqp/envelope.h"
 #include "api/amqp/nova_exceptions.h"
-#include "api/amqp/python_json.h"
+#include "base/python_json.h"
 
 namespace kumoi::amqp {
 namespace {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/python_json.h"
+
 namespace kumoi::clients {
 namespace {
 
@@ -194,7 +196,7 @@ Result<VifInfo> parse_vif(const Json& json) {
         vif.details = plain_members(*details);
     }
     take_own_members(json, vif);
-    vif.raw = python_json(json);
+    vif.raw = python_dump(json);
     return vif;
 }
 
@@ -214,7 +216,7 @@ Result<std::vector<VifInfo>> parse_network_info(std::string_view text) {
 }
 
 std::string vif_text(const VifInfo& vif) {
-    return python_json(json_of(vif));
+    return python_dump(json_of(vif));
 }
 
 std::string network_info_text(const std::vector<VifInfo>& vifs) {
@@ -222,7 +224,7 @@ std::string network_info_text(const std::vector<VifInfo>& vifs) {
     for (const VifInfo& vif : vifs) {
         list.push_back(json_of(vif));
     }
-    return python_json(list);
+    return python_dump(list);
 }
 
 }  // namespace kumoi::clients

@@ -38,7 +38,4 @@ Result<std::vector<compute::VifInfo>> parse_network_info(std::string_view text);
 std::string network_info_text(const std::vector<compute::VifInfo>& vifs);
 std::string vif_text(const compute::VifInfo& vif);  // of one, for VIFMigrateData.source_vif
 
-// json.dumps of Python: ", " and ": " between, everything but ASCII escaped.
-std::string python_json(const Json& json);
-
 }  // namespace kumoi::clients

@@ -3,9 +3,9 @@
 #include <cstdlib>
 
 #include "api/amqp/envelope.h"
-#include "api/amqp/python_json.h"
 #include "api/amqp/rpc_failure.h"
 #include "api/amqp/rpc_message.h"
+#include "base/python_json.h"
 
 namespace {
 

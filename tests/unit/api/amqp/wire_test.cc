@@ -6,11 +6,11 @@
 
 #include "api/amqp/envelope.h"
 #include "api/amqp/nova_exceptions.h"
-#include "api/amqp/python_json.h"
 #include "api/amqp/rpc_failure.h"
 #include "api/amqp/rpc_message.h"
 #include "api/amqp/topology.h"
 #include "base/file.h"
+#include "base/python_json.h"
 
 namespace kumoi::amqp {
 namespace {

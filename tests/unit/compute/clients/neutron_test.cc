@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/file.h"
+#include "base/python_json.h"
 #include "compute/clients/neutron_network.h"
 #include "tests/support/recorded_cloud.h"
 #include "tests/unit/compute/clients/clients_world.h"
@@ -439,7 +440,7 @@ TEST(ClientsVif, HostileTextIsAnError) {
 TEST(ClientsVif, PythonsJsonEscapesAllButAscii) {
     const Json json =
         Json::parse(R"({"a":["\u00fc\ud83d\ude00\u0001\"\\/"],"b":1.5,"c":null})").value();
-    EXPECT_EQ(python_json(json),
+    EXPECT_EQ(python_dump(json),
               R"({"a": ["\u00fc\ud83d\ude00\u0001\"\\/"], "b": 1.5, "c": null})");
 }
 

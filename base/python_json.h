@@ -8,11 +8,11 @@
 
 #include "base/json.h"
 
-namespace kumoi::amqp {
+namespace kumoi {
 
 std::string python_dump(const Json& json);
 void python_dump_to(std::string& out, const Json& json);
 // One quoted string. Bytes that are not UTF-8 become U+FFFD.
 void python_dump_string(std::string& out, std::string_view text);
 
-}  // namespace kumoi::amqp
+}  // namespace kumoi

@@ -1,4 +1,4 @@
-#include "api/amqp/python_json.h"
+#include "base/python_json.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <iterator>
 
-namespace kumoi::amqp {
+namespace kumoi {
 namespace {
 
 constexpr uint32_t kReplacement = 0xfffd;
@@ -149,4 +149,4 @@ std::string python_dump(const Json& json) {
     return out;
 }
 
-}  // namespace kumoi::amqp
+}  // namespace kumoi
