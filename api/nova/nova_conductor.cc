@@ -171,7 +171,7 @@ Result<void> NovaConductor::instance_save(const std::string& uuid,
     if (update.network_info) {
         NovaObject cache = info_cache_with(borders_.objects.table(), uuid, *update.network_info);
         TRY(borders_.objects.action(context_of(*entry), cache, "save"));
-        entry->object.reset();  // its info_cache is older than that
+        TRY(entry->object->apply_updates(Json::object({{"info_cache", cache.primitive()}})));
     }
     if (update.task_state && !*update.task_state) {
         entry->arguments = {};
