@@ -202,15 +202,11 @@ Result<bool> ConsoleSession::read_guest() {
 // Writes what waits, and reads from a side only while the other has room.
 Result<void> ConsoleSession::flush() {
     TRY(send_some(client_.get(), to_client_, "the client"));
-    const auto interest = [](const std::string& own, const std::string& other) {
-        return (own.empty() ? 0 : EventLoop::kWritable) |
-               (other.size() < kWaitingMax ? EventLoop::kReadable : 0);
-    };
     if (guest_.is_open()) {
         TRY(send_some(guest_.get(), to_guest_, "the guest's console"));
-        TRY(guest_watch_.set_events(interest(to_guest_, to_client_)));
+        TRY(guest_watch_.set_events(relay_interest(to_guest_, to_client_)));
     }
-    return client_watch_.set_events(interest(to_client_, to_guest_));
+    return client_watch_.set_events(relay_interest(to_client_, to_guest_));
 }
 
 void ConsoleSession::end(std::string_view reason) {

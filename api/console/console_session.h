@@ -3,7 +3,7 @@
 //
 // The opening request is judged before it is answered: its Origin must be the proxy's own host or
 // one that is allowed, and its token (from the query, or the cookie "token" that older noVNC sets)
-// must open a console. Either side that does not read stops the other at kWaitingMax bytes. Lives
+// must open a console. Either side that does not read stops the other (socket_io.h). Lives
 // on the proxy's thread.
 #pragma once
 
@@ -23,8 +23,6 @@ namespace kumoi::api {
 
 class ConsoleSession {
 public:
-    static constexpr size_t kWaitingMax = 256u << 10;
-
     struct Services {
         EventLoop& loop;
         const StaticFiles& files;

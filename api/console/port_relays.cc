@@ -10,7 +10,6 @@
 namespace kumoi::api {
 namespace {
 
-constexpr size_t kWaitingMax = 256u << 10;  // one side that does not read stops the other
 constexpr int64_t kCleaningIntervalNs = 30 * kNanosPerSecond;
 
 // Two connected sockets; bytes of one go to the other.
@@ -42,8 +41,8 @@ private:
             }
             TRY(send_some(client_.get(), to_client_, "a console's viewer"));
             TRY(send_some(guest_.get(), to_guest_, "a guest's console"));
-            TRY(client_watch_.set_events(interest(to_client_, to_guest_)));
-            TRY(guest_watch_.set_events(interest(to_guest_, to_client_)));
+            TRY(client_watch_.set_events(relay_interest(to_client_, to_guest_)));
+            TRY(guest_watch_.set_events(relay_interest(to_guest_, to_client_)));
             return true;
         }();
         if (!moved.ok() || !*moved) {
@@ -53,10 +52,6 @@ private:
                 ended();
             }
         }
-    }
-    static uint32_t interest(const std::string& own, const std::string& other) {
-        return (own.empty() ? 0 : EventLoop::kWritable) |
-               (other.size() < kWaitingMax ? EventLoop::kReadable : 0);
     }
 
     EventLoop& loop_;

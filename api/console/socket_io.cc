@@ -7,6 +7,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/event_loop.h"
+
 namespace kumoi::api {
 namespace {
 
@@ -42,6 +44,11 @@ Result<std::optional<std::string>> receive_some(int fd, std::string_view from) {
     }
     bytes.resize(static_cast<size_t>(size));
     return std::optional(std::move(bytes));
+}
+
+uint32_t relay_interest(const std::string& for_this_side, const std::string& for_the_other) {
+    return (for_this_side.empty() ? 0 : EventLoop::kWritable) |
+           (for_the_other.size() < kRelayWaitingMax ? EventLoop::kReadable : 0);
 }
 
 Result<UniqueFd> connect_unix(const std::string& path) {
