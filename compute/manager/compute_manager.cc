@@ -35,12 +35,6 @@ ResourceOptions resource_options(const ManagerOptions& options, std::string comp
     return resources;
 }
 
-void warn_unless_ok(const Result<void>& result, std::string_view what) {
-    if (!result.ok()) {
-        log_warn("compute", what, {{"why", result.error().text()}});
-    }
-}
-
 }  // namespace
 
 Result<std::unique_ptr<ComputeManager>> ComputeManager::create(const Borders& borders,

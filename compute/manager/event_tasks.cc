@@ -9,12 +9,6 @@
 namespace kumoi::compute {
 namespace {
 
-void warn_unless_ok(const Result<void>& result, std::string_view what) {
-    if (!result.ok()) {
-        log_warn("compute", what, {{"why", result.error().text()}});
-    }
-}
-
 bool is_here(const NodeServices& services, const Instance& instance) {
     return instance.host == services.options.host;
 }

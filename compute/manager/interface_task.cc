@@ -9,12 +9,6 @@
 namespace kumoi::compute {
 namespace {
 
-void warn_unless_ok(const Result<void>& result, std::string_view what) {
-    if (!result.ok()) {
-        log_warn("compute", what, {{"why", result.error().text()}});
-    }
-}
-
 // Both verbs decide about the fault themselves and leave task_state alone.
 void record_fault(NodeServices& services, const Operation& operation, const Error& error) {
     log_error("compute", "operation failed", {{"why", error.text()}});

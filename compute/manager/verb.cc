@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kFaultMessageMax = 255;  // Nova's column
 
-void warn_unless_ok(const Result<void>& result, std::string_view what) {
+void warn_unless_ok_or_gone(const Result<void>& result, std::string_view what) {
     if (!result.ok() && !is_instance_gone(result.error())) {
         log_warn("compute", what, {{"why", result.error().text()}});
     }
@@ -28,9 +28,10 @@ void record_failure(NodeServices& services, const std::string& uuid, const Error
     log_error("compute", "operation failed", {{"why", error.text()}});
     InstanceUpdate update;
     update.task_state = std::optional<std::string>();
-    warn_unless_ok(services.conductor.instance_save(uuid, update), "task state was not cleared");
-    warn_unless_ok(services.conductor.fault_create(uuid, fault_from(error, services.clock)),
-                   "the fault was not recorded");
+    warn_unless_ok_or_gone(services.conductor.instance_save(uuid, update),
+                           "task state was not cleared");
+    warn_unless_ok_or_gone(services.conductor.fault_create(uuid, fault_from(error, services.clock)),
+                           "the fault was not recorded");
 }
 
 void run_and_close(NodeServices& services, const VerbInfo& info, const Operation& operation,
@@ -47,9 +48,10 @@ void run_and_close(NodeServices& services, const VerbInfo& info, const Operation
         }
     }
     if (!operation.context.request_id.empty()) {
-        warn_unless_ok(services.conductor.action_event_finish(operation.context, operation.uuid,
-                                                              std::string(info.event), failure),
-                       "the end of the event was not recorded");
+        warn_unless_ok_or_gone(
+            services.conductor.action_event_finish(operation.context, operation.uuid,
+                                                   std::string(info.event), failure),
+            "the end of the event was not recorded");
     }
     services.journal.done(operation.journal_id);
     log_debug(
@@ -69,9 +71,9 @@ void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext
         return;
     }
     if (!context.request_id.empty()) {  // without one there is no action to hang the event on
-        warn_unless_ok(services.conductor.action_event_start(context, uuid, std::string(info.event),
-                                                             services.options.host),
-                       "the start of the event was not recorded");
+        warn_unless_ok_or_gone(services.conductor.action_event_start(
+                                   context, uuid, std::string(info.event), services.options.host),
+                               "the start of the event was not recorded");
     }
     run_and_close(services, info, {context, uuid, *journal_id}, operation);
 }
@@ -82,6 +84,12 @@ void resume_verb(NodeServices& services, const VerbInfo& info, const Operation& 
     log_info("compute", "going on with an operation from before the restart",
              {{"verb", info.verb}});
     run_and_close(services, info, operation, function);
+}
+
+void warn_unless_ok(const Result<void>& result, std::string_view what) {
+    if (!result.ok()) {
+        log_warn("compute", what, {{"why", result.error().text()}});
+    }
 }
 
 bool is_unexpected_task_state(const Error& error) {

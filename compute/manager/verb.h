@@ -87,6 +87,7 @@ void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext
 void resume_verb(NodeServices& services, const VerbInfo& info, const Operation& operation,
                  const std::function<Result<void>(const Operation&)>& function);
 
+void warn_unless_ok(const Result<void>& result, std::string_view what);
 bool is_unexpected_task_state(const Error& error);
 bool is_instance_gone(const Error& error);
 // Either of the two: the server is another operation's now, usually a delete's.
