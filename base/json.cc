@@ -384,11 +384,15 @@ bool Json::operator==(const Json& other) const {
         return to_int64() == other.to_int64() && to_uint64() == other.to_uint64();
     }
     if (is_object() && other.is_object()) {
-        return size() == other.size() &&
-               std::all_of(as_object().begin(), as_object().end(), [&](const Member& member) {
-                   const Json* twin = other.find(member.first);
-                   return twin != nullptr && *twin == member.second;
-               });
+        // By what find() gives: of duplicate keys the first. So an object equals itself.
+        const auto covers = [](const Json& left, const Json& right) {
+            return std::all_of(left.as_object().begin(), left.as_object().end(),
+                               [&](const Member& member) {
+                                   const Json* twin = right.find(member.first);
+                                   return twin != nullptr && *twin == *left.find(member.first);
+                               });
+        };
+        return size() == other.size() && covers(*this, other) && covers(other, *this);
     }
     return value_ == other.value_;
 }

@@ -96,5 +96,13 @@ TEST(Json, SetAddsReplacesAndErases) {
     EXPECT_EQ(json.string_or("a", "gone"), "gone");
 }
 
+TEST(Json, AnObjectWithDuplicateKeysEqualsItselfAndNoOther) {
+    const Json twice = Json::parse(R"({"a":1,"a":2})").value();
+    EXPECT_EQ(twice, Json::parse(twice.dump()).value());
+    EXPECT_FALSE(twice == Json::parse(R"({"a":1,"b":2})").value());
+    EXPECT_FALSE(Json::parse(R"({"a":1,"b":2})").value() == twice);
+    EXPECT_FALSE(twice == Json::parse(R"({"a":2,"a":1})").value());
+}
+
 }  // namespace
 }  // namespace kumoi
