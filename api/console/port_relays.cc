@@ -79,14 +79,21 @@ public:
 
     const uint16_t port;
 
+    // Where the next viewer is led to. From any thread, at once: a port that is listened at takes
+    // viewers whether or not the loop has come to it.
+    void lead_to(const std::string& socket) {
+        touch();
+        const std::lock_guard lock(mutex_);
+        socket_ = socket;
+    }
+    void touch() { used_ns_ = clock_.monotonic_ns(); }
+
     // On the loop from here on.
     Result<void> listen() {
         watch_ = TRY(
             loop_.watch(listener_.get(), EventLoop::kReadable, [this](uint32_t) { accept_one(); }));
         return {};
     }
-    void set_socket(std::string path) { socket_ = std::move(path); }
-    void touch() { used_ns_ = clock_.monotonic_ns(); }
     bool is_idle(int64_t idle_ns) const {
         return sessions_.empty() && clock_.monotonic_ns() - used_ns_ > idle_ns;
     }
@@ -97,7 +104,7 @@ private:
         if (!client.ok() || !client->is_open() || sessions_.size() >= sessions_max_) {
             return;
         }
-        auto guest = connect_unix(socket_);
+        auto guest = connect_unix(socket());
         if (!guest.ok()) {  // the server was stopped since
             log_info("console", "a guest's console does not answer",
                      {{"why", guest.error().text()}});
@@ -116,11 +123,17 @@ private:
         }
     }
 
+    std::string socket() const {
+        const std::lock_guard lock(mutex_);
+        return socket_;
+    }
+
     EventLoop& loop_;
     const Clock& clock_;
     const size_t sessions_max_;
     UniqueFd listener_;
     EventLoop::Watch watch_;
+    mutable std::mutex mutex_;  // guards socket_
     std::string socket_;
     std::list<Pair> sessions_;
     std::atomic<int64_t> used_ns_{0};
@@ -172,10 +185,8 @@ Result<uint16_t> PortRelays::open(const std::string& key, const std::string& soc
             }
         });
     }
-    Relay* relay = place->second.get();
-    relay->touch();
-    loop_.post([relay, socket] { relay->set_socket(socket); });
-    return relay->port;
+    place->second->lead_to(socket);
+    return place->second->port;
 }
 
 std::optional<uint16_t> PortRelays::port_of(const std::string& key) const {

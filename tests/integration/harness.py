@@ -226,9 +226,21 @@ class Guest:
     def start(self, *more):
         with open(self.path("guest.json"), "w") as file:
             json.dump(self.config, file)
+        return self.run("--config", self.path("guest.json"), *more)
+
+    def start_watched(self):
+        """Starts it under a control connection that has subscribed before the first instruction; returns that."""
+        self.run("--control", self.path("control.sock"))
+        control = self.control()
+        control.call("subscribe")
+        machine = {key: value for key, value in self.config.items() if key != "control_socket"}
+        control.call("create", config=machine, base_directory=self.folder)
+        control.call("start")
+        return control
+
+    def run(self, *arguments):
         with open(self.path("vmm.log"), "ab") as log:
-            self.process = subprocess.Popen([VMM, "--config", self.path("guest.json"), *more],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.process = subprocess.Popen([VMM, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             preexec_fn=keeper.end_with_me)
         self.test.addCleanup(self.kill)
         return self

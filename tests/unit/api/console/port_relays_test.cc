@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -48,6 +49,12 @@ protected:
         return bytes;
     }
 
+    static UniqueFd accept_from(int listener) {
+        pollfd waiting{listener, POLLIN, 0};
+        return UniqueFd(::poll(&waiting, 1, 10'000) == 1 ? ::accept(listener, nullptr, nullptr)
+                                                         : -1);
+    }
+
     const std::string path_;
     UniqueFd guest_;
     SystemClock clock_;
@@ -61,13 +68,27 @@ TEST_F(PortRelaysTest, BytesGoBothWaysAndTheEndIsTold) {
     EXPECT_EQ(relays_->port_of("server"), *port);
     EXPECT_EQ(*relays_->open("server", path_), *port);
     UniqueFd viewer = connect_to(*port);
-    UniqueFd guest(::accept(guest_.get(), nullptr, nullptr));
+    UniqueFd guest = accept_from(guest_.get());
+    ASSERT_TRUE(guest.is_open());
     ASSERT_EQ(::write(viewer.get(), "hello", 5), 5);
     EXPECT_EQ(read_all(guest.get(), 5), "hello");
     ASSERT_EQ(::write(guest.get(), "RFB 003.008\n", 12), 12);
     EXPECT_EQ(read_all(viewer.get(), 12), "RFB 003.008\n");
     guest.reset();
     EXPECT_EQ(read_all(viewer.get(), 1), "");
+}
+
+TEST_F(PortRelaysTest, APortLeadsToItsGuestFromTheMomentItIsGranted) {
+    for (int round = 0; round < 500; ++round) {
+        relays_ = PortRelays::start({"127.0.0.1", 21900, 21909, 600 * kNanosPerSecond, 4}, clock_);
+        const auto port = relays_->open("server", path_);
+        ASSERT_TRUE(port.ok()) << port.error().text();
+        UniqueFd viewer = connect_to(*port);
+        ASSERT_EQ(::write(viewer.get(), "hello", 5), 5);
+        UniqueFd guest = accept_from(guest_.get());
+        ASSERT_TRUE(guest.is_open()) << "round " << round;
+        ASSERT_EQ(read_all(guest.get(), 5), "hello");
+    }
 }
 
 TEST_F(PortRelaysTest, AConsoleThatIsGoneClosesTheViewer) {
