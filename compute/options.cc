@@ -268,9 +268,13 @@ void add_openstack_options(OptionTable& table) {
          "5900 to 6899. Whoever reaches it sees them: it belongs on the cloud's own network."});
     table.add({"vnc", "server_proxyclient_address", OptionType::String, "127.0.0.1",
                "OpenStack: the same address as nova-novncproxy must use it."});
-    table.add({"serial_console", "proxyclient_address", OptionType::String, "127.0.0.1",
-               "OpenStack: address on which servers' serial lines are reached by nova-serialproxy, "
-               "ports 10000 to 19999."});
+    table.add(
+        {"serial_console", "proxyclient_address", OptionType::String, "127.0.0.1",
+         "OpenStack: address on which servers' serial lines are reached by nova-serialproxy."});
+    table.add(
+        {"serial_console", "port_range", OptionType::String, "10000:20000",
+         "OpenStack: ports for that, FIRST:END without END itself; one a server whose line was "
+         "asked for."});
 }
 
 OptionTable make_table() {

@@ -1,6 +1,9 @@
 #include "api/nova/nova_consoles.h"
 
+#include <charconv>
+
 #include "api/nova/oslo_context.h"
+#include "base/log.h"
 
 namespace kumoi::nova {
 namespace {
@@ -9,8 +12,6 @@ constexpr char kNoVnc[] = "novnc";
 constexpr char kSerial[] = "serial";
 constexpr uint16_t kVncFirstPort = 5900;
 constexpr uint16_t kVncLastPort = 6899;
-constexpr uint16_t kSerialFirstPort = 10000;  // [serial_console] port_range of Nova
-constexpr uint16_t kSerialLastPort = 19999;
 
 }  // namespace
 
@@ -35,6 +36,13 @@ NovaConsoleOptions NovaConsoleOptions::from_config(const Config& config) {
     if (config.is_set("serial_console", "base_url")) {
         options.serial_base_url = config.string("serial_console", "base_url");
     }
+    const std::string range = config.string("serial_console", "port_range");
+    if (const auto ports = parse_port_range(range)) {
+        std::tie(options.serial_first_port, options.serial_last_port) = *ports;
+    } else {
+        log_warn("nova", "[serial_console] port_range is no FIRST:END; 10000:20000 is used",
+                 {{"port_range", range}});
+    }
     options.token_ttl_s = config.integer("consoleauth", "token_ttl");
     return options;
 }
@@ -48,8 +56,9 @@ NovaConsoles::NovaConsoles(NovaConsoleOptions options, ObjectClient& objects,
                                       clock);
     }
     if (options_.serial_enabled) {
-        serial_ = api::PortRelays::start(
-            {options_.serial_address, kSerialFirstPort, kSerialLastPort, idle_ns}, clock);
+        serial_ = api::PortRelays::start({options_.serial_address, options_.serial_first_port,
+                                          options_.serial_last_port, idle_ns},
+                                         clock);
     }
 }
 
@@ -102,6 +111,25 @@ bool NovaConsoles::is_valid(const std::string& uuid, const std::string& port,
     const auto kind = kind_of(console_type);
     const auto open = kind.ok() ? kind->relays->port_of(uuid) : std::nullopt;
     return open && std::to_string(*open) == port;
+}
+
+std::optional<std::pair<uint16_t, uint16_t>> parse_port_range(std::string_view text) {
+    const size_t colon = text.find(':');
+    if (colon == std::string_view::npos) {
+        return std::nullopt;
+    }
+    const auto number = [](std::string_view digits) {
+        uint32_t value = 0;
+        const auto [end, error] =
+            std::from_chars(digits.data(), digits.data() + digits.size(), value);
+        return error == std::errc{} && end == digits.data() + digits.size() ? value : 0;
+    };
+    const uint32_t first = number(text.substr(0, colon));
+    const uint32_t end = number(text.substr(colon + 1));
+    if (first == 0 || end <= first || end > 65536) {
+        return std::nullopt;
+    }
+    return std::pair(static_cast<uint16_t>(first), static_cast<uint16_t>(end - 1));
 }
 
 std::string console_url(const std::string& base, const std::string& console_type,

@@ -20,6 +20,8 @@ struct NovaConsoleOptions {
     bool serial_enabled = false;
     std::string serial_address = "127.0.0.1";  // [serial_console] proxyclient_address
     std::string serial_base_url = "ws://127.0.0.1:6083/";
+    uint16_t serial_first_port = 10000;  // [serial_console] port_range
+    uint16_t serial_last_port = 19999;
     int64_t token_ttl_s = 600;
 
     static NovaConsoleOptions from_config(const Config& config);
@@ -45,6 +47,9 @@ private:
     std::unique_ptr<api::PortRelays> vnc_;
     std::unique_ptr<api::PortRelays> serial_;
 };
+
+// "FIRST:END" as first and last port (END - 1); nothing where it is no range of ports.
+std::optional<std::pair<uint16_t, uint16_t>> parse_port_range(std::string_view text);
 
 // base?path=%3Ftoken%3D... for noVNC, base?token=... for serial lines; a query that is there stays.
 std::string console_url(const std::string& base, const std::string& console_type,

@@ -19,7 +19,7 @@ node_ip() { echo "10.250.0.1${1##*[!0-9]}"; }  # kumoi-n1 is 10.250.0.11
 proxy_ip() { echo "10.250.0.2${1##*[!0-9]}"; } # what stands before the services for kumoi-n1
 
 KEYSTONE_PORT=5000 GLANCE_PORT=9292 PLACEMENT_PORT=8778 NOVA_PORT=8774 NEUTRON_PORT=9696
-CINDER_PORT=8776 RABBIT_PORT=5672 NOVNC_PORT=6080 METADATA_PORT=8775 ISCSI_PORT=3260 NFS_PORT=2049
+CINDER_PORT=8776 RABBIT_PORT=5672 NOVNC_PORT=6080 SERIAL_PORT=6083 METADATA_PORT=8775 ISCSI_PORT=3260 NFS_PORT=2049
 REGION=RegionOne
 PASSWORD=secret # of admin, demo, and of every service: the network above is not reachable from outside
 
@@ -36,7 +36,7 @@ WITH_CINDER=${KUMOI_CLOUD_CINDER:-1}
 WITH_NFS=${KUMOI_CLOUD_NFS:-$WITH_CINDER}
 WITH_AGENTS=${KUMOI_CLOUD_AGENTS:-1} # 0: ports are bound by drivers/kumoi_cloud_ml2.py and never wired
 WITH_PROXY=${KUMOI_CLOUD_PROXY:-0}   # 1: nodes reach the services through faults/proxy.py
-WITH_NOVNC=${KUMOI_CLOUD_NOVNC:-1}
+WITH_NOVNC=${KUMOI_CLOUD_NOVNC:-1} # the proxies of displays and of serial lines
 WORKERS=${KUMOI_CLOUD_WORKERS:-1} # processes of each REST service, of conductor and of scheduler
 NOTIFICATIONS=${KUMOI_CLOUD_NOTIFICATIONS:-noop}
 DEBUG=${KUMOI_CLOUD_DEBUG:-false}

@@ -182,6 +182,9 @@ lock_path = $STATE/lock
 enabled = true
 novncproxy_host = $CONTROL_IP
 novncproxy_port = $NOVNC_PORT
+[serial_console]
+serialproxy_host = $CONTROL_IP
+serialproxy_port = $SERIAL_PORT
 X
     } >"$ETC/nova/nova.conf"
 }
@@ -216,7 +219,9 @@ server_listen = $address
 server_proxyclient_address = $address
 novncproxy_base_url = http://$CONTROL_IP:$NOVNC_PORT/vnc_auto.html
 [serial_console]
-enabled = false
+enabled = $([ "$COMPUTE" = kumoi ] && echo true || echo false)
+base_url = ws://$CONTROL_IP:$SERIAL_PORT/
+proxyclient_address = $address
 [oslo_concurrency]
 lock_path = $STATE/$1/tmp
 X

@@ -51,8 +51,11 @@ start_nova() {
     for one in nova-conductor nova-scheduler; do
         start $one "$CONTROL_NS" $one --config-file "$ETC/nova/nova.conf" --log-file "$LOG/$one.log"
     done
-    [ "$WITH_NOVNC" = 0 ] || start nova-novncproxy "$CONTROL_NS" nova-novncproxy --config-file "$ETC/nova/nova.conf" \
+    [ "$WITH_NOVNC" = 1 ] || return 0
+    start nova-novncproxy "$CONTROL_NS" nova-novncproxy --config-file "$ETC/nova/nova.conf" \
         --log-file "$LOG/nova-novncproxy.log" --web /usr/share/novnc
+    start nova-serialproxy "$CONTROL_NS" nova-serialproxy --config-file "$ETC/nova/nova.conf" \
+        --log-file "$LOG/nova-serialproxy.log"
 }
 
 start_neutron() {
