@@ -24,9 +24,10 @@ if [ ${#missing[@]} -gt 0 ]; then
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod 755 $policy
     fi
-    apt-get update -qq || die "apt-get update failed: is a package mirror reachable?"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        -o Dpkg::Options::=--force-confold "${missing[@]}" >/tmp/kumoi-cloud-apt.log 2>&1 || {
+    get=(timeout 1200 apt-get -y -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300)
+    "${get[@]}" update || die "apt-get update failed: is a package mirror reachable?"
+    DEBIAN_FRONTEND=noninteractive "${get[@]}" install --no-install-recommends \
+        -o Dpkg::Options::=--force-confold "${missing[@]}" </dev/null >/tmp/kumoi-cloud-apt.log 2>&1 || {
         tail -n 20 /tmp/kumoi-cloud-apt.log >&2
         die "some packages could not be installed; the whole log is /tmp/kumoi-cloud-apt.log"
     }

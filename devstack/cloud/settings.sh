@@ -27,8 +27,8 @@ PASSWORD=secret # of admin, demo, and of every service: the network above is not
 COMPUTE=${KUMOI_CLOUD_COMPUTE:-python}
 PYTHON_DRIVER=${KUMOI_CLOUD_PYTHON_DRIVER:-fake.FakeDriver}
 KUMOI_BUILD=${KUMOI_BUILD:-$(cd "$CLOUD_ROOT/../.." && pwd)/build/release}
-# What a node's guests run on when COMPUTE is kumoi: kumoi (kumoi-vmm) or simulated.
-KUMOI_DRIVER=${KUMOI_CLOUD_KUMOI_DRIVER:-kumoi}
+# What a node's guests run on when COMPUTE is kumoi: kumoi (kumoi-vmm), or simulated where there is no KVM.
+KUMOI_DRIVER=${KUMOI_CLOUD_KUMOI_DRIVER:-$([ -e /dev/kvm ] && echo kumoi || echo simulated)}
 NOVA_CONF_EXTRA=${KUMOI_CLOUD_NOVA_CONF:-} # a file; its text ends up in every node's nova.conf
 
 # Parts that can be left out (0) to save memory.
@@ -41,6 +41,8 @@ WORKERS=${KUMOI_CLOUD_WORKERS:-1} # processes of each REST service, of conductor
 NOTIFICATIONS=${KUMOI_CLOUD_NOTIFICATIONS:-noop}
 DEBUG=${KUMOI_CLOUD_DEBUG:-false}
 PATIENCE=${KUMOI_TEST_PATIENCE:-1} # multiplies every deadline
+PATIENCE=${PATIENCE%%.*}           # the shell counts in whole numbers
+MEMORY_NEEDED=5000 DISK_NEEDED=4000 # MiB; all services, two nodes and a few guests
 
 PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8

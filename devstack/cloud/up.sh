@@ -23,7 +23,7 @@ phase "namespaces and configuration"
 start_rabbit
 databases_up
 # Its port opens when it is ready; rabbitmqctl would start a second Erlang machine to find that out.
-wait_for RabbitMQ 120 listens $RABBIT_PORT
+wait_for RabbitMQ 300 listens $RABBIT_PORT
 phase "RabbitMQ"
 start_placement
 start_glance
@@ -31,8 +31,8 @@ start_nova
 start_neutron
 [ "$WITH_CINDER" = 0 ] || start_cinder
 [ "$WITH_PROXY" = 0 ] || start_proxy
-for port in $PLACEMENT_PORT $GLANCE_PORT $NOVA_PORT; do wait_for "port $port" 120 answers "$port"; done
-[ "$WITH_CINDER" = 0 ] || wait_for Cinder 120 answers $CINDER_PORT
+for port in $PLACEMENT_PORT $GLANCE_PORT $NOVA_PORT; do wait_for "port $port" 300 answers "$port"; done
+[ "$WITH_CINDER" = 0 ] || wait_for Cinder 300 answers $CINDER_PORT
 phase "control plane"
 for node in $NODES; do start_compute "$node"; done
 if [ "$COMPUTE-$KUMOI_DRIVER" = kumoi-kumoi ]; then # what real guests boot

@@ -23,7 +23,7 @@ databases_up() {
     if [ -e "$STATE/db/complete" ]; then
         start_mariadb
         start_keystone
-        wait_for Keystone 120 answers $KEYSTONE_PORT
+        wait_for Keystone 300 answers $KEYSTONE_PORT
         phase "data bases and Keystone"
         return
     fi
@@ -57,7 +57,7 @@ make_databases() {
     phase "Keystone's tables"
     migrate_others >"$LOG/migrate.out" 2>&1 || die "a data base could not be migrated: see $LOG/migrate.out"
     phase "the other services' tables"
-    wait_for Keystone 120 answers $KEYSTONE_PORT
+    wait_for Keystone 300 answers $KEYSTONE_PORT
     /usr/bin/python3 "$CLOUD_ROOT/lib/catalogue.py" $CONTROL_IP $PASSWORD $REGION
     phase "users and catalogue"
 }

@@ -65,7 +65,7 @@ def wait_for_hosts(cloud, hosts):
             # Not /detail: that asks each host for its uptime, and waits for one that is just starting.
             return up and any(one["hypervisor_hostname"] == name
                               for one in cloud.get("compute", "/os-hypervisors")["hypervisors"])
-        rest.wait_until(is_mapped, 120 * PATIENCE, f"host {host} is up and mapped to the cell", 0.5)
+        rest.wait_until(is_mapped, 300 * PATIENCE, f"host {host} is up and mapped to the cell", 0.5)
 
 
 def wait_for_agents(cloud, hosts):
@@ -73,7 +73,7 @@ def wait_for_agents(cloud, hosts):
         kinds = {(one["binary"], one["host"]) for one in cloud.get("network", "/agents")["agents"] if one["alive"]}
         return {("neutron-linuxbridge-agent", host) for host in hosts} | {
             ("neutron-dhcp-agent", "kumoi-control")} <= kinds
-    rest.wait_until(alive, 120 * PATIENCE, "Neutron's agents are alive", 0.5)
+    rest.wait_until(alive, 300 * PATIENCE, "Neutron's agents are alive", 0.5)
 
 
 def main():

@@ -19,7 +19,7 @@ start_mariadb() {
         --pid-file="$RUN/mariadb.real-pid" --skip-networking --skip-grant-tables --max-connections=1000 \
         --innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=0 --sync-binlog=0 --innodb-log-file-size=16M \
         --innodb-buffer-pool-size=192M --character-set-server=utf8mb3 --collation-server=utf8mb3_general_ci
-    wait_for "MariaDB" 60 sql 'select 1'
+    wait_for "MariaDB" 300 sql 'select 1'
 }
 
 sql() { mysql --no-defaults -S "$MYSQL_SOCKET" -e "$1"; }
@@ -62,7 +62,7 @@ start_neutron() {
     local common=(--config-file "$ETC/neutron/neutron.conf") node
     start neutron "$CONTROL_NS" env PYTHONPATH="$CLOUD_ROOT/drivers" neutron-server "${common[@]}" \
         --config-file "$ETC/neutron/ml2.ini" --log-file "$LOG/neutron.log"
-    wait_for Neutron 120 answers $NEUTRON_PORT
+    wait_for Neutron 300 answers $NEUTRON_PORT
     [ "$WITH_AGENTS" = 1 ] || return 0
     for node in kumoi-control $NODES; do start_bridge_agent "$node"; done
     # Not in-namespace.sh: the namespaces this agent makes must be seen by all.
@@ -103,7 +103,7 @@ X
     mkdir -p "$STATE/ganesha"
     # qemu's NFS client speaks version 3 only, whose port is asked of rpcbind.
     start rpcbind "$CONTROL_NS" rpcbind -f -h "$CONTROL_IP"
-    wait_for rpcbind 20 listens 111
+    wait_for rpcbind 120 listens 111
     start nfs "$CONTROL_NS" ganesha.nfsd -F -f "$ETC/cinder/ganesha.conf" -L "$LOG/ganesha.log" -p "$RUN/ganesha.real-pid"
 }
 

@@ -19,7 +19,7 @@ FEATURES = {
     "disk_config": "python kumoi", "config_drive": "python kumoi", "swap_volume": "python kumoi",
     "metadata_service": "python kumoi", "volume_multiattach": "python kumoi", "attach_encrypted_volume": "",
     "live_migration": "python", "live_migrate_back_and_forth": "python", "volume_backed_live_migration": "python",
-    "block_migration_for_live_migration": "python", "shelve_migrate": "", "spice_console": "", "serial_console": "",
+    "block_migration_for_live_migration": "python", "shelve_migrate": "", "spice_console": "", "serial_console": "kumoi",
     "stable_rescue": "kumoi", "unified_limits": "",
 }
 FILTERS = ("ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,"
@@ -34,7 +34,7 @@ def sections(state, address, password, compute):
                 "cinder": str("volumev3" in cloud.endpoints and os.path.exists(f"{state}/run/cinder-api.pid")).lower()}
     extensions = sorted(one["alias"] for one in cloud.get("network", "/extensions")["extensions"])
     slow = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
-    waits = {"build_interval": "1", "build_timeout": str(int(120 * slow))}
+    waits = {"build_interval": "1", "build_timeout": str(int(240 * slow))}
     return {
         "DEFAULT": {"log_file": f"{state}/tempest/tempest.log"},
         "oslo_concurrency": {"lock_path": f"{state}/lock/tempest"},

@@ -1,9 +1,12 @@
 #!/usr/bin/python3
-"""Results of tempest, over several runs, as a page.
+"""Results of tempest, over several runs of one build, as a page.
 
-    report.py add FILE.subunit COMPUTE results.json       newest result of each test wins
-    report.py page results.json LIST [COMPUTE] > docs/reference/tempest.md
-LIST: the names of all tests (run.sh --list); what of it has no result is listed as `not run`."""
+    report.py add FILE.subunit COMPUTE BUILD results.json       newest result of each test wins
+    report.py page results.json LIST > docs/reference/tempest.md
+    report.py verdict results.json                              exit status 1: a failure that nobody has explained
+COMPUTE: kumoi (real guests), simulated (kumoi-compute, its simulated driver) or python (Nova's fake driver).
+BUILD: the commit that was built. LIST: the names of all tests (run.sh --list); what of it has no result is listed as
+`not run`."""
 import collections
 import datetime
 import json
@@ -13,12 +16,18 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NAMES = {"success": "pass", "fail": "fail", "skip": "skip", "xfail": "pass", "uxsuccess": "fail"}
-HEAD = """# Tempest's compute tests against {compute}
+TITLES = {"kumoi": ("kumoi-compute", "kumoi-compute with real guests (kumoi-vmm, KVM)"),
+          "simulated": ("kumoi-compute", "kumoi-compute with its simulated driver"),
+          "python": ("Nova's own nova-compute", "Debian's nova-compute with its fake driver")}
+HEAD = """# Tempest's compute tests against {title}
 
 What Nova's own libvirt jobs (`nova-next`, `nova-multi-cell`) run of tempest's compute API: all of
-`tempest.api.compute` (tempest 33.0.0, OpenStack Zed, Debian 12), here in the cloud of `devstack/cloud` with two hosts.
-This page is made, not written: `devstack/cloud/tempest/run.sh`, then
-`devstack/cloud/tempest/report.py page`. Skips are tempest's own, with its reason; `not run` is what no run has reached.
+`tempest.api.compute` (tempest 33.0.0, OpenStack Zed, Debian 12), here in the cloud of `devstack/cloud` with two hosts of
+{nodes}. Build {build}, {first} to {last} UTC.
+
+This page is made, not written: `./check tempest`, or `devstack/cloud/tempest/run.sh` and then
+`devstack/cloud/tempest/report.py page`. A skip's reason is tempest's own words; behind it, where we have more to say, ours
+(`devstack/cloud/tempest/reasons.txt`). `not run` is what no run of this build has reached.
 
 | result | tests |
 |---|---|
@@ -68,20 +77,23 @@ def spread(found):
     return out
 
 
-def add(path, compute, store):
-    results = {}
-    if os.path.exists(store):
-        with open(store) as file:
-            results = json.load(file)
+def load(store):
+    with open(store) as file:
+        return json.load(file)
+
+
+def add(path, compute, build, store):
+    record = load(store) if os.path.exists(store) else {"compute": compute, "build": build, "tests": {}}
+    if (record["compute"], record["build"]) != (compute, build):
+        sys.exit(f"{store} holds results of {record['compute']} {record['build']}, these are of {compute} {build}")
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
-    mine = results.setdefault(compute, {})
-    new = parse(path)
+    mine, new = record["tests"], parse(path)
     for name in new:  # an old verdict about a whole class ends when one of its tests has run
         mine.pop("class " + name.rsplit(".", 1)[0], None)
-    mine.update({name: {**record, "when": now} for name, record in new.items()})
+    mine.update({name: {**one, "when": now} for name, one in new.items()})
     with open(store, "w") as file:
-        json.dump(results, file, indent=1, sort_keys=True)
-    counts = collections.Counter(record["result"] for record in new.values())
+        json.dump(record, file, indent=1, sort_keys=True)
+    counts = collections.Counter(one["result"] for one in new.values())
     print(", ".join(f"{count} {result}" for result, count in sorted(counts.items())))
 
 
@@ -91,28 +103,31 @@ def explanations(compute):
     return [(re.compile(pattern), reason.strip()) for who, pattern, reason in lines if who in (compute, "any")]
 
 
+def explained(name, record, known):
+    """What the page says about one result, and whether somebody has to look at it."""
+    why = next((text for pattern, text in known if pattern.search(f"{name} {record['reason']}")), None)
+    if record["result"] == "fail":
+        return f"{why or 'UNEXPLAINED'}. Said: {record['reason']}", why is None
+    if record["result"] == "skip" and why:
+        return f"{record['reason'].rstrip('.')}. {why}", False
+    return record["reason"], False
+
+
 def rows(names, results, known):
     for name in names:
         record = results.get(name) or results.get("class " + name.rsplit(".", 1)[0])
-        if record is None:
-            yield name, "not run", ""
-            continue
-        reason = record["reason"]
-        if record["result"] == "fail":
-            why = next((text for pattern, text in known if pattern.search(f"{name} {reason}")), "UNEXPLAINED")
-            reason = f"{why}. Said: {reason}"
-        yield name, record["result"], reason
+        yield (name, "not run", "") if record is None else (name, record["result"], explained(name, record, known)[0])
 
 
-def page(store, listed, compute="kumoi"):
-    with open(store) as file:
-        results = json.load(file).get(compute, {})
+def page(store, listed):
+    record = load(store)
     with open(listed) as file:
         names = sorted({line.split("[")[0].strip() for line in file if line.startswith("tempest.")})
-    table = list(rows(names, results, explanations(compute)))
+    table = list(rows(names, record["tests"], explanations(record["compute"])))
     counts = collections.Counter(result for _, result, _ in table)
-    title = {"kumoi": "kumoi-compute", "python": "Nova's own nova-compute with its fake driver"}[compute]
-    text = HEAD.format(compute=title)
+    title, nodes = TITLES[record["compute"]]
+    times = sorted(one["when"] for one in record["tests"].values()) or ["-"]
+    text = HEAD.format(title=title, nodes=nodes, build=record["build"], first=times[0], last=times[-1])
     text += "".join(f"| {result} | {counts[result]} |\n" for result in ("pass", "fail", "skip", "not run"))
     current = None
     for name, result, reason in table:
@@ -124,5 +139,20 @@ def page(store, listed, compute="kumoi"):
     sys.stdout.write(text)
 
 
+def verdict(store):
+    """The line that ./check counts, after what failed without a known reason."""
+    record = load(store)
+    known = explanations(record["compute"])
+    bad = 0
+    for name, one in sorted(record["tests"].items()):
+        text, unexplained = explained(name, one, known)
+        bad += unexplained
+        if one["result"] != "pass":
+            print(f"{one['result']} {name}: {text}")
+    counts = collections.Counter(one["result"] for one in record["tests"].values())
+    print(f"{counts['pass']} passed, {bad} failed, {counts['skip'] + counts['fail'] - bad} skipped")
+    sys.exit(1 if bad or not counts["pass"] else 0)
+
+
 if __name__ == "__main__":
-    {"add": add, "page": page}[sys.argv[1]](*sys.argv[2:])
+    {"add": add, "page": page, "verdict": verdict}[sys.argv[1]](*sys.argv[2:])

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Broken connections and killed services while servers are built, in the cloud of devstack/cloud with its fault proxy.
-KUMOI_CLOUD_COMPUTE=python|kumoi. Afterwards every server is as its owner wanted it and nothing is left."""
+KUMOI_CLOUD_COMPUTE=kumoi|python. Afterwards every server is as its owner wanted it and nothing is left."""
 import unittest
 
 from openstack_cloud import NODES, OpenStackCloud, wait_until
@@ -10,7 +10,7 @@ CLOUD = None
 
 def setUpModule():
     global CLOUD  # pylint: disable=global-statement
-    CLOUD = OpenStackCloud.up(compute="python", proxy=True)
+    CLOUD = OpenStackCloud.up(compute="kumoi", proxy=True)
     unittest.addModuleCleanup(CLOUD.release)
 
 

@@ -118,27 +118,38 @@ class OpenStackCloud:
     def up(cls, **settings):
         """settings: compute, proxy, agents, ... as KUMOI_CLOUD_* in devstack/cloud/settings.sh. What the environment
         says wins. A running cloud is taken when it runs with the same settings, else it is replaced."""
+        for name, value in settings.items():
+            os.environ.setdefault(f"KUMOI_CLOUD_{name.upper()}", str(int(value) if isinstance(value, bool) else value))
         if os.geteuid() != 0:
             skip("the test cloud makes network namespaces: run as root")
-        if not os.path.exists("/etc/debian_version"):
-            skip("the test cloud is made of Debian packages")
         # One cloud a machine: a second test program waits here until the first has ended.
         cls.lock = open(LOCK, "w")  # pylint: disable=consider-using-with
         fcntl.flock(cls.lock, fcntl.LOCK_EX)
-        for name, value in settings.items():
-            os.environ.setdefault(f"KUMOI_CLOUD_{name.upper()}", str(int(value) if isinstance(value, bool) else value))
+        able = subprocess.run([str(DEVSTACK / "preflight.sh")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+        if able.returncode == 77:
+            skip(able.stdout.strip().splitlines()[-1])
+        if able.returncode:
+            raise AssertionError(f"devstack/cloud/preflight.sh failed:\n{able.stdout}")
         state = pathlib.Path(os.environ.get("KUMOI_CLOUD_STATE", "/var/lib/kumoi-cloud"))
         wanted = "".join(f"{name}={value}\n" for name, value in sorted(os.environ.items())
-                         if name.startswith("KUMOI_CLOUD_") and name != "KUMOI_CLOUD_KEEP")
+                         if name.startswith("KUMOI_CLOUD_") and name not in ("KUMOI_CLOUD_KEEP", "KUMOI_CLOUD_LOCKED"))
         told = state / "settings"
         if told.exists() and told.read_text() != wanted:
             cls.down(wipe=True)
+        state.mkdir(parents=True, exist_ok=True)
+        told.write_text(wanted)
         done = subprocess.run([str(DEVSTACK / "up.sh")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               check=False)
         if done.returncode:
             raise AssertionError(f"devstack/cloud/up.sh failed:\n{done.stdout}")
-        told.write_text(wanted)
         return cls(state)
+
+    @staticmethod
+    def has_guests():
+        """Whether servers are virtual machines here, with a kernel that boots."""
+        driver = os.environ.get("KUMOI_CLOUD_KUMOI_DRIVER", "kumoi" if os.path.exists("/dev/kvm") else "simulated")
+        return os.environ.get("KUMOI_CLOUD_COMPUTE") == "kumoi" and driver == "kumoi"
 
     @staticmethod
     def down(wipe=False):
