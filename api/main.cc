@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -20,7 +21,7 @@ namespace {
 
 constexpr char kDefaultConfig[] = "/etc/kumoi/kumoi.conf";
 constexpr char kUsage[] =
-    "usage: kumoi-compute [--config-file FILE]... [--pid-file FILE]\n"
+    "usage: kumoi-compute [--config-file FILE]... [--pid-file FILE] [--fleet N]\n"
     "       kumoi-compute --check-config FILE | --sample-config | --describe-options\n"
     "       kumoi-compute --version | --help\n"
     "\n"
@@ -36,6 +37,8 @@ struct Arguments {
     std::vector<std::string> config_files;
     std::string pid_file;
     std::string check_config;
+    std::string fleet_text;
+    int64_t fleet = 0;  // simulated hosts; 0: this host
     bool sample = false;
     bool describe = false;
     bool version = false;
@@ -52,6 +55,7 @@ Result<Arguments> parse(const std::vector<std::string>& words) {
         std::string* value = word == "--config-file"    ? &arguments.config_files.back()
                              : word == "--pid-file"     ? &arguments.pid_file
                              : word == "--check-config" ? &arguments.check_config
+                             : word == "--fleet"        ? &arguments.fleet_text
                                                         : nullptr;
         bool* flag = word == "--sample-config"      ? &arguments.sample
                      : word == "--describe-options" ? &arguments.describe
@@ -67,6 +71,14 @@ Result<Arguments> parse(const std::vector<std::string>& words) {
             *flag = true;
         } else {
             return Error::invalid("unknown argument {}", word);
+        }
+    }
+    if (!arguments.fleet_text.empty()) {
+        const std::string& text = arguments.fleet_text;
+        const auto end = text.data() + text.size();
+        const auto [rest, error] = std::from_chars(text.data(), end, arguments.fleet);
+        if (error != std::errc() || rest != end || arguments.fleet < 1) {
+            return Error::invalid("--fleet {}: not a number of hosts", text);
         }
     }
     return arguments;
@@ -86,8 +98,7 @@ int fail(int status, const Error& error) {
 
 // A Standalone or an Openstack.
 template <class Node>
-Result<void> serve_as(const Config& config, const std::string& pid_file) {
-    const auto node = TRY(Node::create(config));
+Result<void> serve_as(std::unique_ptr<Node> node, const std::string& pid_file) {
     TRY(node->start());
     if (!pid_file.empty()) {
         TRY(write_file_atomic(pid_file, fmt::format("{}\n", ::getpid())));
@@ -100,7 +111,7 @@ Result<void> serve_as(const Config& config, const std::string& pid_file) {
     return {};
 }
 
-Result<void> serve(const ReadConfig& read, const std::string& pid_file) {
+Result<void> serve(const ReadConfig& read, const Arguments& arguments) {
     const Config& config = read.config;
     TRY(log_init({.level = config.boolean("DEFAULT", "debug") ? LogLevel::Debug : LogLevel::Info,
                   .file = config.string("DEFAULT", "log_file"),
@@ -108,8 +119,10 @@ Result<void> serve(const ReadConfig& read, const std::string& pid_file) {
     for (const std::string& option : read.unknown) {
         log_debug("main", "an option of nova.conf without a meaning here", {{"option", option}});
     }
-    return config.string("DEFAULT", "mode") == "openstack" ? serve_as<Openstack>(config, pid_file)
-                                                           : serve_as<Standalone>(config, pid_file);
+    if (config.string("DEFAULT", "mode") == "openstack" || arguments.fleet != 0) {
+        return serve_as(TRY(Openstack::create(config, arguments.fleet)), arguments.pid_file);
+    }
+    return serve_as(TRY(Standalone::create(config)), arguments.pid_file);
 }
 
 int run(const std::vector<std::string>& words) {
@@ -137,7 +150,7 @@ int run(const std::vector<std::string>& words) {
     if (!config.ok()) {
         return fail(kUsageError, config.error());
     }
-    const auto outcome = serve(*config, arguments->pid_file);
+    const auto outcome = serve(*config, *arguments);
     if (!outcome.ok()) {
         log_error("main", outcome.error().text());
         return fail(kFailed, outcome.error());

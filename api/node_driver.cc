@@ -6,11 +6,11 @@
 namespace kumoi::api {
 
 Result<NodeDriver> make_node_driver(const Config& config, compute::ImageApi& images,
-                                    const Clock& clock, Random& random) {
+                                    const Clock& clock, Random& random, const std::string& stream) {
     NodeDriver node;
     if (config.string("DEFAULT", "compute_driver") == "simulated") {
         const auto seed = static_cast<uint64_t>(config.integer("simulated", "seed"));
-        node.simulated_random = std::make_unique<SeededRandom>(seed, "simulated driver");
+        node.simulated_random = std::make_unique<SeededRandom>(seed, stream);
         node.driver = std::make_unique<compute::SimulatedDriver>(
             compute::SimulatedOptions::from_config(config), clock, *node.simulated_random);
         return node;

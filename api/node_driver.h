@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "base/clock.h"
 #include "base/config.h"
@@ -21,8 +22,10 @@ struct NodeDriver {
     bool is_simulated() const { return simulated_random != nullptr; }
 };
 
-// [DEFAULT] compute_driver. What it is given outlives it.
+// [DEFAULT] compute_driver. What it is given outlives it. `stream`: hosts of one process fail
+// different spawns.
 Result<NodeDriver> make_node_driver(const Config& config, compute::ImageApi& images,
-                                    const Clock& clock, Random& random);
+                                    const Clock& clock, Random& random,
+                                    const std::string& stream = "simulated driver");
 
 }  // namespace kumoi::api

@@ -1,8 +1,9 @@
 // Openstack: this node as a compute host of a real OpenStack, in the place of nova-compute (mode =
 // openstack): the connection to RabbitMQ, Nova's conductor, Placement, Neutron, Glance and Cinder,
-// and one node with its driver and manager behind Nova's compute RPC API. Wiring only.
+// and one node with its driver and manager behind Nova's compute RPC API, or a fleet of simulated
+// ones. Wiring only.
 //
-//     auto node = TRY(Openstack::create(config));
+//     auto node = TRY(Openstack::create(config));   // or create(config, 1000) for a fleet
 //     TRY(node->start());       // waits until a nova-conductor answers; Cancelled by a signal
 //     node->run();              // until SIGTERM, SIGINT or request_stop()
 //     node->stop();             // guests live on
@@ -10,6 +11,7 @@
 // One thread owns it; request_stop() may come from any.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "base/config.h"
@@ -19,7 +21,8 @@ namespace kumoi::api {
 
 class Openstack {
 public:
-    static Result<std::unique_ptr<Openstack>> create(const Config& config);
+    // `fleet`: so many simulated hosts; 0: this host.
+    static Result<std::unique_ptr<Openstack>> create(const Config& config, int64_t fleet = 0);
     ~Openstack();
     Result<void> start();
     void run();

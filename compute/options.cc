@@ -243,6 +243,20 @@ void add_node_options(OptionTable& table) {
                "Share of spawns that fail, 0 to 1."});
 }
 
+void add_fleet_options(OptionTable& table) {
+    table.add({"fleet", "verb_threads", OptionType::Integer, "64",
+               "kumoi-compute --fleet: operations on servers that run at the same time, of all "
+               "hosts together.",
+               1, 1024});
+    table.add({"fleet", "request_threads", OptionType::Integer, "16",
+               "kumoi-compute --fleet: threads that answer RPC requests.", 1, 1024});
+    table.add({"fleet", "housekeeping_threads", OptionType::Integer, "8",
+               "kumoi-compute --fleet: threads for heartbeats and resource updates of all hosts.",
+               1, 1024});
+    table.add({"fleet", "start_threads", OptionType::Integer, "8",
+               "kumoi-compute --fleet: hosts that register at the same time.", 1, 256});
+}
+
 void add_openstack_options(OptionTable& table) {
     table.add({"DEFAULT", "vif_plugging_timeout", OptionType::Integer, "300",
                "OpenStack: seconds a new server waits for Neutron to wire its ports "
@@ -283,6 +297,7 @@ OptionTable make_table() {
     add_lifecycle_options(table);
     add_api_options(table);
     add_node_options(table);
+    add_fleet_options(table);
     add_openstack_options(table);
     return table;
 }

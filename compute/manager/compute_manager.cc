@@ -58,9 +58,18 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
       tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
       services_{borders.conductor, borders.network, borders.vifs,  borders.driver, borders.images,
                 tracker_,          *journal_,       borders.clock, options_,       borders.events},
-      workers_("compute", static_cast<size_t>(options_.builds_max) + kWorkersBesideBuilds,
-               kQueueLengthMax),
-      housekeeping_("compute-house", kHousekeepingThreads, kHousekeepingQueueMax),
+      own_workers_(borders.pools
+                       ? nullptr
+                       : std::make_unique<WorkerPool>(
+                             "compute",
+                             static_cast<size_t>(options_.builds_max) + kWorkersBesideBuilds,
+                             kQueueLengthMax)),
+      own_housekeeping_(borders.pools
+                            ? nullptr
+                            : std::make_unique<WorkerPool>("compute-house", kHousekeepingThreads,
+                                                           kHousekeepingQueueMax)),
+      workers_(own_workers_ ? *own_workers_ : borders.pools->verbs),
+      housekeeping_(own_housekeeping_ ? *own_housekeeping_ : borders.pools->housekeeping),
       queue_(
           executor ? std::move(executor)
                    : [this](std::function<void()>
@@ -70,8 +79,10 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
 ComputeManager::~ComputeManager() {
     services_.driver.set_event_listener({});
     stop();
-    housekeeping_.stop();
-    housekeeping_.join();
+    if (own_housekeeping_) {
+        own_housekeeping_->stop();
+        own_housekeeping_->join();
+    }
 }
 
 Result<void> ComputeManager::init_host() {
@@ -93,8 +104,12 @@ Result<void> ComputeManager::init_host() {
 
 void ComputeManager::stop() {
     queue_.stop();
-    workers_.stop();
-    workers_.join();
+    if (own_workers_) {
+        own_workers_->stop();
+        own_workers_->join();
+    } else {
+        queue_.wait_idle();
+    }
 }
 
 Result<void> ComputeManager::build_and_run_instance(BuildRequest request) {
@@ -259,24 +274,44 @@ void ComputeManager::poll_servers() {
                    "servers that wait for a deadline were not looked at");
 }
 
-void ComputeManager::start_periodic_tasks(EventLoop& loop) {
-    repeat(loop, options_.report_interval_s, "heartbeat", [this] { heartbeat(); });
-    repeat(loop, options_.update_resources_interval_s, "update_available_resource", [this] {
+struct ComputeManager::Repeated {
+    const std::string name;
+    const int64_t interval_s;
+    const std::function<void()> function;
+    std::atomic<bool> waiting{false};  // queued or running
+};
+
+void ComputeManager::start_periodic_tasks(EventLoop& loop, double first_period) {
+    const auto add = [&](const char* name, int64_t interval_s, std::function<void()> function) {
+        repeat(loop, std::shared_ptr<Repeated>(new Repeated{name, interval_s, std::move(function)}),
+               first_period);
+    };
+    add("heartbeat", options_.report_interval_s, [this] { heartbeat(); });
+    add("update_available_resource", options_.update_resources_interval_s, [this] {
         warn_unless_ok(update_available_resource(), "the node's resources were not measured");
     });
-    repeat(loop, options_.sync_power_state_interval_s, "sync_power_states",
-           [this] { sync_power_states(); });
-    repeat(loop, kPollIntervalS, "poll_servers", [this] { poll_servers(); });
-    repeat(loop, kImageCacheIntervalS, "manage_image_cache",
-           [this] { services_.driver.manage_image_cache(); });
+    add("sync_power_states", options_.sync_power_state_interval_s, [this] { sync_power_states(); });
+    add("poll_servers", kPollIntervalS, [this] { poll_servers(); });
+    add("manage_image_cache", kImageCacheIntervalS,
+        [this] { services_.driver.manage_image_cache(); });
 }
 
-void ComputeManager::repeat(EventLoop& loop, int64_t interval_s, const std::string& name,
-                            std::function<void()> function) {
-    loop.call_after(interval_s * kNanosPerSecond, [this, &loop, interval_s, name, function] {
-        warn_unless_ok(housekeeping_.submit(function),
-                       "periodic work could not be queued: " + name);
-        repeat(loop, interval_s, name, function);
+// What is still waiting for a thread, or for a slow service, is not queued a second time.
+void ComputeManager::repeat(EventLoop& loop, std::shared_ptr<Repeated> task, double periods) {
+    const auto delay_ns =
+        static_cast<int64_t>(periods * static_cast<double>(task->interval_s * kNanosPerSecond));
+    loop.call_after(delay_ns, [this, &loop, task] {
+        if (!task->waiting.exchange(true)) {
+            const auto queued = housekeeping_.submit([task] {
+                task->function();
+                task->waiting = false;
+            });
+            if (!queued.ok()) {
+                task->waiting = false;
+            }
+            warn_unless_ok(queued, "periodic work could not be queued: " + task->name);
+        }
+        repeat(loop, task, 1);
     });
 }
 

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -23,6 +24,12 @@ namespace kumoi::compute {
 
 class ComputeManager final : public ComputeApi {
 public:
+    // Threads that many managers of one process share: for verbs, and for periodic work. Whoever
+    // made them joins them after stop() and before the managers are destroyed.
+    struct Pools {
+        WorkerPool& verbs;
+        WorkerPool& housekeeping;
+    };
     // What it needs from others; all of it outlives the manager.
     struct Borders {
         ConductorApi& conductor;
@@ -31,7 +38,8 @@ public:
         VirtDriver& driver;
         const Clock& clock;
         ImageApi& images;
-        ExternalEvents* events = nullptr;  // of Neutron; null in a standalone cloud
+        ExternalEvents* events = nullptr;           // of Neutron; null in a standalone cloud
+        std::optional<Pools> pools = std::nullopt;  // none: threads of its own
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.
@@ -45,8 +53,9 @@ public:
     // Recovers from the last run, then accepts verbs. Blocks.
     Result<void> init_host();
     // Starts heartbeat, resource audit and power sync. Before loop.run(), or on its thread; the
-    // loop must stop before the manager is destroyed.
-    void start_periodic_tasks(EventLoop& loop);
+    // loop must stop before the manager is destroyed. Each runs first after `first_period` times its
+    // interval, so that many nodes of a process do not all work at the same moment.
+    void start_periodic_tasks(EventLoop& loop, double first_period = 1);
     // Refuses new verbs, lets running ones end. Guests go on.
     void stop();
     void wait_idle() { queue_.wait_idle(); }
@@ -113,8 +122,8 @@ private:
                       const ServerEvent& event);
     void on_lifecycle_event(const LifecycleEvent& event);
     void publish_compute_node();
-    void repeat(EventLoop& loop, int64_t interval_s, const std::string& name,
-                std::function<void()> function);
+    struct Repeated;
+    void repeat(EventLoop& loop, std::shared_ptr<Repeated> task, double periods);
 
     const ManagerOptions options_;
     const std::unique_ptr<Journal> journal_;
@@ -123,8 +132,9 @@ private:
     std::atomic<bool> publish_pending_{false};
     std::mutex refresh_mutex_;
     std::set<std::string> refreshes_queued_;  // servers whose network is to be read again
-    WorkerPool workers_;
-    WorkerPool housekeeping_;
+    std::unique_ptr<WorkerPool> own_workers_, own_housekeeping_;  // null: shared ones
+    WorkerPool& workers_;
+    WorkerPool& housekeeping_;
     ServerQueue queue_;
 };
 

@@ -299,19 +299,6 @@ TEST_F(ComputeManagerTest, DiagnosticsNeedARunningGuest) {
     EXPECT_FALSE(manager_->get_console_output(context_, "no-such", 7).ok());
 }
 
-TEST_F(ComputeManagerTest, ShowsSignsOfLifeAndInventoryOnTheLoopsClock) {
-    EventLoop loop(clock_);
-    manager_->start_periodic_tasks(loop);
-    const int before = conductor_.heartbeats();
-    clock_.advance(10 * kNanosPerSecond);
-    loop.run_ready();
-    clock_.advance(10 * kNanosPerSecond);
-    loop.run_ready();
-    manager_.reset();  // waits for what was started
-    EXPECT_EQ(conductor_.heartbeats(), before + 2);
-    EXPECT_EQ(conductor_.node().vcpus, 4);
-}
-
 TEST_F(ComputeManagerTest, RefusesVerbsAfterStop) {
     manager_->stop();
     EXPECT_FALSE(manager_->start_instance(context_, kUuid).ok());

@@ -1,0 +1,137 @@
+#include "api/openstack_node.h"
+
+#include "api/amqp/rpc_server.h"
+#include "api/node_driver.h"
+#include "api/nova/compute_endpoint.h"
+#include "api/nova/compute_id.h"
+#include "api/nova/nova_conductor.h"
+#include "api/nova/nova_consoles.h"
+#include "api/nova/placement_report.h"
+#include "compute/network/no_vifs.h"
+#include "compute/network/vif_plug.h"
+
+namespace kumoi::api {
+namespace {
+
+const std::vector<std::string> kTopics = {"compute", "compute-alt"};
+
+}  // namespace
+
+NodeSettings NodeSettings::from_config(const Config& config) {
+    NodeSettings settings;
+    settings.options = compute::ManagerOptions::from_config(config);
+    return settings;
+}
+
+struct OpenstackNode::Parts {
+    Parts(const NodeShared& given, NodeSettings wanted)
+        : shared(given), settings(std::move(wanted)) {}
+
+    const NodeShared shared;
+    const NodeSettings settings;
+
+    std::unique_ptr<nova::PlacementReport> placement;
+    std::unique_ptr<nova::SchedulerNews> scheduler;
+    std::unique_ptr<nova::NodeRecords> records;
+    std::unique_ptr<nova::NovaConductor> conductor;
+    compute::ExternalEvents events;
+    std::unique_ptr<nova::NovaConsoles> consoles;
+
+    NodeDriver node_driver;
+    std::unique_ptr<compute::VifDriver> vifs;
+    std::unique_ptr<compute::ComputeManager> manager;
+    std::unique_ptr<nova::ComputeEndpoint> endpoint;
+    std::unique_ptr<amqp::RpcServer> server;
+
+    Result<void> open_records();
+    Result<void> open_manager();
+};
+
+Result<void> OpenstackNode::Parts::open_records() {
+    const std::string& host = settings.options.host;
+    scheduler = std::make_unique<nova::SchedulerNews>(
+        shared.rpc, shared.objects.table(), host, shared.clock, shared.random,
+        shared.config.boolean("filter_scheduler", "track_instance_changes"));
+    placement =
+        std::make_unique<nova::PlacementReport>(shared.config, shared.cloud.make_report_client());
+    records = std::make_unique<nova::NodeRecords>(
+        shared.objects, shared.clock, shared.random, nova::NodeOptions{host, host, shared.release},
+        [this](const compute::ComputeNode& node, bool disabled) {
+            return placement->update(node, disabled);
+        });
+    conductor = std::make_unique<nova::NovaConductor>(nova::NovaConductor::Borders{
+        shared.objects, *placement, *records, *scheduler, shared.clock, shared.random});
+    TRY_CONTEXT(nova::settle_compute_id(*records, settings.options.state_path),
+                "finding this node's identity");
+    return {};
+}
+
+Result<void> OpenstackNode::Parts::open_manager() {
+    const Clock& clock = shared.clock;
+    node_driver = TRY(make_node_driver(shared.config, shared.cloud.glance(), clock, shared.random,
+                                       settings.options.host));
+    compute::ExternalEvents* awaited = &events;
+    if (node_driver.is_simulated()) {
+        vifs = std::make_unique<compute::NoVifs>();
+        awaited = nullptr;  // nobody wires their ports: there is no device for an agent to find
+    } else {
+        vifs = std::make_unique<compute::VifPlug>(compute::VifPlug::Options{});
+    }
+    compute::JournalOptions journal;
+    journal.sync = settings.durable;
+    compute::ComputeManager::Borders borders{
+        *conductor, shared.cloud.network(), *vifs,   *node_driver.driver,
+        clock,      shared.cloud.glance(),  awaited, shared.pools};
+    manager = TRY(compute::ComputeManager::create(borders, settings.options, std::move(journal)));
+    auto console_options = nova::NovaConsoleOptions::from_config(shared.config);
+    console_options.vnc_enabled &= settings.consoles;
+    console_options.serial_enabled &= settings.consoles;
+    consoles = std::make_unique<nova::NovaConsoles>(std::move(console_options), shared.objects,
+                                                    *manager, clock);
+    endpoint = std::make_unique<nova::ComputeEndpoint>(nova::ComputeEndpoint::Borders{
+        *manager, *conductor, shared.objects, *records, events, *consoles});
+    return {};
+}
+
+OpenstackNode::OpenstackNode(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+OpenstackNode::~OpenstackNode() {
+    stop();
+}
+
+Result<std::unique_ptr<OpenstackNode>> OpenstackNode::open(const NodeShared& shared,
+                                                           NodeSettings settings) {
+    auto parts = std::make_unique<Parts>(shared, std::move(settings));
+    TRY(parts->open_records());
+    TRY(parts->open_manager());
+    return std::unique_ptr<OpenstackNode>(new OpenstackNode(std::move(parts)));
+}
+
+Result<void> OpenstackNode::start() {
+    Parts& parts = *parts_;
+    const std::string& host = parts.settings.options.host;
+    TRY_CONTEXT(parts.records->register_service(), "recording service nova-compute of host {}",
+                host);
+    TRY_CONTEXT(parts.manager->init_host(), "recovering this node");
+    parts.server = std::make_unique<amqp::RpcServer>(
+        parts.shared.transport, amqp::RpcServer::Settings{.pool = parts.shared.requests});
+    parts.server->start(kTopics, host, [&parts](const amqp::RpcRequest& request) {
+        return parts.endpoint->handle(request);
+    });
+    parts.shared.loop.post([&parts] {
+        parts.manager->start_periodic_tasks(parts.shared.loop, parts.settings.first_period);
+    });
+    return {};
+}
+
+void OpenstackNode::stop() {
+    Parts& parts = *parts_;
+    if (parts.server) {
+        parts.server->stop();
+    }
+    if (parts.manager) {
+        parts.manager->stop();
+    }
+}
+
+}  // namespace kumoi::api
