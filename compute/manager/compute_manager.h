@@ -53,8 +53,8 @@ public:
     // Recovers from the last run, then accepts verbs. Blocks.
     Result<void> init_host();
     // Starts heartbeat, resource audit and power sync. Before loop.run(), or on its thread; the
-    // loop must stop before the manager is destroyed. Each runs first after `first_period` times its
-    // interval, so that many nodes of a process do not all work at the same moment.
+    // loop must stop before the manager is destroyed. Each runs first after `first_period` times
+    // its interval, so that many nodes of a process do not all work at the same moment.
     void start_periodic_tasks(EventLoop& loop, double first_period = 1);
     // Refuses new verbs, lets running ones end. Guests go on.
     void stop();

@@ -3,6 +3,7 @@
 
 #include <future>
 
+#include "base/file.h"
 #include "compute/manager/compute_manager.h"
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
@@ -86,8 +87,14 @@ TEST_F(PeriodicTasksTest, BeginAtTheirOwnMomentOfTheInterval) {
 }
 
 TEST_F(PeriodicTasksTest, AreNotQueuedAgainWhileTheyWait) {
-    std::promise<void> slow;
-    ASSERT_TRUE(housekeeping_.submit([done = slow.get_future().share()] { done.wait(); }).ok());
+    std::promise<void> begun, slow;
+    ASSERT_TRUE(housekeeping_
+                    .submit([&begun, done = slow.get_future().share()] {
+                        begun.set_value();
+                        done.wait();
+                    })
+                    .ok());
+    begun.get_future().wait();
     one_.manager->start_periodic_tasks(loop_);
     for (int beats = 0; beats < 5; ++beats) {
         pass(10);
