@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--update-interval", type=int, default=600)
     parser.add_argument("--check", action="store_true", help="fails when the goal is missed")
     words = parser.parse_args()
-    cloud = OpenStackCloud.up(compute="none", agents="0", cinder="0", nfs="0", novnc="0")
+    cloud = OpenStackCloud.up(compute="none", proxy=False, agents=False, cinder=False, nfs=False, novnc=False)
     fleet = Fleet(cloud, "bench", words.hosts,
                   f"[DEFAULT]\nreport_interval = {words.report_interval}\nupdate_resources_interval = {words.update_interval}\n")
     begin = time.monotonic()

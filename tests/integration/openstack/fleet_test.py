@@ -14,7 +14,7 @@ CLOUD = None
 
 def setUpModule():
     global CLOUD  # pylint: disable=global-statement
-    CLOUD = OpenStackCloud.up(compute="kumoi")
+    CLOUD = OpenStackCloud.up(compute="kumoi", proxy=True)
     unittest.addModuleCleanup(CLOUD.release)
 
 
@@ -42,6 +42,7 @@ class SimulatedFleet(unittest.TestCase):
     def create(self, name, host):
         server = CLOUD.openstack("--os-compute-api-version", "2.74", "server", "create", name, "--flavor", "m1.nano", "--image", "tiny",
                                  "--nic", "none", "--host", host, "-f", "json")["id"]
+        self.addCleanup(CLOUD.wait_gone, server)
         self.addCleanup(CLOUD.rest.delete, "compute", f"/servers/{server}")
         return server
 
