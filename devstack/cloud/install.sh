@@ -7,12 +7,14 @@ source "$(dirname "$0")/settings.sh"
 # shellcheck source=lib/process.sh
 source "$CLOUD_ROOT/lib/process.sh"
 
-stamp=$CACHE/installed-$(md5sum <"$CLOUD_ROOT/packages.txt" | cut -c1-12)
+lists=("$CLOUD_ROOT/packages.txt")
+[ "$NETWORK" != ovs ] || lists+=("$CLOUD_ROOT/packages-ovs.txt")
+stamp=$CACHE/installed-$(cat "${lists[@]}" | md5sum | cut -c1-12)
 [ ! -e "$stamp" ] || exit 0
 [ "$(id -u)" = 0 ] || die "this installs packages: run it as root"
 [ -r /etc/debian_version ] || die "this installs Debian packages and this is no Debian"
 
-mapfile -t wanted < <(grep -v '^#' "$CLOUD_ROOT/packages.txt")
+mapfile -t wanted < <(cat "${lists[@]}" | grep -v '^#')
 mapfile -t missing < <(comm -23 <(printf '%s\n' "${wanted[@]}" | sort) \
     <(dpkg-query -W -f='${Package} ${Status}\n' "${wanted[@]}" 2>/dev/null | awk '/ok installed$/ {print $1}' | sort))
 if [ ${#missing[@]} -gt 0 ]; then

@@ -16,6 +16,7 @@ OUTSIDE_IP=10.250.0.254 # the end of it that this machine's own namespace has
 MANAGEMENT_PREFIX=24
 NODES=${KUMOI_CLOUD_NODES:-kumoi-n1 kumoi-n2}
 node_ip() { echo "10.250.0.1${1##*[!0-9]}"; }  # kumoi-n1 is 10.250.0.11
+ovs_folder() { echo "$STATE/ovs-$1"; }         # of one host's Open vSwitch, where it has one
 proxy_ip() { echo "10.250.0.2${1##*[!0-9]}"; } # what stands before the services for kumoi-n1
 
 KEYSTONE_PORT=5000 GLANCE_PORT=9292 PLACEMENT_PORT=8778 NOVA_PORT=8774 NEUTRON_PORT=9696
@@ -35,6 +36,7 @@ NOVA_CONF_EXTRA=${KUMOI_CLOUD_NOVA_CONF:-} # a file; its text ends up in every n
 WITH_CINDER=${KUMOI_CLOUD_CINDER:-1}
 WITH_NFS=${KUMOI_CLOUD_NFS:-$WITH_CINDER}
 WITH_AGENTS=${KUMOI_CLOUD_AGENTS:-1} # 0: ports are bound by drivers/kumoi_cloud_ml2.py and never wired
+NETWORK=${KUMOI_CLOUD_NETWORK:-bridge} # what Neutron's agents wire: Linux bridges, or Open vSwitch (ovs)
 WITH_PROXY=${KUMOI_CLOUD_PROXY:-0}   # 1: nodes reach the services through faults/proxy.py
 WITH_NOVNC=${KUMOI_CLOUD_NOVNC:-1} # the proxies of displays and of serial lines
 WORKERS=${KUMOI_CLOUD_WORKERS:-1} # processes of each REST service, of conductor and of scheduler

@@ -5,7 +5,7 @@
 set -euo pipefail
 # shellcheck source=settings.sh
 source "$(dirname "$0")/settings.sh"
-for part in process network config services database; do
+for part in process network ovs config services database; do
     # shellcheck source=/dev/null
     source "$CLOUD_ROOT/lib/$part.sh"
 done
@@ -18,6 +18,7 @@ chmod 700 "$ETC" "$RUN" # passwords, and the data base's socket
 chmod 711 "$STATE"       # dnsmasq and guests run as users of their own
 started=$SECONDS
 network_up
+[ "$NETWORK" != ovs ] || data_network_up
 write_configuration
 phase "namespaces and configuration"
 start_rabbit
@@ -40,7 +41,10 @@ if [ "$COMPUTE-$KUMOI_DRIVER" = kumoi-kumoi ]; then # what real guests boot
     GUEST_KERNEL=$("$guests/build.sh")/vmlinux GUEST_ROOT=$("$guests/make-root.sh")/kumoi-tiny.raw
     export GUEST_KERNEL GUEST_ROOT
 fi
-words=("$STATE" "$CONTROL_IP" "$PASSWORD" "$WITH_AGENTS")
+agents=neutron-linuxbridge-agent
+[ "$NETWORK" != ovs ] || agents=neutron-openvswitch-agent
+[ "$WITH_AGENTS" = 1 ] || agents=0
+words=("$STATE" "$CONTROL_IP" "$PASSWORD" "$agents")
 [ "$WITH_CINDER" = 0 ] || words+=(--volumes)
 # shellcheck disable=SC2206  # one word a node
 [ "$COMPUTE" = none ] || words+=($NODES)

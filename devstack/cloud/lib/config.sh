@@ -238,8 +238,9 @@ X
 }
 
 neutron_conf() {
-    local drivers=linuxbridge
+    local drivers=linuxbridge interface=linuxbridge tenants=vxlan
     [ "$WITH_AGENTS" = 1 ] || drivers=kumoi_cloud
+    if [ "$NETWORK" = ovs ]; then drivers=openvswitch interface=openvswitch tenants=vlan; fi
     mkdir -p "$STATE/neutron"
     cat >"$ETC/neutron/neutron.conf" <<X
 [DEFAULT]
@@ -288,22 +289,27 @@ driver = noop
 X
     cat >"$ETC/neutron/ml2.ini" <<X
 [ml2]
-type_drivers = flat,vxlan,local
-tenant_network_types = vxlan
+type_drivers = flat,vlan,vxlan,local
+tenant_network_types = $tenants
 mechanism_drivers = $drivers
 extension_drivers = port_security,qos
 [ml2_type_flat]
 flat_networks = *
+[ml2_type_vlan]
+network_vlan_ranges = data:100:999
 [ml2_type_vxlan]
 vni_ranges = 1:10000
 X
     cat >"$ETC/neutron/dhcp.ini" <<X
 [DEFAULT]
 host = kumoi-control
-interface_driver = linuxbridge
+interface_driver = $interface
+ovs_use_veth = true
 enable_isolated_metadata = true
 force_metadata = true
 resync_interval = 5
+[ovs]
+ovsdb_connection = unix:$(ovs_folder kumoi-control)/db.sock
 X
     cat >"$ETC/neutron/metadata.ini" <<X
 [DEFAULT]
@@ -410,6 +416,7 @@ write_configuration() {
         node_conf "$node"
         bridge_agent_conf "$node" "$(node_ip "$node")"
     done
+    [ "$NETWORK" != ovs ] || for node in kumoi-control $NODES; do ovs_conf "$node"; done
     cat >"$STATE/openrc" <<X
 export OS_AUTH_URL=http://$CONTROL_IP:$KEYSTONE_PORT/v3 OS_IDENTITY_API_VERSION=3 OS_REGION_NAME=$REGION
 export OS_USERNAME=admin OS_PASSWORD=$PASSWORD OS_PROJECT_NAME=admin

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Flavors, images, networks and volume types of the test cloud, and the wait for its hosts. May run again.
-resources.py STATE ADDRESS PASSWORD AGENTS(0|1) [--volumes] [HOST...]; the ids end up in STATE/ids.json."""
+resources.py STATE ADDRESS PASSWORD AGENT(0: none runs) [--volumes] [HOST...]; the ids end up in STATE/ids.json."""
 import json
 import os
 import sys
@@ -68,16 +68,16 @@ def wait_for_hosts(cloud, hosts):
         rest.wait_until(is_mapped, 300 * PATIENCE, f"host {host} is up and mapped to the cell", 0.5)
 
 
-def wait_for_agents(cloud, hosts):
+def wait_for_agents(cloud, agent, hosts):
     def alive():
         kinds = {(one["binary"], one["host"]) for one in cloud.get("network", "/agents")["agents"] if one["alive"]}
-        return {("neutron-linuxbridge-agent", host) for host in hosts} | {
+        return {(agent, host) for host in hosts} | {
             ("neutron-dhcp-agent", "kumoi-control")} <= kinds
     rest.wait_until(alive, 300 * PATIENCE, "Neutron's agents are alive", 0.5)
 
 
 def main():
-    state, address, password, agents, *rest_of_words = sys.argv[1:]
+    state, address, password, agent, *rest_of_words = sys.argv[1:]
     volumes = "--volumes" in rest_of_words
     hosts = [word for word in rest_of_words if word != "--volumes"]
     cloud = rest.Cloud(f"http://{address}:5000/v3", "admin", password, "admin")
@@ -85,8 +85,8 @@ def main():
     if volumes:
         for backend in ("iscsi", "nfs"):
             cloud.ensure("volumev3", "volume_types", backend, {"extra_specs": {"volume_backend_name": backend}}, path="/types")
-    if agents == "1":
-        wait_for_agents(cloud, ["kumoi-control", *hosts])
+    if agent != "0":
+        wait_for_agents(cloud, agent, ["kumoi-control", *hosts])
     wait_for_hosts(cloud, hosts)
     with open(os.path.join(state, "ids.json"), "w") as file:
         json.dump(ids, file, indent=1)

@@ -64,16 +64,19 @@ start_neutron() {
         --config-file "$ETC/neutron/ml2.ini" --log-file "$LOG/neutron.log"
     wait_for Neutron 300 answers $NEUTRON_PORT
     [ "$WITH_AGENTS" = 1 ] || return 0
-    for node in kumoi-control $NODES; do start_bridge_agent "$node"; done
+    for node in kumoi-control $NODES; do
+        if [ "$NETWORK" = ovs ]; then start_ovs_agent "$node"; else start_bridge_agent "$node"; fi
+    done
     # Not in-namespace.sh: the namespaces this agent makes must be seen by all.
-    start neutron-dhcp - nsenter --net="/run/netns/$CONTROL_NS" neutron-dhcp-agent "${common[@]}" --config-file "$ETC/neutron/dhcp.ini" \
+    start neutron-dhcp - nsenter --net="/run/netns/$CONTROL_NS" env OVS_RUNDIR="$(ovs_folder "$CONTROL_NS")" \
+        neutron-dhcp-agent "${common[@]}" --config-file "$ETC/neutron/dhcp.ini" \
         --config-file "$ETC/neutron/metadata.ini" --log-file "$LOG/neutron-dhcp.log"
     start neutron-metadata "$CONTROL_NS" neutron-metadata-agent "${common[@]}" \
         --config-file "$ETC/neutron/metadata.ini" --log-file "$LOG/neutron-metadata.log"
 }
 
 start_bridge_agent() { # NODE
-    start "bridge-agent-$1" "$1" neutron-linuxbridge-agent --config-file "$ETC/neutron/neutron.conf" \
+    start "bridge-agent-$1" "$1" env PATH="$CLOUD_ROOT/bin:$PATH" neutron-linuxbridge-agent --config-file "$ETC/neutron/neutron.conf" \
         --config-file "$ETC/neutron/bridge-$1.ini" --log-file "$LOG/bridge-agent-$1.log"
 }
 
@@ -129,7 +132,8 @@ start_compute() { # NODE
         for program in kumoi-compute kumoi-vmm kumoi-img; do
             [ -x "$KUMOI_BUILD/bin/$program" ] || die "$KUMOI_BUILD/bin/$program is missing: build it, or set KUMOI_BUILD"
         done
-        start "nova-compute-$1" "$1" "$KUMOI_BUILD/bin/kumoi-compute" --config-file "$ETC/$1/nova.conf"
+        start "nova-compute-$1" "$1" env OVS_RUNDIR="$(ovs_folder "$1")" "$KUMOI_BUILD/bin/kumoi-compute" \
+            --config-file "$ETC/$1/nova.conf"
         ;;
     *) die "KUMOI_CLOUD_COMPUTE is $COMPUTE: python, kumoi or none" ;;
     esac
