@@ -140,7 +140,8 @@ private:
     Snapshottable* nvram();
     Result<void> stop_for_a_moment();
     void go_on();
-    Result<std::vector<SectionWriter>> take_state(SaveJob& job);
+    Result<std::vector<SectionWriter>> take_state(SaveJob& job, OverlaySet& overlays);
+    Result<void> may_save(const SaveRequest& request) const;
     Result<void> start_saving(SaveJob& job, std::vector<SectionWriter> sections,
                               const SaveRequest& request);
     void save_finished(const Result<void>& result);

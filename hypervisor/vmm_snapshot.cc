@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/version.h"
+#include "hypervisor/block/live/disk_control.h"
 #include "hypervisor/machine_state.h"
 #include "hypervisor/sandbox/thread_class.h"
 #include "hypervisor/snapshot/memory_loader.h"
@@ -59,7 +60,7 @@ bool shares_memory(const VmConfig& config) {
 
 Result<SaveRequest> SaveRequest::parse(const Json& params) {
     const JsonView view(params, "params");
-    TRY(view.only({"path", "mode", "compress", "after", "threads"}));
+    TRY(view.only({"path", "mode", "compress", "after", "threads", "overlays"}));
     SaveRequest request;
     request.path = TRY(view.string("path"));
     if (request.path.empty() || request.path.front() != '/') {
@@ -86,6 +87,12 @@ Result<SaveRequest> SaveRequest::parse(const Json& params) {
     }
     constexpr int64_t kThreadsMax = 16;
     request.threads = static_cast<unsigned>(TRY(view.integer_or("threads", 2, {1, kThreadsMax})));
+    const auto overlays =
+        view.has("overlays") ? TRY(view.array("overlays")) : std::vector<JsonView>();
+    for (const JsonView& overlay : overlays) {
+        TRY(overlay.only({"disk", "overlay", "backing"}));
+        request.overlays.push_back(TRY(OverlayRequest::parse(overlay)));
+    }
     return request;
 }
 
@@ -105,6 +112,9 @@ Json VmmSnapshots::save_json() const {
     json.set("copies_written_at_once", now.pool_full);
     json.set("copy_ns_max", now.fault_ns_max);
     json.set("stopped_ns", stopped_ns);
+    if (!overlays.is_null()) {
+        json.set("overlays", overlays);
+    }
     if (save_state != SaveState::Saving) {
         json.set("duration_ns", save_took_ns);
     }
@@ -129,7 +139,7 @@ Json VmmSnapshots::memory_json() const {
 
 // --- Saving ---
 
-Result<Json> Vmm::save(const SaveRequest& request) {
+Result<void> Vmm::may_save(const SaveRequest& request) const {
     if (state_ != VmState::Running && state_ != VmState::Paused) {
         return Error::conflict("the machine is {}; only a running or paused one can be saved",
                                to_string(state_));
@@ -152,7 +162,13 @@ Result<Json> Vmm::save(const SaveRequest& request) {
         return Error::unsupported("a guest in huge pages cannot be saved while it runs")
             .with_hint("save it with mode \"stop\"");
     }
+    return {};
+}
+
+Result<Json> Vmm::save(const SaveRequest& request) {
+    TRY(may_save(request));
     snapshots_.job.reset();
+    OverlaySet overlays = TRY(disk_control_->open_overlays(request.overlays));
     auto writer = TRY(SnapshotWriter::create(TRY(open_output(seams_.files, request.path)),
                                              memory_->size(), request.compression));
     auto job = TRY(SaveJob::create(seams_.files, *memory_, std::move(writer), seams_.clock,
@@ -164,13 +180,14 @@ Result<Json> Vmm::save(const SaveRequest& request) {
         TRY(request.mode == SaveJob::Mode::Live ? stop_for_a_moment() : pause());
     }
     memory_->forbid_discard();
-    auto sections = take_state(*job);
+    auto sections = take_state(*job, overlays);
     if (request.mode == SaveJob::Mode::Live && was_running) {
         go_on();  // what it writes from here on is copied first, by the thread that arm() started
     }
     const int64_t stopped = seams_.clock.monotonic_ns() - begun;
     auto started = sections ? start_saving(*job, std::move(sections).value(), request)
                             : Result<void>(std::move(sections).error());
+    disk_control_->entered(overlays);  // the file has the configuration of before
     if (!started) {
         memory_->allow_discard();
         if (request.mode == SaveJob::Mode::Stopped && was_running) {
@@ -183,6 +200,7 @@ Result<Json> Vmm::save(const SaveRequest& request) {
     snapshots_.save_state = VmmSnapshots::SaveState::Saving;
     snapshots_.save_begun_ns = begun;
     snapshots_.stopped_ns = request.mode == SaveJob::Mode::Live ? stopped : 0;
+    snapshots_.overlays = request.overlays.empty() ? Json() : overlays.json();
     snapshots_.save_error.reset();
     snapshots_.job = std::move(job);
     return snapshots_.save_json();
@@ -205,11 +223,12 @@ void Vmm::go_on() {
 }
 
 // The guest stands still for this: nothing here that could as well be done later.
-Result<std::vector<SectionWriter>> Vmm::take_state(SaveJob& job) {
+Result<std::vector<SectionWriter>> Vmm::take_state(SaveJob& job, OverlaySet& overlays) {
     const uint64_t clock_ns = paused_clock_ns_ ? *paused_clock_ns_ : TRY(vm_->clock());
     const MachineState state({config_, *kvm_, *vm_, *devices_, vcpus_, nvram()});
     auto sections = TRY(state.save(clock_ns));
     TRY(job.prepare());
+    TRY(overlays.enter());
     return sections;
 }
 

@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
+#include "hypervisor/block/live/overlay_set.h"
 #include "hypervisor/snapshot/page_server.h"
 #include "hypervisor/snapshot/save_job.h"
 #include "hypervisor/vm_config.h"
@@ -23,6 +25,7 @@ struct SaveRequest {
     Compression compression = Compression::None;
     AfterSave after = AfterSave::Resume;
     unsigned threads = 2;
+    std::vector<OverlayRequest> overlays;  // entered at the moment that is saved
 
     // The params of the control method "save".
     static Result<SaveRequest> parse(const Json& params);
@@ -51,6 +54,7 @@ public:
     bool was_running = false;
     int64_t save_begun_ns = 0;
     int64_t save_took_ns = 0;
+    Json overlays;           // those of the save, once they are entered; else null
     int64_t stopped_ns = 0;  // how long the guest stood still for it
     std::optional<Error> save_error;
     SaveJob::Statistics saved;  // of the job that has ended

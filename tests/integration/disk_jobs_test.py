@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 
 import harness
+import snapshot_test
 
 MIB = 8
 CHUNK = 16384
@@ -41,12 +42,11 @@ class DiskJobs(harness.Test):
         self.control = self.guest.control()
         self.control.call("subscribe")
 
-    def do(self, method, *files, **params):
+    def call(self, method, *files, **params):
         """`files` go along as descriptors: a sandboxed kumoi-vmm can open nothing by itself."""
         descriptors = [os.open(file, os.O_RDWR | os.O_CREAT, 0o600) for file in files]
         control = self.control
-        request = {"id": control.next_id, "method": method, "params": {"disk": "root", **params},
-                   "fds": list(files)}
+        request = {"id": control.next_id, "method": method, "params": params, "fds": list(files)}
         socket.send_fds(control.socket, [json.dumps(request).encode() + b"\n"], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -54,7 +54,10 @@ class DiskJobs(harness.Test):
             control.events.append(message)
         control.next_id += 1
         self.assertNotIn("error", message, method)
-        answer = message["result"]
+        return message["result"]
+
+    def do(self, method, *files, **params):
+        answer = self.call(method, *files, disk="root", **params)
         if method != "disk_snapshot":
             end = self.control.wait_event("disk_job_done")["data"]
             self.assertEqual(end["state"], "done")
@@ -108,6 +111,33 @@ class DiskJobs(harness.Test):
         self.control.call("quit")
         self.assertEqual(self.guest.wait_exit(), 0, self.guest.story())
         self.assertGreater(self.wave_of("disk"), before)
+
+    def test_live_save_has_memory_and_disk_of_one_instant(self):
+        """The guest goes on in an overlay; from the file a second one goes on in another overlay of the same disk."""
+        self.boot()
+        saved, overlay = self.path("saved"), self.path("overlay")
+        answer = self.call("save", saved, overlay, path=saved, mode="live",
+                           overlays=[{"disk": "root", "overlay": overlay, "backing": "disk"}])
+        self.assertEqual(answer["overlays"], [{"disk": "root", "overlay": overlay, "below": self.path("disk")}])
+        self.control.wait_event("save_done")
+        print(f"live save with its disk: the guest stood still for {answer['stopped_ns'] / 1e6:.1f} ms")
+        self.guest.expect(r"waves \d+", 60)
+        self.control.call("quit")
+        self.assertEqual(self.guest.wait_exit(), 0, self.guest.story())
+        before = self.wave_of("disk")
+        first = self.wave_of("overlay")
+        self.assertGreater(first, before)
+        second = self.path("second")
+        harness.run(self.img, "create", "-b", "disk", "-F", "qcow2", second)
+        again = snapshot_test.Restored(self, saved)
+        again.start_from({**self.guest.config, "disks": [{"id": "root", "path": second, "format": "qcow2"}]})
+        again.expect(r"waves \d+", 60)
+        again.expect(r"waves \d+", 60)
+        control = again.control()
+        control.call("quit")
+        self.assertEqual(again.wait_exit(), 0, again.story())
+        self.assertGreater(self.wave_of("second"), before)
+        self.assertEqual(self.wave_of("overlay"), first)
 
     def kumoi(self, *words, fails=False):
         done = subprocess.run([program("kumoi"), "--instances-path", self.path("instances"), *words],

@@ -203,17 +203,39 @@ Result<Json> DiskControl::job_cancel(const JsonView& params) {
 
 Result<Json> DiskControl::snapshot(const JsonView& params) {
     TRY(params.only({"disk", "overlay", "backing"}));
-    const std::string id = TRY(params.string("disk"));
-    const std::string path = TRY(absolute_path(params, "overlay"));
-    Qcow2Image* image = TRY(qcow2_disk(id));
-    const std::string below = image->name();
-    const std::string backing = TRY(params.string_or("backing", ""));
-    auto overlay = TRY(open_overlay(files_, *image, path, backing));
+    const OverlayRequest request = TRY(OverlayRequest::parse(params));
+    OverlaySet overlays = TRY(open_overlays({&request, 1}));
     const int64_t begun = clock_.monotonic_ns();
-    TRY(machine_.with_disk_still(id, [&] { return image->switch_to_overlay(std::move(overlay)); }));
+    TRY(machine_.with_disk_still(request.disk, [&] { return overlays.enter(); }));
     const int64_t stopped = clock_.monotonic_ns() - begun;
-    machine_.disk_moved(id, path);
-    return Json::object({{"overlay", path}, {"below", below}, {"stopped_ns", stopped}});
+    entered(overlays);
+    return Json::object({{"overlay", request.path},
+                         {"below", overlays.overlays().front().below},
+                         {"stopped_ns", stopped}});
+}
+
+Result<OverlaySet> DiskControl::open_overlays(std::span<const OverlayRequest> requests) {
+    OverlaySet overlays;
+    for (const OverlayRequest& request : requests) {
+        for (const auto& other : overlays.overlays()) {
+            if (other.disk == request.disk || other.path == request.path) {
+                return Error::invalid("disk {} or file {} is named twice", request.disk,
+                                      request.path);
+            }
+        }
+        Qcow2Image* image = TRY(qcow2_disk(request.disk));
+        auto store = TRY(open_overlay(files_, *image, request.path, request.backing));
+        overlays.add({request.disk, request.path, image->name(), false, image, std::move(store)});
+    }
+    return Result<OverlaySet>(std::move(overlays));
+}
+
+void DiskControl::entered(const OverlaySet& overlays) {
+    for (const auto& overlay : overlays.overlays()) {
+        if (overlay.entered) {
+            machine_.disk_moved(overlay.disk, overlay.path);
+        }
+    }
 }
 
 // --- Bitmaps ---

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "base/clock.h"
@@ -20,6 +21,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "hypervisor/block/live/live_disk.h"
+#include "hypervisor/block/live/overlay_set.h"
 #include "hypervisor/block/qcow2/qcow2_image.h"
 #include "hypervisor/control/protocol.h"
 #include "hypervisor/sandbox/file_source.h"
@@ -43,6 +45,11 @@ public:
 
     // Nothing: the method is not one of ours.
     std::optional<Result<Json>> handle(const ControlRequest& request);
+
+    // Overlays for these disks, ready to be entered; Conflict: a job of one of them runs.
+    Result<OverlaySet> open_overlays(std::span<const OverlayRequest> requests);
+    // The configuration follows those that were entered.
+    void entered(const OverlaySet& overlays);
 
 private:
     Result<Json> backup(const JsonView& params);

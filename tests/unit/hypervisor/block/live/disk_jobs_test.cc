@@ -13,6 +13,7 @@
 #include "hypervisor/block/qcow2/check.h"
 #include "hypervisor/block/qcow2/offline.h"
 #include "hypervisor/block/qcow2/qcow2_image.h"
+#include "hypervisor/vmm_snapshot.h"
 #include "tests/support/busy_disk.h"
 
 namespace kumoi::hypervisor {
@@ -146,6 +147,53 @@ protected:
     std::string moved_to_;
     bool never_still_ = false;
 };
+
+TEST_F(DiskJobs, OverlaysForAnInstantAreCheckedFirstAndEnteredTogether) {
+    open_clone();
+    let_the_guest_write();
+    const std::vector<OverlayRequest> twice = {{"root", path("a"), ""}, {"root", path("b"), ""}};
+    EXPECT_EQ(control_->open_overlays(twice).error().code, ErrorCode::InvalidArgument);
+    const std::vector<OverlayRequest> unknown = {{"data", path("c"), ""}};
+    EXPECT_EQ(control_->open_overlays(unknown).error().code, ErrorCode::NotFound);
+    EXPECT_EQ(disk_->name(), path("disk"));  // nothing moved
+
+    const std::vector<OverlayRequest> one = {{"root", path("overlay"), "disk"}};
+    auto overlays = control_->open_overlays(one);
+    ASSERT_TRUE(overlays.ok()) << overlays.error().text();
+    EXPECT_EQ(overlays->json().as_array().size(), 0u);  // none is entered yet
+    BusyDisk::Model instant;
+    ASSERT_TRUE(guest_
+                    ->stand_still([&] {
+                        instant = guest_->model();
+                        return overlays->enter();
+                    })
+                    .ok());
+    control_->entered(*overlays);
+    EXPECT_EQ(moved_to_, path("overlay"));
+    EXPECT_EQ(overlays->json().dump(),
+              fmt::format(R"([{{"disk":"root","overlay":"{}","below":"{}"}}])", path("overlay"),
+                          path("disk")));
+    write_more(200);
+    expect_disk();
+    expect_contents(path("disk"), "qcow2", instant);
+}
+
+TEST(SaveRequest, NamesTheOverlaysOfItsInstant) {
+    const auto parse = [](const std::string& overlays) {
+        return SaveRequest::parse(
+            Json::parse(R"({"path": "/s", "mode": "live", "overlays": )" + overlays + "}").value());
+    };
+    const auto good = parse(R"([{"disk": "root", "overlay": "/o", "backing": "b"}])");
+    ASSERT_TRUE(good.ok()) << good.error().text();
+    ASSERT_EQ(good->overlays.size(), 1u);
+    EXPECT_EQ(good->overlays[0].path, "/o");
+    EXPECT_TRUE(parse("null")->overlays.empty());
+    for (const auto* wrong :
+         {"{}", "[1]", R"([{"disk": "root"}])", R"([{"disk": "root", "overlay": "relative"}])",
+          R"([{"disk": "root", "overlay": "/o", "more": 1}])"}) {
+        EXPECT_FALSE(parse(wrong).ok()) << wrong;
+    }
+}
 
 TEST_F(DiskJobs, ABackupIsTheDiskAtTheMomentOfTheCall) {
     open_clone();
