@@ -2,6 +2,7 @@
 
 #include "api/amqp/rpc_server.h"
 #include "api/node_driver.h"
+#include "api/node_volumes.h"
 #include "api/nova/compute_endpoint.h"
 #include "api/nova/compute_id.h"
 #include "api/nova/nova_conductor.h"
@@ -39,6 +40,7 @@ struct OpenstackNode::Parts {
 
     NodeDriver node_driver;
     std::unique_ptr<compute::VifDriver> vifs;
+    std::unique_ptr<NodeVolumes> volumes;
     std::unique_ptr<compute::ComputeManager> manager;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
     std::unique_ptr<amqp::RpcServer> server;
@@ -82,6 +84,10 @@ Result<void> OpenstackNode::Parts::open_manager() {
     compute::ComputeManager::Borders borders{
         *conductor, shared.cloud.network(), *vifs,   *node_driver.driver,
         clock,      shared.cloud.glance(),  awaited, shared.pools};
+    volumes = TRY(NodeVolumes::create(shared.config, settings.options, shared.objects,
+                                      shared.cloud.cinder(), clock, shared.random,
+                                      node_driver.is_simulated()));
+    borders.volumes = &volumes->services();
     manager = TRY(compute::ComputeManager::create(borders, settings.options, std::move(journal)));
     auto console_options = nova::NovaConsoleOptions::from_config(shared.config);
     console_options.vnc_enabled &= settings.consoles;
@@ -113,6 +119,9 @@ Result<void> OpenstackNode::start() {
     TRY_CONTEXT(parts.records->register_service(), "recording service nova-compute of host {}",
                 host);
     TRY_CONTEXT(parts.manager->init_host(), "recovering this node");
+    parts.volumes->start([&parts](const std::string& server, const std::string& volume) {
+        parts.manager->volume_restarted(server, volume);
+    });
     parts.server = std::make_unique<amqp::RpcServer>(
         parts.shared.transport, amqp::RpcServer::Settings{.pool = parts.shared.requests});
     parts.server->start(kTopics, host, [&parts](const amqp::RpcRequest& request) {
@@ -128,6 +137,9 @@ void OpenstackNode::stop() {
     Parts& parts = *parts_;
     if (parts.server) {
         parts.server->stop();
+    }
+    if (parts.volumes) {
+        parts.volumes->stop();
     }
     if (parts.manager) {
         parts.manager->stop();

@@ -104,6 +104,7 @@ struct TaskArguments {
     std::string backup_type;                            // backup: which rotation
     int64_t rotation = 0;                               // backup: how many of that type stay
     bool preserve_ephemeral = false;                    // rebuild
+    bool reimage_boot_volume = false;                   // rebuild: image_id goes on the root volume
     std::map<std::string, std::string> injected_files;  // rebuild, before 2.57
     std::string old_vm_state;                           // where a failure goes back to
 

@@ -257,6 +257,24 @@ void add_fleet_options(OptionTable& table) {
                "kumoi-compute --fleet: hosts that register at the same time.", 1, 256});
 }
 
+void add_volume_options(OptionTable& table) {
+    table.add({"DEFAULT", "my_block_storage_ip", OptionType::String, "",
+               "Address of this node that storage sees, as Cinder is told. Empty: my_ip. With mode "
+               "= openstack."});
+    table.add({"DEFAULT", "block_device_allocate_retries", OptionType::Integer, "60",
+               "How often a new volume is asked for its status before a server that boots from it "
+               "is given up. With mode = openstack.",
+               0, 100000});
+    table.add({"DEFAULT", "block_device_allocate_retries_interval", OptionType::Integer, "3",
+               "Seconds between two of these.", 0, 3600});
+    table.add({"kumoi", "storage_daemon", OptionType::Path, "",
+               "The qemu-storage-daemon that serves attached volumes. Empty: found in PATH."});
+    table.add({"kumoi", "storage_daemon_uid_first", OptionType::Integer, "1879179264",
+               "First of the 65536 user ids that the daemons of volumes run as, one a volume. 0: "
+               "all run as this daemon does.",
+               0, 4294901759});
+}
+
 void add_openstack_options(OptionTable& table) {
     table.add({"DEFAULT", "vif_plugging_timeout", OptionType::Integer, "300",
                "OpenStack: seconds a new server waits for Neutron to wire its ports "
@@ -299,6 +317,7 @@ OptionTable make_table() {
     add_node_options(table);
     add_fleet_options(table);
     add_openstack_options(table);
+    add_volume_options(table);
     return table;
 }
 

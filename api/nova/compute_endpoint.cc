@@ -2,26 +2,18 @@
 
 #include <charconv>
 
+#include "api/nova/block_devices.h"
+#include "api/nova/compute_endpoint_call.h"
 #include "api/nova/diagnostics_object.h"
 #include "api/nova/instance_object.h"
 #include "api/nova/oslo_context.h"
 #include "base/digest.h"
 #include "base/log.h"
 #include "compute/clients/vif_json.h"
+#include "compute/manager/block_device_build.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::nova {
-
-struct ComputeEndpoint::Call {
-    const amqp::RpcRequest& request;
-    compute::RequestContext context;
-
-    const Json* argument(std::string_view name) const { return request.args.find(name); }
-    std::string text(std::string_view name) const { return request.args.string_or(name); }
-    bool boolean(std::string_view name, bool other) const {
-        return request.args.bool_or(name, other);
-    }
-};
 
 namespace {
 
@@ -65,6 +57,9 @@ std::optional<compute::ServerEvent> work_of(const std::string& name, const std::
     }
     if (name == "network-vif-deleted" && !tag.empty()) {
         return compute::ServerEvent{Kind::VifDeleted, tag};
+    }
+    if (name == "volume-extended" && !tag.empty()) {
+        return compute::ServerEvent{Kind::VolumeExtended, tag};
     }
     if (name == "power-update" && (tag == "POWER_ON" || tag == "POWER_OFF")) {
         return compute::ServerEvent{tag == "POWER_ON" ? Kind::PowerOn : Kind::PowerOff};
@@ -186,6 +181,15 @@ Result<Json> ComputeEndpoint::build_and_run(Call& call) {
             }
         }
     }
+    const Json* devices = call.argument("block_device_mapping");
+    if (devices != nullptr && is_object_primitive(*devices)) {
+        const auto list = TRY(borders_.objects.receive(*call.context.wire, *devices));
+        build.block_devices = TRY(block_devices_from(list));
+    }
+    if (compute::is_volume_backed(
+            build.block_devices)) {  // `image` says what the volume is made of
+        build.instance.image_id.clear();
+    }
     borders_.conductor.adopt_build(build.instance.uuid, {call.request.args});
     TRY(borders_.manager.build_and_run_instance(std::move(build)));
     return Json();
@@ -239,6 +243,8 @@ Result<Json> ComputeEndpoint::rebuild(Call& call) {
     auto instance = TRY(instance_of(call));
     compute::TaskArguments arguments;
     arguments.preserve_ephemeral = call.boolean("preserve_ephemeral", false);
+    arguments.reimage_boot_volume = call.boolean("reimage_boot_volume", false);
+    arguments.image_id = arguments.reimage_boot_volume ? call.text("image_ref") : "";
     arguments.injected_files = TRY(injected_files_from(call.argument("injected_files")));
     arguments.old_vm_state = instance.text("vm_state");
     const auto record =

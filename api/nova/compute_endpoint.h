@@ -83,6 +83,12 @@ private:
     Result<Json> shared_storage(Call& call);
     Result<Json> attach_interface(Call& call);
     Result<Json> detach_interface(Call& call);
+    Result<Json> attach_volume(Call& call);
+    Result<Json> detach_volume(Call& call);
+    Result<Json> swap_volume(Call& call);
+    Result<Json> extend_volume(Call& call);
+    Result<Json> reserve_block_device_name(Call& call);
+    Result<Json> remove_volume_connection(Call& call);
 
     const Borders borders_;
 };

@@ -284,6 +284,7 @@ Result<void> apply_update(NovaObject& instance, const compute::InstanceUpdate& u
     if (update.progress) {
         instance.set("progress", *update.progress);
     }
+    set_text("root_device_name", update.root_device_name);
     if (update.system_metadata) {
         instance.set("system_metadata", dictionary_of(*update.system_metadata));
     }

@@ -5,8 +5,9 @@ namespace {
 
 // What this node's driver can do, in the words of Nova's driver capabilities.
 const std::set<std::string>& capabilities() {
-    static const std::set<std::string> all = {"attach_interface", "image_type_raw",
-                                              "image_type_qcow2", "image_type_iso"};
+    static const std::set<std::string> all = {
+        "attach_interface", "extend_volume",    "multiattach",   "bfv_rescue",
+        "image_type_raw",   "image_type_qcow2", "image_type_iso"};
     return all;
 }
 

@@ -97,7 +97,7 @@ Result<Volume> CinderClient::volume(const Caller& caller, const std::string& id)
 }
 
 Result<Volume> CinderClient::create_volume(const Caller& caller, const NewVolume& volume) {
-    Json body = Json::object({{"size", volume.size_gb},
+    Json body = Json::object({{"size", volume.size_gb == 0 ? Json() : Json(volume.size_gb)},
                               {"consistencygroup_id", nullptr},
                               {"snapshot_id", text_or_null(volume.snapshot_id)},
                               {"name", volume.name},

@@ -44,7 +44,7 @@ struct VolumeAttachment {
 Result<VolumeAttachment> parse_attachment(const Json& json);
 
 struct NewVolume {
-    int64_t size_gb = 1;
+    int64_t size_gb = 1;  // 0: as large as its snapshot or source
     std::string name, description, volume_type, availability_zone;
     std::string image_id, snapshot_id, source_volume_id;  // at most one
 };

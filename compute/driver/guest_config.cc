@@ -6,6 +6,7 @@
 #include "compute/driver/cpu_pinning.h"
 #include "compute/driver/guest_disk_bus.h"
 #include "compute/driver/guest_resources.h"
+#include "compute/driver/guest_volumes.h"
 #include "compute/driver/image_properties.h"
 #include "compute/driver/quota_specs.h"
 #include "compute/instance_properties.h"
@@ -130,6 +131,9 @@ std::string command_line(const Properties& image, const std::string& root,
 }
 
 Json root(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files) {
+    if (const VolumeDisk* volume = root_volume(files.volumes)) {
+        return volume_disk_config(*volume);
+    }
     Json root = disk("root", folder.disk(), false, instance.uuid);
     root.set("format", files.disk_format);
     return root;
@@ -145,6 +149,17 @@ Json own_disks(const Instance& instance, const InstanceFolder& folder, const Gue
         disks.push_back(disk("swap", folder.swap(), false, "swap"));
     }
     return disks;
+}
+
+// Each has its bus and, on PCI, its slot: none moves when another comes or goes.
+void add_volumes(Json& disks, const GuestFiles& files, const std::string& bus) {
+    for (const VolumeDisk& volume : files.volumes) {
+        if (!volume.root) {
+            Json disk = volume_disk_config(volume);
+            set_disk_bus(disk, volume.bus.empty() ? bus : volume.bus);
+            disks.push_back(std::move(disk));
+        }
+    }
 }
 
 void limit_disks(Json& disks, const Json& limits) {
@@ -181,6 +196,7 @@ Boot usual_boot(const Instance& instance, const InstanceFolder& folder, const Gu
         boot.disks.push_back(disk("config", folder.config_drive(), true, instance.uuid));
     }
     put_on_bus(boot.disks, disk_bus(boot.image));
+    add_volumes(boot.disks, files, disk_bus(boot.image));
     boot.command_line = command_line(boot.image, disk_device(boot.disks, 0), options);
     return boot;
 }
@@ -217,6 +233,9 @@ Boot rescue_boot(const Instance& instance, const InstanceFolder& folder, const G
     if (rescue.config_drive) {
         boot.disks.push_back(std::move(drive));
     }
+    if (rescue.stable_device) {
+        add_volumes(boot.disks, files, disk_bus(instance.image.properties));
+    }
     boot.command_line =
         command_line(rescue.image_properties, disk_device(boot.disks, rescue_index), options);
     return boot;
@@ -251,12 +270,6 @@ Json cdroms(const InstanceFolder& folder) {
 }  // namespace
 
 Result<void> check_guest_supported(const Instance& instance) {
-    if (instance.image_id.empty()) {
-        return Error::unsupported("Server {} boots from a volume, which this driver cannot do yet",
-                                  instance.uuid)
-            .with_hint("Boot it from an image.")
-            .with_fault("ImageUnacceptable");
-    }
     TRY(check_firmware(instance.image.properties));
     TRY(check_display(instance));
     TRY(check_watchdog(instance));

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "compute/block_device.h"
 #include "compute/driver/guest_display.h"
 #include "compute/driver/guest_firmware.h"
 #include "compute/driver/guest_memory_specs.h"
@@ -49,6 +50,7 @@ struct GuestFiles {
     bool swap = false;
     bool config_drive = false;
     bool cdrom = false;  // the image is an ISO 9660 file
+    std::vector<VolumeDisk> volumes;
     // A rescued server boots another image.
     using Rescue = RescueFiles;
     std::optional<Rescue> rescue;

@@ -19,9 +19,8 @@ using hypervisor::NamedDescriptor;
 
 enum class Release { Gone, Kept };
 
-Error detach_failed(const std::string& id, std::string why) {
-    return Error::conflict("Failed to detach network adapter device {}: {}", id, why)
-        .with_fault("InterfaceDetachFailed");
+Error detach_failed(const RemovedKind& kind, const std::string& id, std::string why) {
+    return Error::conflict("Failed to detach {} {}: {}", kind.noun, id, why).with_fault(kind.fault);
 }
 
 // Somebody else (this daemon before it was restarted) has asked already: how that ends.
@@ -41,10 +40,10 @@ Result<Release> wait_for_release(ControlClient& client, const std::string& id,
     return Release::Kept;
 }
 
-Result<Release> ask_guest(ControlClient& client, const std::string& id,
+Result<Release> ask_guest(const RemovedKind& kind, ControlClient& client, const std::string& id,
                           const DetachOptions& options) {
     const auto answer =
-        client.call("remove_nic", Json::object({{"id", id}, {"timeout_ms", options.timeout_ms}}),
+        client.call(kind.method, Json::object({{"id", id}, {"timeout_ms", options.timeout_ms}}),
                     options.timeout_ms + options.control_timeout_ms);
     if (answer.ok() || answer.error().code == ErrorCode::NotFound) {
         return Release::Gone;
@@ -57,9 +56,9 @@ Result<Release> ask_guest(ControlClient& client, const std::string& id,
                : Result<Release>(answer.error());
 }
 
-Result<void> remove_by_force(ControlClient& client, const std::string& id,
+Result<void> remove_by_force(const RemovedKind& kind, ControlClient& client, const std::string& id,
                              const DetachOptions& options) {
-    const auto answer = client.call("remove_nic", Json::object({{"id", id}, {"force", true}}),
+    const auto answer = client.call(kind.method, Json::object({{"id", id}, {"force", true}}),
                                     options.control_timeout_ms);
     if (answer.ok() || answer.error().code == ErrorCode::NotFound) {
         return {};
@@ -77,15 +76,20 @@ std::optional<UniqueFd> open_vhost(const Json& nic) {
     return device.ok() ? std::optional<UniqueFd>(std::move(device).value()) : std::nullopt;
 }
 
-bool has_device(const Json& statistics, const std::string& id) {
+constexpr RemovedKind kNic = {
+    "remove_nic", "network adapter device", "InterfaceDetachFailed",
+    "Take the interface down in the guest, see that its kernel has ACPI hot-plug, or stop the "
+    "server, and try again."};
+
+}  // namespace
+
+bool guest_has_device(const Json& statistics, const std::string& id) {
     const Json* devices = statistics.find("devices");
     return devices != nullptr && devices->find(id) != nullptr;
 }
 
-}  // namespace
-
 Result<void> add_guest_nic(const GuestProcess& process, const Json& nic) {
-    if (has_device(TRY(process.call("statistics")), nic.string_or("id"))) {
+    if (guest_has_device(TRY(process.call("statistics")), nic.string_or("id"))) {
         return {};
     }
     const std::string tap = nic.string_or("tap");
@@ -106,34 +110,38 @@ Result<void> add_guest_nic(const GuestProcess& process, const Json& nic) {
 
 Result<void> remove_guest_nic(const std::string& control_socket, const std::string& id,
                               const DetachOptions& options) {
+    return remove_guest_device(kNic, control_socket, id, options);
+}
+
+Result<void> remove_guest_device(const RemovedKind& kind, const std::string& control_socket,
+                                 const std::string& id, const DetachOptions& options) {
     auto client = TRY(ControlClient::connect(control_socket, options.control_timeout_ms));
     TRY(client.call("subscribe", Json::object(), options.control_timeout_ms));
     for (int64_t attempt = 1; attempt <= options.attempts; ++attempt) {
-        if (!has_device(TRY(client.call("statistics", Json::object(), options.control_timeout_ms)),
-                        id)) {
+        if (!guest_has_device(
+                TRY(client.call("statistics", Json::object(), options.control_timeout_ms)), id)) {
             return {};
         }
         const Json state = TRY(client.call("state", Json::object(), options.control_timeout_ms));
         const std::string word = state.string_or("state");
         if (word == "paused") {
-            return detach_failed(id, "the guest is paused and cannot release it")
+            return detach_failed(kind, id, "the guest is paused and cannot release it")
                 .with_hint("Unpause the server and try again.");
         }
         if (word != "running") {
-            return remove_by_force(client, id, options);
+            return remove_by_force(kind, client, id, options);
         }
-        if (TRY(ask_guest(client, id, options)) == Release::Gone) {
+        if (TRY(ask_guest(kind, client, id, options)) == Release::Gone) {
             return {};
         }
-        log_warn("driver", "the guest did not release a network card",
-                 {{"nic", id}, {"attempt", attempt}, {"attempts", options.attempts}});
+        log_warn("driver", "the guest did not release a device",
+                 {{"device", id}, {"attempt", attempt}, {"attempts", options.attempts}});
     }
-    return detach_failed(id, fmt::format("the guest did not release it, asked {} times for {} s "
-                                         "each",
-                                         options.attempts, options.timeout_ms / 1000))
-        .with_hint(
-            "Take the interface down in the guest, see that its kernel has ACPI hot-plug, "
-            "or stop the server, and try again.");
+    return detach_failed(kind, id,
+                         fmt::format("the guest did not release it, asked {} times for {} s "
+                                     "each",
+                                     options.attempts, options.timeout_ms / 1000))
+        .with_hint(kind.hint);
 }
 
 }  // namespace kumoi::compute

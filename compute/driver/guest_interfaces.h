@@ -20,6 +20,19 @@ struct DetachOptions {
 
 // `nic`: a member of "nics" of guest.json. Fine when the machine has it.
 Result<void> add_guest_nic(const GuestProcess& process, const Json& nic);
+// What is taken away: "remove_nic" and how people and Nova call it.
+struct RemovedKind {
+    const char* method;
+    const char* noun;
+    const char* fault;
+    const char* hint;
+};
+// Fine when the machine has no such device. The kind's fault when the guest keeps it, or is paused
+// and cannot let go.
+Result<void> remove_guest_device(const RemovedKind& kind, const std::string& control_socket,
+                                 const std::string& id, const DetachOptions& options);
+bool guest_has_device(const Json& statistics, const std::string& id);
+
 // Fine when the machine has no such card. InterfaceDetachFailed when the guest keeps it, or is
 // paused and cannot let go.
 Result<void> remove_guest_nic(const std::string& control_socket, const std::string& id,

@@ -26,8 +26,9 @@ public:
     std::string config_drive() const { return path_ + "/disk.config"; }  // ISO 9660
     std::string ephemeral() const { return path_ + "/disk.eph0"; }       // formatted, empty
     std::string swap() const { return path_ + "/disk.swap"; }
-    std::string cdrom() const { return path_ + "/disk.iso"; }  // the image, if it is an ISO
-    std::string nvram() const { return path_ + "/nvram.fd"; }  // UEFI variables
+    std::string cdrom() const { return path_ + "/disk.iso"; }        // the image, if it is an ISO
+    std::string volumes() const { return path_ + "/volumes.json"; }  // disks served by back ends
+    std::string nvram() const { return path_ + "/nvram.fd"; }        // UEFI variables
     std::string kernel() const { return path_ + "/kernel"; }
     std::string ramdisk() const { return path_ + "/ramdisk"; }
     std::string console_log() const { return path_ + "/console.log"; }

@@ -15,6 +15,7 @@
 #include "compute/driver/disk_file.h"
 #include "compute/driver/guest_diagnostics.h"
 #include "compute/driver/guest_resources.h"
+#include "compute/driver/guest_volumes.h"
 #include "compute/driver/host_inventory.h"
 #include "compute/driver/resize_folder.h"
 #include "compute/vm_states.h"
@@ -72,7 +73,10 @@ Result<CpuSet> cpu_option(const Config& config, const char* name) {
 
 Result<GuestFiles> files_of(const InstanceFolder& folder) {
     GuestFiles files;
-    files.disk_format = TRY(root_disk(folder)).format;
+    files.volumes = TRY(read_volumes(folder));
+    if (root_volume(files.volumes) == nullptr) {
+        files.disk_format = TRY(root_disk(folder)).format;
+    }
     files.ramdisk = path_exists(folder.ramdisk());
     files.cdrom = path_exists(folder.cdrom());
     files.ephemeral = path_exists(folder.ephemeral());
@@ -222,6 +226,30 @@ Result<void> KumoiVmmDriver::build_folder(const SpawnRequest& request,
                                           const InstanceFolder& folder) {
     const Instance& instance = request.instance;
     TRY(make_directories(folder.path(), 0700));
+    std::vector<VolumeDisk> volumes = request.volumes;
+    assign_volume_slots(volumes, {});
+    TRY(write_volumes(folder, volumes));
+    if (root_volume(volumes) == nullptr) {
+        TRY(make_root(request, folder));
+    }
+    TRY(make_nvram(instance.image.properties, folder, options_.guest.firmware));
+    if (boot_method(instance.image.properties) == BootMethod::Kernel) {
+        TRY(fetch_kernel(request, folder));
+    }
+    TRY(make_extra_disks(instance.flavor, folder));
+    if (instance.config_drive || options_.force_config_drive) {
+        TRY(write_config_drive(request, folder.config_drive()));
+    }
+    return {};
+}
+
+Result<void> KumoiVmmDriver::make_root(const SpawnRequest& request, const InstanceFolder& folder) {
+    const Instance& instance = request.instance;
+    if (instance.image_id.empty()) {
+        return Error::unsupported("Server {} has neither an image nor a volume to boot from",
+                                  instance.uuid)
+            .with_fault("ImageUnacceptable");
+    }
     const ImageMeta image = TRY(images_.show(request.context, instance.image_id));
     const CachedImage root = TRY(fetch_disk_image(request.context, image));
     if (image.disk_format == "iso") {  // a CD beside an empty root disk, as Nova has it
@@ -232,14 +260,6 @@ Result<void> KumoiVmmDriver::build_folder(const SpawnRequest& request,
         const std::string format =
             TRY(make_root_disk(root, instance.flavor.root_gb, folder.disk(), options_.disk));
         TRY(record_root_disk(folder, format));
-    }
-    TRY(make_nvram(instance.image.properties, folder, options_.guest.firmware));
-    if (boot_method(instance.image.properties) == BootMethod::Kernel) {
-        TRY(fetch_kernel(request, folder));
-    }
-    TRY(make_extra_disks(instance.flavor, folder));
-    if (instance.config_drive || options_.force_config_drive) {
-        TRY(write_config_drive(request, folder.config_drive()));
     }
     return {};
 }

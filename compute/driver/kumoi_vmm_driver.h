@@ -70,6 +70,13 @@ public:
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
     Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
+    Result<void> set_volumes(const Instance& instance,
+                             const std::vector<VolumeDisk>& volumes) override;
+    Result<void> attach_volume(const Instance& instance, const VolumeDisk& volume) override;
+    Result<void> detach_volume(const Instance& instance, const std::string& volume_id) override;
+    Result<void> reconnect_volume(const Instance& instance, const std::string& volume_id) override;
+    Result<void> rename_volume(const Instance& instance, const std::string& volume_id,
+                               const std::string& new_volume_id) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
@@ -106,6 +113,8 @@ private:
     Result<std::vector<Json>> other_guests(const Instance& instance);
     Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
     Result<void> attach_now(const InstanceFolder& folder, const VifInfo& vif) const;
+    Result<void> make_root(const SpawnRequest& request, const InstanceFolder& folder);
+    Result<void> plug_volume(const InstanceFolder& folder, const std::string& volume_id) const;
     // Starts the process in the guest's control group.
     Result<void> watch_guest(const Instance& instance, const InstanceFolder& folder);
     Result<void> start_process(const Instance& instance, const InstanceFolder& folder,

@@ -9,6 +9,7 @@
 #include "compute/driver/disk_backup.h"
 #include "compute/driver/disk_file.h"
 #include "compute/driver/file_snapshot.h"
+#include "compute/driver/guest_volumes.h"
 #include "compute/driver/kumoi_vmm_driver.h"
 #include "compute/driver/resize_folder.h"
 #include "compute/driver/resize_rules.h"
@@ -321,8 +322,10 @@ Result<void> KumoiVmmDriver::finish_migration(const Instance& instance, bool on)
     if (TRY(process_of(folder).is_alive())) {  // a crash came after the start
         return set_power(instance, folder, on);
     }
-    const RootDisk disk = TRY(root_disk(folder));
-    TRY(grow_root_disk(disk, static_cast<uint64_t>(instance.flavor.root_gb) << 30, options_.disk));
+    if (root_volume(TRY(read_volumes(folder))) == nullptr) {
+        const uint64_t size = static_cast<uint64_t>(instance.flavor.root_gb) << 30;
+        TRY(grow_root_disk(TRY(root_disk(folder)), size, options_.disk));
+    }
     TRY(make_extra_disks(instance.flavor, folder));
     return set_power(instance, folder, on);
 }

@@ -244,6 +244,36 @@ Result<void> SimulatedDriver::detach_interface(const Instance& instance, const V
     return {};
 }
 
+// Nothing of a volume shows in a simulated guest.
+Result<void> SimulatedDriver::set_volumes(const Instance& /*instance*/,
+                                          const std::vector<VolumeDisk>& /*volumes*/) {
+    return {};
+}
+
+Result<void> SimulatedDriver::attach_volume(const Instance& instance,
+                                            const VolumeDisk& /*volume*/) {
+    delay(options_.operation_delay_ms);
+    const std::lock_guard lock(mutex_);
+    return guests_.contains(instance.uuid) ? Result<void>() : Result<void>(not_here(instance));
+}
+
+Result<void> SimulatedDriver::detach_volume(const Instance& /*instance*/,
+                                            const std::string& /*volume_id*/) {
+    delay(options_.operation_delay_ms);
+    return {};
+}
+
+Result<void> SimulatedDriver::reconnect_volume(const Instance& /*instance*/,
+                                               const std::string& /*volume_id*/) {
+    return {};
+}
+
+Result<void> SimulatedDriver::rename_volume(const Instance& /*instance*/,
+                                            const std::string& /*volume_id*/,
+                                            const std::string& /*new_volume_id*/) {
+    return {};
+}
+
 Result<InstanceInfo> SimulatedDriver::get_info(const Instance& instance) {
     const std::lock_guard lock(mutex_);
     const auto guest = guests_.find(instance.uuid);

@@ -56,6 +56,13 @@ public:
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
     Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
+    Result<void> set_volumes(const Instance& instance,
+                             const std::vector<VolumeDisk>& volumes) override;
+    Result<void> attach_volume(const Instance& instance, const VolumeDisk& volume) override;
+    Result<void> detach_volume(const Instance& instance, const std::string& volume_id) override;
+    Result<void> reconnect_volume(const Instance& instance, const std::string& volume_id) override;
+    Result<void> rename_volume(const Instance& instance, const std::string& volume_id,
+                               const std::string& new_volume_id) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;

@@ -14,6 +14,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "compute/block_device.h"
 #include "compute/manager/compute_api.h"
 #include "compute/objects.h"
 
@@ -44,6 +45,7 @@ struct SpawnRequest {
     RequestContext context;
     Instance instance;  // network_info filled, tap_name set
     std::map<std::string, std::string> injected_files;
+    std::vector<VolumeDisk> volumes = {};  // one of them may be the root disk
 };
 
 // The root disk of a server as one flat image, extracted at one instant. Gone when destroyed.
@@ -110,6 +112,19 @@ public:
     // Waits for the guest to let go and asks again a few times; InterfaceDetachFailed when it never
     // does. Absent is fine.
     virtual Result<void> detach_interface(const Instance& instance, const VifInfo& vif) = 0;
+
+    // Volumes, whose back ends run. All that the server has from its next start on; known ones keep
+    // their places. attach, detach and their errors as with network cards (DeviceDetachFailed).
+    virtual Result<void> set_volumes(const Instance& instance,
+                                     const std::vector<VolumeDisk>& volumes) = 0;
+    virtual Result<void> attach_volume(const Instance& instance, const VolumeDisk& volume) = 0;
+    virtual Result<void> detach_volume(const Instance& instance, const std::string& volume_id) = 0;
+    // Its back end was started anew: a running guest gets a new connection to it.
+    virtual Result<void> reconnect_volume(const Instance& instance,
+                                          const std::string& volume_id) = 0;
+    // A volume took another's place behind the same socket.
+    virtual Result<void> rename_volume(const Instance& instance, const std::string& volume_id,
+                                       const std::string& new_volume_id) = 0;
 
     virtual Result<InstanceInfo> get_info(
         const Instance& instance) = 0;  // NotFound: not on this host

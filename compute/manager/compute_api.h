@@ -14,6 +14,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "compute/block_device.h"
 #include "compute/manager/conductor_api.h"
 #include "compute/manager/console.h"
 #include "compute/objects.h"
@@ -25,6 +26,7 @@ struct BuildRequest {
     Instance instance;  // host and node already set; vm_state building, task_state null
     std::vector<RequestedNetwork> requested_networks;
     std::map<std::string, std::string> injected_files;  // path -> content (personality, < 2.57)
+    std::vector<BlockDevice> block_devices;             // as they are recorded
 };
 
 // What else a verb needs is in instance.task_arguments; only secrets travel beside the record.
@@ -46,13 +48,31 @@ struct AttachInterfaceRequest {
     RequestedNetwork requested;  // neither network nor port: the project's only network
 };
 
+struct ReserveDeviceRequest {
+    RequestContext context;
+    std::string uuid;
+    std::string volume_id;
+    std::string device_name;  // empty: the next free one
+    std::string disk_bus;
+    std::string device_type;
+    std::string tag;
+};
+
+struct SwapVolumeRequest {
+    RequestContext context;
+    std::string uuid;
+    std::string old_volume_id;
+    std::string new_volume_id;
+    std::string new_attachment_id;
+};
+
 enum class RebootType { Soft, Hard };
 
 // What another service says about a server.
 struct ServerEvent {
-    enum class Kind { NetworkChanged, VifDeleted, PowerOn, PowerOff };
+    enum class Kind { NetworkChanged, VifDeleted, PowerOn, PowerOff, VolumeExtended };
     Kind kind = Kind::NetworkChanged;
-    std::string port_id = {};  // of VifDeleted
+    std::string port_id = {};  // of VifDeleted; of VolumeExtended the volume
 };
 
 class ComputeApi {
@@ -103,6 +123,14 @@ public:
     virtual Result<void> detach_interface(const RequestContext& context, const std::string& uuid,
                                           const std::string& port_id) = 0;
 
+    // Of a volume with a record and a reserving attachment.
+    virtual Result<void> attach_volume(const RequestContext& context, const std::string& uuid,
+                                       const BlockDevice& device) = 0;
+    virtual Result<void> detach_volume(const RequestContext& context, const std::string& uuid,
+                                       const std::string& volume_id,
+                                       const std::string& attachment_id) = 0;
+    virtual Result<void> swap_volume(const SwapVolumeRequest& request) = 0;
+
     // Not an error: a server that is not here any more. Several NetworkChanged make one refresh.
     virtual Result<void> external_instance_event(const RequestContext& context,
                                                  const std::string& uuid,
@@ -111,6 +139,13 @@ public:
     // calls
     // Queued like a cast, and answered with the interface as the server has it now.
     virtual Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) = 0;
+    // Makes the record of a volume that is to be attached next.
+    virtual Result<BlockDevice> reserve_block_device_name(const ReserveDeviceRequest& request) = 0;
+    // This host's side alone; absent is fine.
+    virtual Result<void> remove_volume_connection(const RequestContext& context,
+                                                  const std::string& uuid,
+                                                  const std::string& volume_id,
+                                                  bool delete_attachment) = 0;
     // The last `tail_lines` lines (negative: all that is kept).
     virtual Result<std::string> get_console_output(const RequestContext& context,
                                                    const std::string& uuid, int64_t tail_lines) = 0;

@@ -56,8 +56,9 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
     : options_(std::move(options)),
       journal_(std::move(journal)),
       tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
-      services_{borders.conductor, borders.network, borders.vifs,  borders.driver, borders.images,
-                tracker_,          *journal_,       borders.clock, options_,       borders.events},
+      services_{borders.conductor, borders.network, borders.vifs,   borders.driver,
+                borders.images,    tracker_,        *journal_,      borders.clock,
+                options_,          borders.events,  borders.volumes},
       own_workers_(borders.pools
                        ? nullptr
                        : std::make_unique<WorkerPool>(

@@ -40,6 +40,7 @@ public:
         ImageApi& images;
         ExternalEvents* events = nullptr;           // of Neutron; null in a standalone cloud
         std::optional<Pools> pools = std::nullopt;  // none: threads of its own
+        VolumeServices* volumes = nullptr;          // Cinder's; null in a standalone cloud
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.
@@ -89,6 +90,18 @@ public:
     Result<void> restore_instance(const RequestContext& context, const std::string& uuid) override;
     Result<void> detach_interface(const RequestContext& context, const std::string& uuid,
                                   const std::string& port_id) override;
+    Result<void> attach_volume(const RequestContext& context, const std::string& uuid,
+                               const BlockDevice& device) override;
+    Result<void> detach_volume(const RequestContext& context, const std::string& uuid,
+                               const std::string& volume_id,
+                               const std::string& attachment_id) override;
+    Result<void> swap_volume(const SwapVolumeRequest& request) override;
+    Result<BlockDevice> reserve_block_device_name(const ReserveDeviceRequest& request) override;
+    Result<void> remove_volume_connection(const RequestContext& context, const std::string& uuid,
+                                          const std::string& volume_id,
+                                          bool delete_attachment) override;
+    // The back end of a volume was started anew. Any thread.
+    void volume_restarted(const std::string& uuid, const std::string& volume_id);
     Result<void> external_instance_event(const RequestContext& context, const std::string& uuid,
                                          const ServerEvent& event) override;
     Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) override;

@@ -38,6 +38,7 @@ struct InstanceUpdate {
     std::optional<int64_t> launched_ns;
     std::optional<int64_t> terminated_ns;
     std::optional<int> progress;
+    std::optional<std::string> root_device_name;  // "/dev/vda"
     std::optional<std::vector<VifInfo>> network_info;
     std::optional<Properties> system_metadata;
     std::optional<Flavor> flavor;

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "compute/manager/compute_manager.h"
 #include "compute/manager/power_tasks.h"
+#include "compute/manager/volume_task.h"
 #include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 
@@ -120,6 +121,8 @@ void ComputeManager::handle_event(const RequestContext& context, const std::stri
                 return power_update_task(services_, context, uuid, true);
             case ServerEvent::Kind::PowerOff:
                 return power_update_task(services_, context, uuid, false);
+            case ServerEvent::Kind::VolumeExtended:
+                return extend_volume_task(services_, context, uuid, event.port_id);
         }
         return {};
     }();

@@ -10,6 +10,7 @@
 #include "compute/manager/spawn_task.h"
 #include "compute/manager/task_continuation.h"
 #include "compute/manager/terminate_task.h"
+#include "compute/manager/volume_recovery.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -90,6 +91,9 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
                     [&](const Operation& resumed) { return finish_detaches(services, resumed); });
         return;
     }
+    if (continue_volume_operation(services, operation, open)) {
+        return;
+    }
     const auto instance = services.conductor.instance_get(open.instance_uuid);
     std::optional<TaskContinuation> continuation;
     if (instance.ok()) {
@@ -123,6 +127,7 @@ bool detaches(const Instance& instance) {
 Result<void> HostRecovery::execute() {
     TRY_CONTEXT(load(), "recovering the servers of this host");
     remove_orphans();
+    end_leftover_volumes(services_, instances_, busy_);
     TRY_CONTEXT(repair_networks(), "recovering the network devices of this host");
     continue_operations();
     continue_tasks();

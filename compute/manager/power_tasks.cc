@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "compute/manager/shelve_task.h"
+#include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -32,6 +33,7 @@ Result<void> start_task(NodeServices& services, const Operation& operation) {
     Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     instance.network_info = TRY(plug_all(services, instance));  // lost when the host was restarted
     services.journal.step(operation.journal_id, "power_on");
+    TRY(connect_volumes(services, operation.context, instance));
     TRY(services.driver.power_on(instance));
     InstanceUpdate update = to_task_state(TaskState(), {task_states::kPoweringOn, TaskState()});
     update.vm_state = vm_states::kActive;
@@ -87,6 +89,7 @@ Result<void> restore_task(NodeServices& services, const Operation& operation) {
     Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     instance.network_info = TRY(plug_all(services, instance));
     services.journal.step(operation.journal_id, "power_on");
+    TRY(connect_volumes(services, operation.context, instance));
     TRY(services.driver.power_on(instance));
     return save_state(services, instance, vm_states::kActive, {task_states::kRestoring},
                       instance.network_info);
@@ -96,6 +99,7 @@ Result<void> resume_state_task(NodeServices& services, const Operation& operatio
     Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     instance.network_info = TRY(plug_all(services, instance));
     services.journal.step(operation.journal_id, "power_on");
+    TRY(connect_volumes(services, operation.context, instance));
     TRY(services.driver.power_on(instance));
     InstanceUpdate update = to_task_state(TaskState(), {TaskState()});
     update.power_state = power_state_of(services.driver, instance);

@@ -1,6 +1,7 @@
 #include "compute/manager/reboot_task.h"
 
 #include "base/log.h"
+#include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -35,6 +36,7 @@ Result<void> RebootTask::announce() {
 Result<void> RebootTask::reboot_guest() {
     services_.journal.step(operation_.journal_id, "reboot");
     instance_.network_info = TRY(plug_all(services_, instance_));
+    TRY(connect_volumes(services_, operation_.context, instance_));
     return services_.driver.reboot(instance_, type_);
 }
 

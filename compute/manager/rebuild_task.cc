@@ -1,6 +1,8 @@
 #include "compute/manager/rebuild_task.h"
 
 #include "compute/manager/power_tasks.h"
+#include "compute/manager/volume_connections.h"
+#include "compute/manager/volume_reimage.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -39,10 +41,22 @@ Result<void> RebuildTask::power_off() {
                                       shutdown_timeout_of(instance_, services_.options, true));
 }
 
+// Attached again as it was before: with what the volume has then.
+Result<void> RebuildTask::reimage_boot_volume() {
+    if (!instance_.task_arguments.reimage_boot_volume) {
+        return {};
+    }
+    services_.journal.step(operation_.journal_id, "reimage");
+    return reimage_root_volume(services_, operation_.context, instance_,
+                               instance_.task_arguments.image_id);
+}
+
 Result<void> RebuildTask::build() {
     TRY(services_.conductor.instance_save(
         instance_.uuid,
         to_task_state(task_states::kRebuildBlockDeviceMapping, {task_states::kRebuilding})));
+    TRY(reimage_boot_volume());
+    const auto volumes = TRY(connected_disks(services_, operation_.context, instance_));
     TRY(services_.conductor.instance_save(
         instance_.uuid,
         to_task_state(task_states::kRebuildSpawning, {task_states::kRebuildBlockDeviceMapping})));
@@ -50,7 +64,7 @@ Result<void> RebuildTask::build() {
     instance_.admin_password = admin_password_;
     services_.journal.step(operation_.journal_id, "rebuild");
     TRY(services_.driver.rebuild(
-        {operation_.context, instance_, instance_.task_arguments.injected_files},
+        {operation_.context, instance_, instance_.task_arguments.injected_files, volumes},
         instance_.task_arguments.preserve_ephemeral));
     if (instance_.task_arguments.old_vm_state == vm_states::kStopped) {
         services_.journal.step(operation_.journal_id, "stop");

@@ -20,6 +20,7 @@ private:
     Result<void> run_steps();
     Result<void> announce();
     Result<void> power_off();
+    Result<void> reimage_boot_volume();
     Result<void> build();
     Result<void> record();
 

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "compute/manager/power_tasks.h"
+#include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -30,6 +31,7 @@ Result<void> RescueTask::run_steps() {
                                        shutdown_timeout_of(instance_, services_.options, true)));
     }
     services_.journal.step(operation_.journal_id, "rescue");
+    TRY(connect_volumes(services_, operation_.context, instance_));
     TRY(services_.driver.rescue({operation_.context, instance_, image, admin_password_}));
     InstanceUpdate update = to_task_state(std::nullopt, {task_states::kRescuing});
     update.vm_state = vm_states::kRescued;
@@ -60,6 +62,7 @@ Result<void> unrescue_task(NodeServices& services, const Operation& operation) {
     Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     instance.network_info = TRY(plug_all(services, instance));
     services.journal.step(operation.journal_id, "unrescue");
+    TRY(connect_volumes(services, operation.context, instance));
     auto back = services.driver.unrescue(instance, true);
     if (!back.ok()) {
         set_error_state(services, instance.uuid);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/snapshot_task.h"
+#include "compute/manager/volume_connections.h"
 #include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 
@@ -89,6 +90,7 @@ Result<void> shelve_offload_task(NodeServices& services, const Operation& operat
     TRY(services.network.unbind(operation.context, instance));
     TRY(services.driver.destroy(instance));
     TRY(unplug_all(services, instance));
+    TRY(reserve_volumes(services, operation.context, instance));
     InstanceUpdate update = to_task_state(
         std::nullopt, {task_states::kShelving, task_states::kShelvingOffloading, std::nullopt});
     update.vm_state = vm_states::kShelvedOffloaded;
@@ -114,8 +116,10 @@ Result<void> UnshelveTask::run_steps() {
     TRY(services_.conductor.instance_save(
         instance_.uuid,
         to_task_state(task_states::kSpawning, {task_states::kUnshelving, task_states::kSpawning})));
-    const ImageMeta shelved =
-        TRY(services_.images.show(operation_.context, shelved_image_of(instance_)));
+    const std::string shelved_id = shelved_image_of(instance_);
+    const ImageMeta shelved = shelved_id.empty()
+                                  ? instance_.image  // the root disk is a volume
+                                  : TRY(services_.images.show(operation_.context, shelved_id));
     if (!services_.tracker.is_tracked(instance_.uuid)) {
         claim_ = TRY(services_.tracker.claim(instance_));
     }
@@ -126,8 +130,11 @@ Result<void> UnshelveTask::run_steps() {
     keep_nic_slots(vifs, instance_.network_info);
     instance_.network_info = std::move(vifs);
     instance_.network_info = TRY(plug_all(services_, instance_));
+    services_.journal.step(operation_.journal_id, "volumes");
+    const auto volumes = TRY(attach_volumes(services_, operation_.context, instance_));
     services_.journal.step(operation_.journal_id, "spawn");
-    TRY(services_.driver.spawn({operation_.context, on_image(instance_, shelved), {}}));
+    const Instance spawned = on_image(instance_, shelved);
+    TRY(services_.driver.spawn({operation_.context, spawned, {}, volumes}));
     services_.journal.step(operation_.journal_id, "spawned");
     TRY(record());
     services_.tracker.set_building(instance_.uuid, false);
@@ -174,8 +181,11 @@ void UnshelveTask::rollback(const Error& reason) {
     }
     services_.tracker.release(instance_.uuid);
     if (is_taken_over(reason)) {
+        warn_unless_ok(disconnect_volumes(services_, instance_), "a volume's back end goes on");
         return;  // a delete cleans up the rest
     }
+    warn_unless_ok(reserve_volumes(services_, operation_.context, instance_),
+                   "volumes of a failed unshelve are not free for the next");
     InstanceUpdate update;
     update.task_state = std::optional<std::string>();
     update.power_state = power_states::kNoState;

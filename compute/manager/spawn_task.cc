@@ -4,7 +4,9 @@
 #include <array>
 
 #include "base/log.h"
+#include "compute/manager/block_device_build.h"
 #include "compute/manager/vif_plugging.h"
+#include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -113,9 +115,12 @@ void SpawnTask::rollback(NodeServices& services, const Operation& operation, Ins
     }
     const BuildOutcome outcome = classify_build_failure(reason);
     if (outcome == BuildOutcome::Gone) {
+        warn_unless_ok(disconnect_volumes(services, instance), "a volume's back end goes on");
         return;
     }
-    if (outcome == BuildOutcome::Abort || !cleaned.ok()) {
+    const bool final = outcome == BuildOutcome::Abort || !cleaned.ok();
+    release_volumes(services, operation.context, instance, final);
+    if (final) {
         give_up(services, operation, reason);
         return;
     }
@@ -154,7 +159,15 @@ Result<void> SpawnTask::prepare_block_devices() {
     InstanceUpdate update =
         to_task_state(task_states::kBlockDeviceMapping, {task_states::kNetworking});
     update.network_info = instance_.network_info;
-    return save(update);
+    std::vector<BlockDevice> devices = request_.block_devices;
+    if (is_volume_backed(devices)) {
+        name_devices(instance_, devices);
+        update.root_device_name = root_device_name(devices);
+    }
+    TRY(save(update));
+    services_.journal.step(operation_.journal_id, "volumes");
+    volumes_ = TRY(build_volumes(services_, operation_, instance_, devices));
+    return {};
 }
 
 Result<void> SpawnTask::plug_interfaces() {
@@ -166,7 +179,7 @@ Result<void> SpawnTask::plug_interfaces() {
 
 Result<void> SpawnTask::spawn_guest() {
     services_.journal.step(operation_.journal_id, "spawn");
-    TRY(services_.driver.spawn({operation_.context, instance_, request_.injected_files}));
+    TRY(services_.driver.spawn({operation_.context, instance_, request_.injected_files, volumes_}));
     services_.journal.step(operation_.journal_id, "spawned");
     return {};
 }

@@ -1,5 +1,6 @@
 #include "compute/manager/suspend_task.h"
 
+#include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -33,6 +34,7 @@ Result<void> resume_task(NodeServices& services, const Operation& operation) {
     Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     instance.network_info = TRY(plug_all(services, instance));
     services.journal.step(operation.journal_id, "resume");
+    TRY(connect_volumes(services, operation.context, instance));
     TRY(services.driver.resume(instance));
     InstanceUpdate update = to_task_state(std::nullopt, {task_states::kResuming});
     const auto old = instance.system_metadata.find(kOldVmState);

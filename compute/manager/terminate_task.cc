@@ -1,5 +1,6 @@
 #include "compute/manager/terminate_task.h"
 
+#include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -9,6 +10,7 @@ Result<void> TerminateTask::execute() {
         TRY(load_instance());
         TRY(destroy_guest());
         TRY(release_networks());
+        release_all_volumes();
         return record_deletion();
     }();
     if (!result.ok()) {
@@ -48,6 +50,11 @@ Result<void> TerminateTask::release_networks() {
     }
     TRY(unplug_all(services_, instance_));
     return services_.network.deallocate_for_instance(operation_.context, instance_);
+}
+
+void TerminateTask::release_all_volumes() {
+    services_.journal.step(operation_.journal_id, "volumes");
+    release_volumes(services_, operation_.context, instance_, true);
 }
 
 Result<void> TerminateTask::record_deletion() {

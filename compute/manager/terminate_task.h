@@ -17,6 +17,7 @@ private:
     Result<void> load_instance();
     Result<void> destroy_guest();
     Result<void> release_networks();
+    void release_all_volumes();
     Result<void> record_deletion();
     void rollback();  // there is no way back: the server goes to ERROR, as in Nova
 

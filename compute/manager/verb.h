@@ -23,6 +23,7 @@
 namespace kumoi::compute {
 
 class ExternalEvents;
+struct VolumeServices;
 
 // What tasks work with. Everything outlives them.
 struct NodeServices {
@@ -35,7 +36,8 @@ struct NodeServices {
     Journal& journal;
     const Clock& clock;
     const ManagerOptions& options;
-    ExternalEvents* events = nullptr;  // null: nobody tells this node anything
+    ExternalEvents* events = nullptr;   // null: nobody tells this node anything
+    VolumeServices* volumes = nullptr;  // null: this cloud has no volumes
 };
 
 // Which server, for whom, and under which journal entry a task runs.
@@ -77,6 +79,9 @@ constexpr VerbInfo kRestore{"restore", "compute_restore_instance"};
 // Without a task_state of their own, as in Nova: what another verb has set is not theirs to clear.
 constexpr VerbInfo kAttachInterface{"attach_interface", "compute_attach_interface", true};
 constexpr VerbInfo kDetachInterface{"detach_interface", "compute_detach_interface", true};
+constexpr VerbInfo kAttachVolume{"attach_volume", "compute_attach_volume", true};
+constexpr VerbInfo kDetachVolume{"detach_volume", "compute_detach_volume", true};
+constexpr VerbInfo kSwapVolume{"swap_volume", "compute_swap_volume", true};
 }  // namespace verbs
 
 void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext& context,

@@ -13,8 +13,10 @@
 namespace kumoi::compute {
 namespace {
 
-Usage usage_of(const Flavor& flavor) {
-    return {flavor.vcpus, flavor.memory_mb, flavor.root_gb + flavor.ephemeral_gb};
+// A root disk that is a volume is not on this host.
+Usage usage_of(const Instance& instance, const Flavor& flavor) {
+    const int64_t root_gb = instance.image_id.empty() ? 0 : flavor.root_gb;
+    return {flavor.vcpus, flavor.memory_mb, root_gb + flavor.ephemeral_gb};
 }
 
 Usage sum(const Usage& left, const Usage& right) {
@@ -30,8 +32,8 @@ Usage difference(const Usage& left, const Usage& right) {
 // Both flavors while a resize is not confirmed.
 Usage usage_of(const Instance& instance) {
     const Flavor* other = other_flavor(instance);
-    const Usage now = usage_of(instance.flavor);
-    return other == nullptr ? now : sum(now, usage_of(*other));
+    const Usage now = usage_of(instance, instance.flavor);
+    return other == nullptr ? now : sum(now, usage_of(instance, *other));
 }
 
 int64_t times(int64_t total, double ratio) {
@@ -99,7 +101,7 @@ ResourceTracker::ResourceTracker(ResourceOptions options, const Clock& clock)
     : options_(std::move(options)), clock_(clock) {}
 
 Result<Claim> ResourceTracker::claim(const Instance& instance) {
-    const Usage asked = usage_of(instance.flavor);
+    const Usage asked = usage_of(instance, instance.flavor);
     {
         const std::lock_guard lock(mutex_);
         if (shares_.contains(instance.uuid)) {
@@ -135,8 +137,8 @@ Result<void> ResourceTracker::resize_claim(const Instance& instance) {
         Usage& share = shares_[instance.uuid].usage;
         // An audit may have counted both flavors already: the record names them.
         const Usage others = difference(used_, share);
-        const Usage now = usage_of(instance.flavor);
-        TRY(check_limits(usage_of(*instance.new_flavor), sum(others, now)));
+        const Usage now = usage_of(instance, instance.flavor);
+        TRY(check_limits(usage_of(instance, *instance.new_flavor), sum(others, now)));
         share = usage_of(instance);
         used_ = sum(others, share);
     }

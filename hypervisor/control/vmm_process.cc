@@ -12,6 +12,7 @@
 #include "hypervisor/block/live/disk_control.h"
 #include "hypervisor/sandbox/launcher.h"
 #include "hypervisor/sandbox/ring_source.h"
+#include "hypervisor/sandbox/spare_connections.h"
 #include "hypervisor/sandbox/supervisor.h"
 
 namespace kumoi::hypervisor {
@@ -283,7 +284,7 @@ Error unknown_method(const std::string& method) {
         "disk_backup",   "disk_commit", "disk_flatten",
         "disk_snapshot", "disk_job",    "disk_job_cancel",
         "bitmap_add",    "bitmap_list", "bitmap_remove",
-        "bitmap_clear",  "set_memory"};
+        "bitmap_clear",  "set_memory",  "offer_connection"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)
@@ -300,6 +301,15 @@ Result<Json> VmmProcess::handle_balloon(const Json& params) {
         TRY(vmm->set_balloon(static_cast<uint64_t>(TRY(view.integer("target_mib", {0, kMibMax})))));
     }
     return vmm->balloon_json();
+}
+
+Result<Json> VmmProcess::handle_offer_connection(const Json& params) {
+    const JsonView view(params, "params");
+    TRY(view.only({"path"}));
+    const std::string path = TRY(view.string("path"));
+    UniqueFd connection = TRY(files_.connect(path));
+    TRY(offer_connection(path, std::move(connection)));
+    return Json::object();
 }
 
 Result<Json> VmmProcess::handle_quit() {
@@ -350,6 +360,9 @@ Result<Json> VmmProcess::handle_machine(const ControlRequest& request) {
         if (auto answer = TRY(machine())->disk_control().handle(request)) {
             return std::move(*answer);
         }
+    }
+    if (request.method == "offer_connection") {
+        return handle_offer_connection(request.params);
     }
     if (request.method == "balloon") {
         return handle_balloon(request.params);

@@ -60,6 +60,7 @@ private:
     Result<Json> handle_restore(const Json& params);
     Result<Json> handle_save(const ControlRequest& request);
     Result<Json> handle_balloon(const Json& params);
+    Result<Json> handle_offer_connection(const Json& params);
     Result<Json> handle_quit();
     Result<Vmm*> machine();
     void publish(const ControlEvent& event);

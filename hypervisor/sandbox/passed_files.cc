@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "hypervisor/sandbox/file_source.h"
+#include "hypervisor/sandbox/spare_connections.h"
 
 namespace kumoi::hypervisor {
 
@@ -217,9 +218,12 @@ Result<UniqueFd> PassedFiles::connect(const std::string& path) {
 
 Result<FileSource::Connector> PassedFiles::connector(const std::string& path) {
     if (otherwise_ != nullptr) {
-        return otherwise_->connector(path);
+        auto direct = otherwise_->connector(path);
+        if (direct.ok()) {
+            return direct;
+        }
     }
-    return not_passed("way to connect to", path);
+    return Connector([path] { return take_offered_connection(path); });
 }
 
 Result<FileSource::PortConnector> PassedFiles::port_connector(const std::string& path) {

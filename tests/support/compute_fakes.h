@@ -161,6 +161,13 @@ public:
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
     Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
+    Result<void> set_volumes(const Instance& instance,
+                             const std::vector<VolumeDisk>& volumes) override;
+    Result<void> attach_volume(const Instance& instance, const VolumeDisk& volume) override;
+    Result<void> detach_volume(const Instance& instance, const std::string& volume_id) override;
+    Result<void> reconnect_volume(const Instance& instance, const std::string& volume_id) override;
+    Result<void> rename_volume(const Instance& instance, const std::string& volume_id,
+                               const std::string& new_volume_id) override;
     Result<InstanceInfo> get_info(const Instance& instance) override;
     Result<std::vector<std::string>> list_instance_uuids() override;
     Result<std::string> get_console_output(const Instance& instance, int64_t tail_lines) override;
@@ -169,6 +176,7 @@ public:
     Result<Json> get_instance_diagnostics(const Instance& instance) override;
     Result<HostResources> get_available_resource() override;
 
+    std::map<std::string, std::string> volumes(const std::string& uuid) const;  // id -> socket
     FakeDisk disk(const std::string& uuid) const;
     void write(const std::string& uuid, const std::string& data);          // as the guest would
     void set_guest(const std::string& uuid, int power_state);              // made when absent
@@ -186,7 +194,8 @@ private:
     mutable std::mutex mutex_;
     std::map<std::string, int> guests_;
     std::map<std::string, FakeDisk> disks_;
-    std::map<std::string, std::map<std::string, unsigned>> cards_;  // that came later
+    std::map<std::string, std::map<std::string, unsigned>> cards_;       // that came later
+    std::map<std::string, std::map<std::string, std::string>> volumes_;  // server -> id -> socket
     std::function<void(const LifecycleEvent&)> listener_;
     int64_t last_timeout_s_ = -1;
 };

@@ -291,8 +291,37 @@ public:
     }
     Result<void> external_instance_event(const RequestContext& /*context*/, const std::string& uuid,
                                          const ServerEvent& event) override {
-        constexpr std::array kNames = {"network-changed", "vif-deleted", "power-on", "power-off"};
+        constexpr std::array kNames = {"network-changed", "vif-deleted", "power-on", "power-off",
+                                       "volume-extended"};
         note(fmt::format("{} {} {}", kNames[static_cast<size_t>(event.kind)], uuid, event.port_id));
+        return {};
+    }
+    Result<void> attach_volume(const RequestContext&, const std::string& uuid,
+                               const BlockDevice& device) override {
+        note("attach_volume " + uuid + " " + device.volume_id);
+        return {};
+    }
+    Result<void> detach_volume(const RequestContext&, const std::string& uuid,
+                               const std::string& volume_id, const std::string&) override {
+        note("detach_volume " + uuid + " " + volume_id);
+        return {};
+    }
+    Result<void> swap_volume(const SwapVolumeRequest& request) override {
+        note("swap_volume " + request.uuid + " " + request.new_volume_id);
+        return {};
+    }
+    Result<BlockDevice> reserve_block_device_name(const ReserveDeviceRequest& request) override {
+        note("reserve_block_device_name " + request.uuid + " " + request.volume_id);
+        BlockDevice device;
+        device.instance_uuid = request.uuid;
+        device.source_type = device.destination_type = "volume";
+        device.volume_id = request.volume_id;
+        device.device_name = "/dev/vdb";
+        return device;
+    }
+    Result<void> remove_volume_connection(const RequestContext&, const std::string& uuid,
+                                          const std::string& volume_id, bool) override {
+        note("remove_volume_connection " + uuid + " " + volume_id);
         return {};
     }
     // One port more, or the refusal.

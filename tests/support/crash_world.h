@@ -13,6 +13,7 @@
 #include "compute/manager/host_recovery.h"
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
+#include "tests/support/volume_fakes.h"
 
 namespace kumoi::compute::crash {
 
@@ -36,11 +37,13 @@ public:
         JournalOptions journal;
         journal.sync = false;  // this process lives on: what is written is there
         journal.on_write = [this] { at_border(); };
-        auto created = ComputeManager::create({conductor, network, vifs, driver, clock, images},
-                                              options, journal, [](std::function<void()> function) {
-                                                  function();
-                                                  return Result<void>();
-                                              });
+        auto created =
+            ComputeManager::create({conductor, network, vifs, driver, clock, images, nullptr,
+                                    std::nullopt, with_volumes ? &volumes : nullptr},
+                                   options, journal, [](std::function<void()> function) {
+                                       function();
+                                       return Result<void>();
+                                   });
         ASSERT_TRUE(created.ok());
         manager = std::move(*created);
         ASSERT_TRUE(manager->init_host().ok());
@@ -84,6 +87,11 @@ public:
     FakeVifs vifs{log};
     FakeDriver driver{log};
     FakeImages images{log};
+    FakeBlockDevices devices{log};
+    FakeCinder cinder{log};
+    FakeVolumeHost volume_host{log};
+    VolumeServices volumes{devices, cinder, volume_host};
+    bool with_volumes = false;
     RequestContext context{"req-1", "user", "project", false};
     std::unique_ptr<ComputeManager> manager;
 

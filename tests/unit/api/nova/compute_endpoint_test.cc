@@ -156,6 +156,34 @@ TEST_P(ComputeEndpointTest, EventsThatAreWorkReachTheManager) {
                                  "power-on " + uuid + " ", "power-off " + uuid + " "}));
 }
 
+TEST_P(ComputeEndpointTest, VolumesReachTheManager) {
+    const auto reserved = replay("reserve_block_device_name");
+    ASSERT_TRUE(reserved.ok()) << reserved.error().text();
+    EXPECT_EQ(reserved->string_or("nova_object.name"), "BlockDeviceMapping");
+    EXPECT_EQ(reserved->find_path({"nova_object.data", "device_name"})->as_string(), "/dev/vdb");
+    EXPECT_TRUE(reserved->find_path({"nova_object.data", "boot_index"})->is_null());
+    ASSERT_TRUE(replay("attach_volume").ok());
+    EXPECT_EQ(manager.calls.back().substr(0, 14 + uuid.size()), "attach_volume " + uuid);
+    const Json instance =
+        *test::golden_message(GetParam(), "compute.stop_instance").find_path({"args", "instance"});
+    const Json args = Json::object({{"instance", instance},
+                                    {"volume_id", "v"},
+                                    {"attachment_id", "a"},
+                                    {"old_volume_id", "v"},
+                                    {"new_volume_id", "w"},
+                                    {"new_attachment_id", "b"},
+                                    {"extended_volume_id", "v"}});
+    for (const char* method :
+         {"detach_volume", "swap_volume", "extend_volume", "remove_volume_connection"}) {
+        const auto answer = handle(method, args);
+        EXPECT_TRUE(answer.ok()) << method << ": " << answer.error().text();
+    }
+    EXPECT_EQ(std::vector<std::string>(manager.calls.end() - 4, manager.calls.end()),
+              (std::vector<std::string>{
+                  "detach_volume " + uuid + " v", "swap_volume " + uuid + " w",
+                  "volume-extended " + uuid + " v", "remove_volume_connection " + uuid + " v"}));
+}
+
 TEST_P(ComputeEndpointTest, EveryMethodOfNovaIsAnsweredOrRefusedByAnExceptionOfNova) {
     std::set<std::string> methods;
     for (const Json& message : test::golden_messages(GetParam())) {

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/file.h"
 #include "compute/driver/guest_diagnostics.h"
+#include "compute/driver/guest_volumes.h"
 
 namespace kumoi::compute {
 namespace {
@@ -32,9 +34,6 @@ void expect_refused(const Instance& instance, const std::string& named) {
 }
 
 TEST(GuestConfig, RefusesWhatItCannotDoByName) {
-    Instance from_volume = server();
-    from_volume.image_id.clear();
-    expect_refused(from_volume, "volume");
     for (const auto& [name, value] : Properties{{"hw_firmware_type", "uefi"},
                                                 {"hw_machine_type", "pc-i440fx-7.2"},
                                                 {"hw_firmware_stateless", "true"},
@@ -73,6 +72,72 @@ TEST(GuestConfig, AnImageWithoutAKernelBootsByFirmware) {
     ASSERT_TRUE(check_guest_supported(instance).ok());
     const Json uefi = guest_config(instance, folder, {}, {});
     EXPECT_EQ(uefi.find_path({"firmware", "nvram"})->as_string(), folder.nvram());
+}
+
+// id, serial, bus and slot of each disk, as guest.json has them.
+std::string disks_of(const Json& config) {
+    std::string all;
+    for (const Json& disk : config.find("disks")->as_array()) {
+        all += fmt::format("{} {} {} {};", disk.string_or("id"), disk.string_or("vhost_user"),
+                           disk.string_or("bus", "virtio"), disk.integer_or("slot"));
+    }
+    return all;
+}
+
+TEST(GuestConfig, VolumesKeepTheirPlacesBehindTheServersOwnDisks) {
+    const Instance instance = server();
+    const InstanceFolder folder("/i", instance.uuid);
+    GuestFiles files;
+    files.config_drive = true;
+    files.volumes = {{"vol-a", "/s/a", "", false, 18}, {"vol-b", "/s/b", "scsi", false, 19}};
+    EXPECT_EQ(disks_of(guest_config(instance, folder, files, {})),
+              "root  virtio 0;config  virtio 0;volume-18 /s/a virtio 18;volume-19 /s/b scsi 0;");
+    files.volumes.push_back({"vol-root", "/s/r", "", true, 0});
+    const Json from_volume = guest_config(instance, folder, files, {});
+    EXPECT_EQ(disks_of(from_volume),
+              "root /s/r virtio 0;config  virtio 0;volume-18 /s/a virtio 18;volume-19 /s/b scsi "
+              "0;");
+    EXPECT_EQ(from_volume.find("disks")->as_array()[0].string_or("serial"), "vol-root");
+    files.rescue.emplace();
+    EXPECT_EQ(disks_of(guest_config(instance, folder, files, {})),
+              "rescue  virtio 0;root /s/r virtio 0;");
+    files.rescue->stable_device = true;
+    EXPECT_EQ(disks_of(guest_config(instance, folder, files, {})),
+              "root /s/r virtio 0;rescue  virtio 0;volume-18 /s/a virtio 18;volume-19 /s/b scsi "
+              "0;");
+}
+
+TEST(GuestVolumes, GetTheFirstFreeSlotAndKeepIt) {
+    std::vector<VolumeDisk> volumes = {{"root", "", "", true, 0}, {"a", "", "", false, 0}};
+    assign_volume_slots(volumes, {});
+    EXPECT_EQ(volumes[0].slot, 0u);
+    EXPECT_EQ(volumes[1].slot, 17u);
+    std::vector<VolumeDisk> later = {{"b", "", "", false, 0}, {"a", "", "", false, 0}};
+    assign_volume_slots(later, volumes);
+    EXPECT_EQ(later[0].slot, 18u);
+    EXPECT_EQ(later[1].slot, 17u);
+    std::vector<VolumeDisk> many(16, VolumeDisk{"x", "", "", false, 0});
+    for (size_t i = 0; i < many.size(); ++i) {
+        many[i].volume_id += std::to_string(i);
+    }
+    assign_volume_slots(many, {});
+    EXPECT_EQ(many[13].slot, 30u);
+    EXPECT_EQ(many[14].slot, 0u);
+}
+
+TEST(GuestVolumes, AreReadBackAsTheyWereWritten) {
+    const auto directory = TemporaryDirectory::create("volumes").value();
+    const InstanceFolder folder(directory.path(), "server");
+    ASSERT_TRUE(make_directories(folder.path()).ok());
+    EXPECT_TRUE(read_volumes(folder)->empty());
+    const std::vector<VolumeDisk> volumes = {{"a", "/s/a", "scsi", false, 18},
+                                             {"b", "/s/b", "", true, 0}};
+    ASSERT_TRUE(write_volumes(folder, volumes).ok());
+    EXPECT_EQ(read_volumes(folder).value(), volumes);
+    ASSERT_TRUE(write_volumes(folder, {}).ok());
+    EXPECT_FALSE(path_exists(folder.volumes()));
+    ASSERT_TRUE(write_file_atomic(folder.volumes(), R"({"volumes": [{"volume": 1}]})").ok());
+    EXPECT_FALSE(read_volumes(folder).ok());
 }
 
 TEST(GuestConfig, AcceptsWhatMeansTheSameHere) {

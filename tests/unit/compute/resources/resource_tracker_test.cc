@@ -8,6 +8,7 @@ namespace {
 Instance server(const std::string& uuid, int64_t vcpus, int64_t memory_mb, int64_t root_gb) {
     Instance instance;
     instance.uuid = uuid;
+    instance.image_id = "image";
     instance.flavor.vcpus = vcpus;
     instance.flavor.memory_mb = memory_mb;
     instance.flavor.root_gb = root_gb;

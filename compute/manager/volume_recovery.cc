@@ -1,0 +1,136 @@
+#include "compute/manager/volume_recovery.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/log.h"
+#include "compute/manager/volume_api.h"
+#include "compute/manager/volume_connections.h"
+#include "compute/manager/volume_task.h"
+
+namespace kumoi::compute {
+namespace {
+
+void go_on(NodeServices& services, const VerbInfo& info, const Operation& operation,
+           const std::function<Result<void>(const Operation&)>& function) {
+    resume_verb(services, info, operation, [&](const Operation& resumed) -> Result<void> {
+        return services.volumes == nullptr ? Result<void>() : function(resumed);
+    });
+}
+
+// The crash came before the journal knew which volume: the records do.
+Result<void> go_on_attaching(NodeServices& services, const Operation& operation,
+                             std::vector<std::string> ids) {
+    if (ids.empty()) {
+        for (const BlockDevice& device :
+             TRY(volumes_of(services, operation.context, operation.uuid))) {
+            if (device.connection_info.size() == 0 && !device.attachment_id.empty()) {
+                ids.push_back(device.volume_id);
+            }
+        }
+    }
+    Result<void> last;
+    for (const std::string& id : ids) {
+        last = AttachVolumeTask(services, operation).finish_after_restart(id);
+    }
+    return last;
+}
+
+// As above: what stays attached is not detaching, and reserved for nobody.
+Result<void> undo_unknown_swap(NodeServices& services, const Operation& operation) {
+    VolumeApi& volumes = services.volumes->volumes;
+    for (const BlockDevice& device : TRY(volumes_of(services, operation.context, operation.uuid))) {
+        if (TRY(volumes.volume(operation.context, device.volume_id)).status == "detaching") {
+            TRY(volumes.roll_detaching(operation.context, device.volume_id));
+        }
+    }
+    return delete_unrecorded_attachments(services, operation.context, operation.uuid);
+}
+
+Result<void> go_on_detaching(NodeServices& services, const Operation& operation,
+                             const std::vector<std::string>& ids) {
+    if (ids.empty()) {
+        for (const BlockDevice& device :
+             TRY(volumes_of(services, operation.context, operation.uuid))) {
+            const auto volume =
+                services.volumes->volumes.volume(operation.context, device.volume_id);
+            if (volume.ok() && volume->status == "detaching") {
+                TRY(detach_volume_task(services, operation, device.volume_id, ""));
+            }
+        }
+        return {};
+    }
+    auto detached = detach_volume_task(services, operation, ids[0], "");
+    if (!detached.ok() && detached.error().fault == "VolumeBDMNotFound") {
+        return services.volumes->host.disconnect(operation.uuid, ids[0]);
+    }
+    return detached;
+}
+
+void end_leftover(NodeServices& services, const VolumeHost::Connected& leftover) {
+    log_warn("compute", "ending the back end of a volume that is attached to no server here",
+             {{"server", leftover.first}, {"volume", leftover.second}});
+    warn_unless_ok(services.volumes->host.disconnect(leftover.first, leftover.second),
+                   "a volume's back end goes on");
+}
+
+}  // namespace
+
+bool continue_volume_operation(NodeServices& services, const Operation& operation,
+                               const OpenOperation& open) {
+    const std::vector<std::string> ids = journaled_volumes(open.steps);
+    if (open.verb == verbs::kAttachVolume.verb) {
+        go_on(services, verbs::kAttachVolume, operation,
+              [&](const Operation& resumed) { return go_on_attaching(services, resumed, ids); });
+        return true;
+    }
+    if (open.verb == verbs::kDetachVolume.verb) {
+        go_on(services, verbs::kDetachVolume, operation,
+              [&](const Operation& resumed) { return go_on_detaching(services, resumed, ids); });
+        return true;
+    }
+    if (open.verb == verbs::kSwapVolume.verb) {
+        go_on(services, verbs::kSwapVolume, operation, [&](const Operation& resumed) {
+            if (ids.size() < 3) {
+                return undo_unknown_swap(services, resumed);
+            }
+            const SwapVolumeRequest request{resumed.context, resumed.uuid, ids[0], ids[1], ids[2]};
+            return SwapVolumeTask(services, resumed, request).finish_after_restart();
+        });
+        return true;
+    }
+    return false;
+}
+
+void end_leftover_volumes(NodeServices& services, const std::vector<Instance>& instances,
+                          const std::set<std::string>& busy) {
+    if (services.volumes == nullptr) {
+        return;
+    }
+    std::map<std::string, std::vector<std::string>> connected;
+    for (const auto& [server, volume] : services.volumes->host.connected()) {
+        if (!busy.contains(server)) {
+            connected[server].push_back(volume);
+        }
+    }
+    for (const auto& [server, volumes] : connected) {
+        const bool here = std::ranges::any_of(
+            instances, [&uuid = server](const Instance& one) { return one.uuid == uuid; });
+        const auto devices = here ? volumes_of(services, {}, server)
+                                  : Result<std::vector<BlockDevice>>(std::vector<BlockDevice>());
+        // As with guests: when no server is recorded here, the records were more likely lost.
+        if (!devices.ok() || instances.empty()) {
+            log_warn("compute", "back ends of volumes were left alone", {{"server", server}});
+            continue;
+        }
+        for (const std::string& volume : volumes) {
+            const bool attached = std::ranges::any_of(
+                *devices, [&](const BlockDevice& device) { return device.volume_id == volume; });
+            if (!attached) {
+                end_leftover(services, {server, volume});
+            }
+        }
+    }
+}
+
+}  // namespace kumoi::compute
