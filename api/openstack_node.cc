@@ -7,6 +7,7 @@
 #include "api/nova/compute_id.h"
 #include "api/nova/nova_conductor.h"
 #include "api/nova/nova_consoles.h"
+#include "api/nova/periodic_tasks.h"
 #include "api/nova/placement_report.h"
 #include "compute/network/no_vifs.h"
 #include "compute/network/vif_plug.h"
@@ -37,6 +38,7 @@ struct OpenstackNode::Parts {
     std::unique_ptr<nova::NovaConductor> conductor;
     compute::ExternalEvents events;
     std::unique_ptr<nova::NovaConsoles> consoles;
+    std::unique_ptr<nova::PeriodicTasks> tasks;
 
     NodeDriver node_driver;
     std::unique_ptr<compute::VifDriver> vifs;
@@ -45,9 +47,19 @@ struct OpenstackNode::Parts {
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
     std::unique_ptr<amqp::RpcServer> server;
 
+    compute::PeriodicOptions periodic_options() const;
     Result<void> open_records();
     Result<void> open_manager();
 };
+
+compute::PeriodicOptions OpenstackNode::Parts::periodic_options() const {
+    auto periodic = compute::PeriodicOptions::from_config(shared.config);
+    if (shared.release != nova::Release::Zed &&
+        !shared.config.is_set("DEFAULT", "heal_instance_info_cache_interval")) {
+        periodic.heal_info_cache_interval_s = -1;  // that release's default
+    }
+    return periodic;
+}
 
 Result<void> OpenstackNode::Parts::open_records() {
     const std::string& host = settings.options.host;
@@ -61,8 +73,9 @@ Result<void> OpenstackNode::Parts::open_records() {
         [this](const compute::ComputeNode& node, bool disabled) {
             return placement->update(node, disabled);
         });
-    conductor = std::make_unique<nova::NovaConductor>(nova::NovaConductor::Borders{
-        shared.objects, *placement, *records, *scheduler, shared.clock, shared.random});
+    conductor = std::make_unique<nova::NovaConductor>(
+        nova::NovaConductor::Borders{shared.objects, *placement, *records, *scheduler, shared.clock,
+                                     shared.random, periodic_options().scheduler_sync_interval_s});
     TRY_CONTEXT(nova::settle_compute_id(*records, settings.options.state_path),
                 "finding this node's identity");
     return {};
@@ -81,14 +94,20 @@ Result<void> OpenstackNode::Parts::open_manager() {
     }
     compute::JournalOptions journal;
     journal.sync = settings.durable;
+    tasks = std::make_unique<nova::PeriodicTasks>(
+        nova::PeriodicTasks::Borders{shared.objects, *conductor, *records, *node_driver.driver,
+                                     clock, shared.random},
+        periodic_options());
     compute::ComputeManager::Borders borders{
         *conductor, shared.cloud.network(), *vifs,   *node_driver.driver,
         clock,      shared.cloud.glance(),  awaited, shared.pools};
+    borders.tasks = tasks.get();
     volumes = TRY(NodeVolumes::create(shared.config, settings.options, shared.objects,
                                       shared.cloud.cinder(), clock, shared.random,
                                       node_driver.is_simulated()));
     borders.volumes = &volumes->services();
     manager = TRY(compute::ComputeManager::create(borders, settings.options, std::move(journal)));
+    tasks->set_manager(*manager);
     auto console_options = nova::NovaConsoleOptions::from_config(shared.config);
     console_options.vnc_enabled &= settings.consoles;
     console_options.serial_enabled &= settings.consoles;

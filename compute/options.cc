@@ -1,5 +1,7 @@
 #include "compute/options.h"
 
+#include "compute/periodic_options.h"
+
 namespace kumoi::compute {
 namespace {
 
@@ -43,9 +45,12 @@ void add_default_options(OptionTable& table) {
     table.add({"DEFAULT", "service_down_time", OptionType::Integer, "60",
                "Seconds without a sign of life after which a service counts as down.", 2, 86400});
     table.add({"DEFAULT", "update_resources_interval", OptionType::Integer, "60",
-               "Seconds between two measurements of this node's resources.", 1, 86400});
-    table.add({"DEFAULT", "sync_power_state_interval", OptionType::Integer, "600",
-               "Seconds between two comparisons of recorded and real power states.", 1, 86400});
+               "Seconds between two measurements of this node's resources. 0: 60. -1: never.", -1,
+               86400});
+    table.add(
+        {"DEFAULT", "sync_power_state_interval", OptionType::Integer, "600",
+         "Seconds between two comparisons of recorded and real power states. 0: 60. -1: never.", -1,
+         86400});
     table.add({"DEFAULT", "max_concurrent_builds", OptionType::Integer, "10",
                "Servers this node builds at the same time.", 1, 1000});
     table.add({"DEFAULT", "shutdown_timeout", OptionType::Integer, "60",
@@ -313,6 +318,7 @@ OptionTable make_table() {
     OptionTable table;
     add_default_options(table);
     add_lifecycle_options(table);
+    add_periodic_options(table);
     add_api_options(table);
     add_node_options(table);
     add_fleet_options(table);

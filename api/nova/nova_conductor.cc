@@ -13,7 +13,14 @@ namespace {
 
 constexpr size_t kServersRemembered = 4096;
 constexpr size_t kFaultMessageMax = 255;
-constexpr int64_t kSchedulerSyncNs = 120 * kNanosPerSecond;  // scheduler_instance_sync_interval
+
+// Without a host and with nobody at work on it: what it has here it had before.
+bool has_left(const NovaObject& instance) {
+    const std::string vm_state = instance.text("vm_state");
+    return instance.text("host").empty() && !instance.optional_text("task_state") &&
+           (vm_state == compute::vm_states::kShelvedOffloaded ||
+            vm_state == compute::vm_states::kError);
+}
 
 // The attributes of an Instance that a node needs, for get_by_uuid and list calls.
 Json expected_attributes() {
@@ -150,6 +157,9 @@ Result<void> NovaConductor::save(Server& entry, const std::string& uuid,
     }
     NovaObject changed = *entry.object;
     TRY(apply_update(changed, update));
+    if (update.vm_state == compute::vm_states::kDeleted) {
+        changed.set("cleaned", true);  // all files are gone: nothing for run_pending_deletes
+    }
     if (changed.changes().empty() && !update.expected_task_state) {
         return {};
     }
@@ -167,11 +177,14 @@ Result<void> NovaConductor::instance_save(const std::string& uuid,
                                           const compute::InstanceUpdate& update) {
     const auto entry = server(uuid);
     const std::lock_guard lock(entry->mutex);
+    std::optional<NovaObject> cache;
+    if (update.network_info) {  // first: the state that follows says that all is recorded
+        cache = info_cache_with(borders_.objects.table(), uuid, *update.network_info);
+        TRY(borders_.objects.action(context_of(*entry), *cache, "save"));
+    }
     TRY(save(*entry, uuid, update));
-    if (update.network_info) {
-        NovaObject cache = info_cache_with(borders_.objects.table(), uuid, *update.network_info);
-        TRY(borders_.objects.action(context_of(*entry), cache, "save"));
-        TRY(entry->object->apply_updates(Json::object({{"info_cache", cache.primitive()}})));
+    if (cache) {
+        TRY(entry->object->apply_updates(Json::object({{"info_cache", cache->primitive()}})));
     }
     if (update.task_state && !*update.task_state) {
         entry->arguments = {};
@@ -185,13 +198,14 @@ Result<void> NovaConductor::instance_save(const std::string& uuid,
             borders_.node.count_build(true);
         }
         entry->build.reset();
-        if (entry->object) {
+        if (entry->object && update.launched_ns) {  // it came here, or is another than before
             borders_.scheduler.updated(*entry->object);
         }
     }
     if (update.host && update.host->empty()) {
         const Json context = context_of(*entry);
-        TRY(borders_.allocations.remove(request_context(context), uuid));
+        compute::warn_unless_ok(borders_.allocations.remove(request_context(context), uuid),
+                                "an allocation is left to the next audit");
         borders_.scheduler.deleted(uuid);
     }
     return {};
@@ -271,6 +285,12 @@ Result<void> NovaConductor::reschedule_build(const compute::RequestContext& cont
     update.task_state = std::optional<std::string>(compute::task_states::kScheduling);
     update.host = "";
     update.node = "";
+    if (!entry->object) {
+        TRY(load(*entry, uuid));
+    }
+    if (entry->object->text("vm_state") != compute::vm_states::kBuilding) {
+        update.vm_state = compute::vm_states::kBuilding;  // an answer that it is active was lost
+    }
     TRY(save(*entry, uuid, update));
     TRY(borders_.allocations.remove(context, uuid));
     const Json& given = entry->build->arguments;
@@ -298,6 +318,20 @@ Result<void> NovaConductor::reschedule_build(const compute::RequestContext& cont
     return {};
 }
 
+compute::TaskArguments NovaConductor::task_arguments(const std::string& uuid) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    return entry->arguments;
+}
+
+void NovaConductor::recall(const std::string& uuid, const compute::TaskArguments& arguments) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    if (entry->arguments == compute::TaskArguments()) {  // else a newer request's
+        entry->arguments = arguments;
+    }
+}
+
 Result<void> NovaConductor::migration_save(const std::string& uuid, const std::string& status) {
     const auto entry = server(uuid);
     const std::lock_guard lock(entry->mutex);
@@ -312,7 +346,8 @@ Result<void> NovaConductor::migration_save(const std::string& uuid, const std::s
 Result<void> NovaConductor::poll_servers(const std::string& /*host*/) {
     const auto uuids = TRY(uuids_here());
     const int64_t now = borders_.clock.monotonic_ns();
-    if (!schedulers_told_ns_ || now - *schedulers_told_ns_ >= kSchedulerSyncNs) {
+    const int64_t sync_ns = borders_.scheduler_sync_s * kNanosPerSecond;
+    if (sync_ns > 0 && (!schedulers_told_ns_ || now - *schedulers_told_ns_ >= sync_ns)) {
         borders_.scheduler.all(uuids);
         schedulers_told_ns_ = now;
     }
@@ -328,6 +363,43 @@ Result<std::vector<std::string>> NovaConductor::uuids_here() {
         uuids.push_back(object.text("uuid"));
     }
     return uuids;
+}
+
+// A build (or unshelve) that the last run of this node was sent and lost before it took the server:
+// it is in no list of this host's servers. Requests that waited in the broker meanwhile have come
+// by now: the first look is a minute after the start.
+bool NovaConductor::is_lost_build(const NovaObject& instance) {
+    const auto changed = parse_iso8601(instance.text("updated_at", instance.text("created_at")));
+    const std::string vm_state = instance.text("vm_state");
+    if ((vm_state != compute::vm_states::kBuilding &&
+         vm_state != compute::vm_states::kShelvedOffloaded) ||
+        !instance.text("host").empty() || !changed || *changed >= started_wall_ns_ ||
+        has_left(instance) || instance.boolean("deleted")) {
+        return false;
+    }
+    const auto entry = server(instance.text("uuid"));
+    const std::lock_guard lock(entry->mutex);
+    return !entry->build;
+}
+
+Result<void> NovaConductor::end_lost_build(const NovaObject& instance) {
+    const std::string uuid = instance.text("uuid");
+    log_warn("nova", "a build was lost when this node went down", {{"server", uuid}});
+    if (instance.text("vm_state") == compute::vm_states::kShelvedOffloaded) {
+        compute::InstanceUpdate shelved =
+            compute::to_task_state(std::nullopt, {instance.optional_text("task_state")});
+        shelved.host = "";
+        return instance_save(uuid, shelved);
+    }
+    const Error reason = Error::unavailable("The node was restarted before it began this server")
+                             .with_hint("Delete it and ask for it again.");
+    compute::InstanceUpdate update;
+    update.vm_state = compute::vm_states::kError;
+    update.task_state = std::optional<std::string>();
+    update.expected_task_state = {{compute::task_states::kScheduling, std::nullopt}};
+    update.host = "";
+    TRY(instance_save(uuid, update));  // frees its allocation too
+    return fault_create(uuid, compute::fault_from(reason, borders_.clock));
 }
 
 // What is allocated here for a server that is deleted. One that no record knows may be a migration
@@ -347,10 +419,14 @@ Result<void> NovaConductor::audit_allocations(const std::set<std::string>& here)
         const auto instance = borders_.objects.class_object(
             context, "Instance", "get_by_uuid", text_arguments({consumer}),
             Json::object({{"expected_attrs", Json::array()}}));
-        if (!instance.ok() || !instance->boolean("deleted")) {
+        if (instance.ok() && is_lost_build(*instance)) {
+            compute::warn_unless_ok(end_lost_build(*instance), "a lost build was not ended");
             continue;
         }
-        log_info("nova", "a deleted server still had an allocation; it is removed",
+        if (!instance.ok() || !(instance->boolean("deleted") || has_left(*instance))) {
+            continue;
+        }
+        log_info("nova", "a server that is gone still had an allocation; it is removed",
                  {{"server", consumer}});
         TRY(borders_.allocations.remove(request_context(context), consumer));
     }

@@ -48,6 +48,7 @@ public:
         SchedulerNews& scheduler;
         const Clock& clock;
         Random& random;
+        int64_t scheduler_sync_s = 120;  // 0: schedulers are not told of all servers now and then
     };
     explicit NovaConductor(const Borders& borders) : borders_(borders) {}
 
@@ -77,6 +78,8 @@ public:
                                      const std::optional<Error>& failure) override;
     Result<void> reschedule_build(const compute::RequestContext& context, const std::string& uuid,
                                   const Error& reason) override;
+    compute::TaskArguments task_arguments(const std::string& uuid) override;
+    void recall(const std::string& uuid, const compute::TaskArguments& arguments) override;
     Result<void> migration_save(const std::string& uuid, const std::string& status) override;
     Result<void> poll_servers(const std::string& host) override;
     Result<void> service_heartbeat(const std::string& host) override;
@@ -101,11 +104,14 @@ private:
     Result<void> save(Server& server, const std::string& uuid,
                       const compute::InstanceUpdate& update);
     Json context_of(Server& server);
+    bool is_lost_build(const NovaObject& instance);
+    Result<void> end_lost_build(const NovaObject& instance);
     Result<compute::Instance> record_of(const Server& server) const;
 
     const Borders borders_;
     std::mutex mutex_;
     std::map<std::string, std::shared_ptr<Server>> servers_;
+    const int64_t started_wall_ns_ = borders_.clock.wall_ns();
     std::optional<int64_t> schedulers_told_ns_;  // of poll_servers() alone
 };
 

@@ -1,10 +1,18 @@
 #include "api/nova/object_client.h"
 
+#include "compute/manager/unsettled.h"
+
 namespace kumoi::nova {
 namespace {
 
 constexpr char kConductorTopic[] = "conductor";
 constexpr char kConductorVersion[] = "3.0";
+
+// Not even a refusal: whether it was done nobody knows.
+bool is_no_answer(const Error& error) {
+    return error.code == ErrorCode::Timeout || error.code == ErrorCode::Unavailable ||
+           error.fault == "MessagingTimeout";
+}
 
 }  // namespace
 
@@ -16,7 +24,11 @@ Result<Json> ObjectClient::call(const Json& context, const std::string& method, 
     amqp::Target target;
     target.topic = kConductorTopic;
     target.version = kConductorVersion;
-    return rpc_.call(target, context, method, std::move(args));
+    auto reply = rpc_.call(target, context, method, std::move(args));
+    if (!reply.ok() && is_no_answer(reply.error())) {
+        compute::UnsettledOperations::note_doubt();
+    }
+    return reply;
 }
 
 Result<Json> ObjectClient::class_action(const Json& context, std::string_view object,

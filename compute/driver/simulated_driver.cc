@@ -67,6 +67,24 @@ void SimulatedDriver::set_event_listener(std::function<void(const LifecycleEvent
     listener_ = std::move(listener);
 }
 
+// As if the guests had lived on: those that were still being built had not begun to.
+void SimulatedDriver::recall_guests(const std::vector<Instance>& instances) {
+    const std::lock_guard lock(mutex_);
+    for (const Instance& instance : instances) {
+        const bool is_off = instance.power_state == power_states::kNoState;
+        if (is_off || instance.vm_state == vm_states::kBuilding ||
+            instance.vm_state == vm_states::kShelvedOffloaded) {
+            continue;
+        }
+        const auto [guest, is_new] = guests_.try_emplace(instance.uuid);
+        if (is_new) {
+            start(guest->second, instance, clock_.monotonic_ns());
+            guest->second.power_state = instance.power_state;
+            guest->second.suspended = instance.vm_state == vm_states::kSuspended;
+        }
+    }
+}
+
 Result<void> SimulatedDriver::spawn(const SpawnRequest& request) {
     delay(options_.spawn_delay_ms);
     constexpr uint64_t kMillion = 1'000'000;

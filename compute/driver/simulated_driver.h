@@ -36,6 +36,7 @@ public:
 
     Result<void> init_host(const std::string& host) override;
     void set_event_listener(std::function<void(const LifecycleEvent&)> listener) override;
+    void recall_guests(const std::vector<Instance>& instances) override;
     Result<void> spawn(const SpawnRequest& request) override;
     Result<void> destroy(const Instance& instance) override;
     Result<void> power_on(const Instance& instance) override;

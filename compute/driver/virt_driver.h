@@ -70,6 +70,9 @@ public:
 
     virtual Result<void> init_host(const std::string& host) = 0;
     virtual void set_event_listener(std::function<void(const LifecycleEvent&)> listener) = 0;
+    // At start: the servers that the records have on this host. For a driver whose guests end with
+    // its process.
+    virtual void recall_guests(const std::vector<Instance>& instances) { (void)instances; }
 
     virtual Result<void> spawn(const SpawnRequest& request) = 0;  // on error nothing is left behind
     virtual Result<void> destroy(

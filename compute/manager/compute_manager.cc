@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "compute/manager/host_recovery.h"
+#include "compute/manager/host_tasks.h"
 #include "compute/manager/power_sync.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/reboot_task.h"
@@ -19,8 +20,7 @@ constexpr size_t kWorkersBesideBuilds = 8;  // so that builds never keep a stop 
 constexpr size_t kQueueLengthMax = 100'000;
 constexpr size_t kHousekeepingThreads = 2;
 constexpr size_t kHousekeepingQueueMax = 1024;
-constexpr int64_t kImageCacheIntervalS = 2400;  // Nova's image_cache.manager_interval
-constexpr int64_t kPollIntervalS = 60;          // Nova's spacing of its _poll_* tasks
+constexpr int64_t kPollIntervalS = 60;  // Nova's spacing of its _poll_* tasks
 constexpr int64_t kConsoleLinesAll = -1;
 
 ResourceOptions resource_options(const ManagerOptions& options, std::string compute_id) {
@@ -56,9 +56,9 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
     : options_(std::move(options)),
       journal_(std::move(journal)),
       tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
-      services_{borders.conductor, borders.network, borders.vifs,   borders.driver,
-                borders.images,    tracker_,        *journal_,      borders.clock,
-                options_,          borders.events,  borders.volumes},
+      services_{borders.conductor, borders.network, borders.vifs,  borders.driver, borders.images,
+                tracker_,          *journal_,       borders.clock, options_,       borders.events,
+                borders.volumes,   borders.tasks,   &unsettled_},
       own_workers_(borders.pools
                        ? nullptr
                        : std::make_unique<WorkerPool>(
@@ -244,8 +244,23 @@ void ComputeManager::publish_compute_node() {
 }
 
 void ComputeManager::heartbeat() {
-    warn_unless_ok(services_.conductor.service_heartbeat(options_.host),
-                   "the sign of life was not recorded");
+    const auto told = services_.conductor.service_heartbeat(options_.host);
+    warn_unless_ok(told, "the sign of life was not recorded");
+    if (told.ok()) {
+        settle_operations();
+    }
+}
+
+void ComputeManager::settle_operations() {
+    const std::set<uint64_t> ids = unsettled_.take();
+    if (ids.empty()) {
+        return;
+    }
+    for (const OpenOperation& open : journal_->open_operations()) {
+        if (ids.contains(open.id)) {
+            submit_quietly(open.instance_uuid, [this, open] { settle_operation(services_, open); });
+        }
+    }
 }
 
 Result<void> ComputeManager::update_available_resource() {
@@ -284,6 +299,10 @@ struct ComputeManager::Repeated {
 
 void ComputeManager::start_periodic_tasks(EventLoop& loop, double first_period) {
     const auto add = [&](const char* name, int64_t interval_s, std::function<void()> function) {
+        if (interval_s < 0) {
+            return;  // switched off
+        }
+        interval_s = interval_s == 0 ? kPollIntervalS : interval_s;  // Nova's "the usual"
         repeat(loop, std::shared_ptr<Repeated>(new Repeated{name, interval_s, std::move(function)}),
                first_period);
     };
@@ -293,8 +312,13 @@ void ComputeManager::start_periodic_tasks(EventLoop& loop, double first_period) 
     });
     add("sync_power_states", options_.sync_power_state_interval_s, [this] { sync_power_states(); });
     add("poll_servers", kPollIntervalS, [this] { poll_servers(); });
-    add("manage_image_cache", kImageCacheIntervalS,
+    add("manage_image_cache", options_.image_cache_interval_s,
         [this] { services_.driver.manage_image_cache(); });
+    if (services_.tasks != nullptr) {
+        for (HostTasks::Periodic& task : services_.tasks->periodic_tasks()) {
+            add(task.name.c_str(), task.interval_s, std::move(task.function));
+        }
+    }
 }
 
 // What is still waiting for a thread, or for a slow service, is not queued a second time.

@@ -18,6 +18,7 @@
 #include "base/worker_pool.h"
 #include "compute/manager/compute_api.h"
 #include "compute/manager/server_queue.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/verb.h"
 
 namespace kumoi::compute {
@@ -41,6 +42,7 @@ public:
         ExternalEvents* events = nullptr;           // of Neutron; null in a standalone cloud
         std::optional<Pools> pools = std::nullopt;  // none: threads of its own
         VolumeServices* volumes = nullptr;          // Cinder's; null in a standalone cloud
+        HostTasks* tasks = nullptr;                 // where Nova keeps the records; null standalone
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.
@@ -121,6 +123,8 @@ public:
     Result<void> update_available_resource();
     void sync_power_states();
     void poll_servers();
+    // Goes on with what ended in doubt about the records.
+    void settle_operations();
 
 private:
     ComputeManager(const Borders& borders, ManagerOptions options, std::string compute_id,
@@ -141,6 +145,7 @@ private:
     const ManagerOptions options_;
     const std::unique_ptr<Journal> journal_;
     ResourceTracker tracker_;
+    UnsettledOperations unsettled_;
     NodeServices services_;
     std::atomic<bool> publish_pending_{false};
     std::mutex refresh_mutex_;

@@ -77,6 +77,16 @@ public:
     virtual Result<void> reschedule_build(const RequestContext& context, const std::string& uuid,
                                           const Error& reason) = 0;
 
+    // What the request under way was told besides the record, and after a restart: what the node
+    // kept of it. Only where the records do not hold it themselves.
+    virtual TaskArguments task_arguments(const std::string& uuid) {
+        (void)uuid;
+        return {};
+    }
+    virtual void recall(const std::string& uuid, const TaskArguments& arguments) {
+        (void)uuid, (void)arguments;
+    }
+
     // Sets the status of the server's migration that is not at its end; none is fine.
     virtual Result<void> migration_save(const std::string& uuid, const std::string& status) = 0;
     // What the control plane does now and then for the servers of a host: confirms resizes,

@@ -4,12 +4,15 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "compute/manager/host_tasks.h"
 #include "compute/manager/interface_task.h"
+#include "compute/manager/nova_rules.h"
 #include "compute/manager/power_sync.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/spawn_task.h"
 #include "compute/manager/task_continuation.h"
 #include "compute/manager/terminate_task.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/volume_recovery.h"
 #include "compute/vm_states.h"
 
@@ -33,6 +36,12 @@ Result<void> finish_build(NodeServices& services, Instance instance) {
     return save_active(services, instance);
 }
 
+Result<void> remove_from_here(NodeServices& services, const Instance& instance) {
+    TRY(services.driver.destroy(instance));
+    services.tracker.release(instance.uuid);
+    return unplug_all(services, instance);
+}
+
 // Forward when the guest had been started, else back.
 void continue_build(NodeServices& services, const Operation& operation,
                     const std::set<std::string>& steps) {
@@ -45,12 +54,20 @@ void continue_build(NodeServices& services, const Operation& operation,
             SpawnTask::rollback(services, resumed, traces, gone);
             return gone;
         }
-        if (instance->vm_state == vm_states::kActive && !instance->task_state) {
-            return {};  // recorded; only the end was not
+        const bool recorded = instance->vm_state == vm_states::kActive &&
+                              instance->task_state != task_states::kSpawning &&
+                              instance->task_state != task_states::kDeleting &&
+                              instance->task_state != task_states::kScheduling;
+        if (recorded) {
+            return {};  // only the end was not; what it does now is another operation
         }
+        if (!instance->host.empty() && instance->host != services.options.host) {
+            return remove_from_here(services, *instance);  // another host builds it
+        }
+        const bool rescheduled = instance->task_state == task_states::kScheduling &&
+                                 (services.tasks == nullptr || steps.contains("handed over"));
         const bool handed_over =
-            steps.contains("rollback") && (instance->task_state == task_states::kScheduling ||
-                                           instance->vm_state == vm_states::kError);
+            steps.contains("rollback") && (rescheduled || instance->vm_state == vm_states::kError);
         if (instance->task_state == task_states::kDeleting || handed_over) {
             const Error taken = Error::conflict("The server is another operation's")
                                     .with_fault("UnexpectedTaskStateError");
@@ -68,8 +85,15 @@ void continue_build(NodeServices& services, const Operation& operation,
     });
 }
 
+std::optional<TaskContinuation> next_task(const NodeServices& services, const Instance& instance,
+                                          std::string_view verb) {
+    return services.tasks != nullptr ? nova_continuation_of(instance, verb)
+                                     : continuation_of(instance, verb);
+}
+
 void continue_operation(NodeServices& services, const OpenOperation& open) {
     const Operation operation{open.context, open.instance_uuid, open.id};
+    services.conductor.recall(open.instance_uuid, arguments_from(open.steps));
     if (open.verb == verbs::kBuild.verb) {
         continue_build(services, operation, {open.steps.begin(), open.steps.end()});
         return;
@@ -82,13 +106,15 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
     }
     if (open.verb == verbs::kAttachInterface.verb) {
         resume_verb(services, verbs::kAttachInterface, operation, [&](const Operation& resumed) {
-            return AttachInterfaceTask(services, resumed).finish_after_restart();
+            return AttachInterfaceTask(services, resumed)
+                .finish_after_restart({open.steps.begin(), open.steps.end()});
         });
         return;
     }
     if (open.verb == verbs::kDetachInterface.verb) {
-        resume_verb(services, verbs::kDetachInterface, operation,
-                    [&](const Operation& resumed) { return finish_detaches(services, resumed); });
+        resume_verb(services, verbs::kDetachInterface, operation, [&](const Operation& resumed) {
+            return finish_detaches(services, resumed, {open.steps.begin(), open.steps.end()});
+        });
         return;
     }
     if (continue_volume_operation(services, operation, open)) {
@@ -97,10 +123,11 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
     const auto instance = services.conductor.instance_get(open.instance_uuid);
     std::optional<TaskContinuation> continuation;
     if (instance.ok()) {
-        continuation = continuation_of(*instance, open.verb);
+        continuation = next_task(services, *instance, open.verb);
     }
     // Another task_state than the verb's own: its outcome was recorded, only the end was not.
-    const bool unfinished = continuation && continuation->info.verb == open.verb;
+    const bool unfinished =
+        continuation && (continuation->info.verb == open.verb || continuation->info.verb.empty());
     const VerbInfo info = verb_info(open.verb);
     resume_verb(services, info, operation, [&](const Operation& resumed) -> Result<void> {
         return unfinished ? continuation->task(services, resumed) : Result<void>();
@@ -108,7 +135,7 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
 }
 
 void continue_task(NodeServices& services, const Instance& instance) {
-    const auto continuation = continuation_of(instance, "");
+    const auto continuation = next_task(services, instance, "");
     if (continuation) {
         // Nobody's request any more; images and ports are still those of the server's owner.
         const RequestContext owner{"", instance.user_id, instance.project_id, false};
@@ -124,11 +151,28 @@ bool detaches(const Instance& instance) {
 
 }  // namespace
 
+void settle_operation(NodeServices& services, const OpenOperation& open) {
+    continue_operation(services, open);
+    const auto synced = sync_power_state(services, open.instance_uuid);
+    if (!synced.ok() && !is_taken_over(synced.error())) {
+        log_warn("compute", "power state was not compared",
+                 {{"server", open.instance_uuid}, {"why", synced.error().text()}});
+    }
+}
+
 Result<void> HostRecovery::execute() {
+    if (services_.tasks != nullptr) {
+        warn_unless_ok(services_.tasks->before_recovery(services_),
+                       "what left this host while it was down was not all cleaned up");
+    }
     TRY_CONTEXT(load(), "recovering the servers of this host");
     remove_orphans();
     end_leftover_volumes(services_, instances_, busy_);
-    TRY_CONTEXT(repair_networks(), "recovering the network devices of this host");
+    if (services_.tasks != nullptr) {
+        plug_servers();
+    } else {
+        TRY_CONTEXT(repair_networks(), "recovering the network devices of this host");
+    }
     continue_operations();
     continue_tasks();
     continue_detaches();
@@ -142,6 +186,7 @@ Result<void> HostRecovery::load() {
     for (const OpenOperation& operation : operations_) {
         busy_.insert(operation.instance_uuid);
     }
+    services_.driver.recall_guests(instances_);
     const HostResources resources = TRY(services_.driver.get_available_resource());
     services_.tracker.begin_update();
     services_.tracker.update(resources, instances_);
@@ -190,6 +235,22 @@ Result<void> HostRecovery::repair_networks() {
     return services_.vifs.reconcile(here);
 }
 
+// Nova's rule: a server whose ports cannot be plugged is in ERROR. What was cut short decides
+// about its ports itself.
+void HostRecovery::plug_servers() {
+    for (Instance& instance : instances_) {
+        const bool has_no_guest = instance.vm_state == vm_states::kDeleted ||
+                                  instance.vm_state == vm_states::kShelvedOffloaded ||
+                                  instance.vm_state == vm_states::kError ||
+                                  instance.vm_state == vm_states::kSoftDeleted ||
+                                  instance.task_state == task_states::kDeleting ||
+                                  is_cut_short_build(instance);
+        if (!has_no_guest && !busy_.contains(instance.uuid) && !plug_again(services_, instance)) {
+            failed_.insert(instance.uuid);
+        }
+    }
+}
+
 // A save that changes nothing tells the control plane that this node works on the server.
 void HostRecovery::take_over(const std::string& uuid) {
     const auto told = services_.conductor.instance_save(uuid, {});
@@ -201,20 +262,26 @@ void HostRecovery::take_over(const std::string& uuid) {
 
 void HostRecovery::continue_operations() {
     for (const OpenOperation& open : operations_) {
-        take_over(open.instance_uuid);
+        if (services_.tasks == nullptr) {
+            take_over(open.instance_uuid);
+        }
         submit_(open.instance_uuid,
                 [services = &services_, open] { continue_operation(*services, open); });
     }
 }
 
-// Servers whose task had been accepted and not begun. A build is left to whoever places servers: it
-// has the whole request and sends it again.
+// Servers whose task had been accepted and not begun. Standalone a build is left to whoever places
+// servers: it has the whole request and sends it again.
 void HostRecovery::continue_tasks() {
     for (const Instance& instance : instances_) {
-        if (busy_.contains(instance.uuid) || !instance.task_state || is_building(instance)) {
+        const bool build =
+            services_.tasks != nullptr ? is_cut_short_build(instance) : is_building(instance);
+        const bool theirs = build && services_.tasks == nullptr;
+        if (busy_.contains(instance.uuid) || failed_.contains(instance.uuid) || theirs ||
+            (!instance.task_state && !build)) {
             continue;
         }
-        if (continuation_of(instance, "")) {
+        if (services_.tasks == nullptr && continuation_of(instance, "")) {
             take_over(instance.uuid);
         }
         submit_(instance.uuid,
@@ -244,7 +311,8 @@ void HostRecovery::continue_detaches() {
 
 void HostRecovery::check_guests() {
     for (const Instance& instance : instances_) {
-        if (busy_.contains(instance.uuid) || instance.task_state || is_building(instance)) {
+        if (busy_.contains(instance.uuid) || failed_.contains(instance.uuid) ||
+            instance.task_state || is_building(instance)) {
             continue;
         }
         const bool ran = instance.vm_state == vm_states::kActive ||

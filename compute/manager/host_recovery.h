@@ -33,14 +33,19 @@ private:
     void continue_detaches();
     void check_guests();
     void take_over(const std::string& uuid);
+    void plug_servers();
 
     NodeServices& services_;
     const Submit submit_;
     const bool host_was_rebooted_;
     std::vector<Instance> instances_;
     std::vector<OpenOperation> operations_;
-    std::set<std::string> busy_;  // servers with an open operation
+    std::set<std::string> busy_;    // servers with an open operation
+    std::set<std::string> failed_;  // servers in ERROR since their ports cannot be plugged
 };
+
+// Goes on with an operation that ended in doubt (unsettled.h), on its server's queue.
+void settle_operation(NodeServices& services, const OpenOperation& open);
 
 // True when this machine was booted since the last call with this folder (a file holds its boot
 // id).

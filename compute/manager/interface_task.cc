@@ -9,6 +9,9 @@
 namespace kumoi::compute {
 namespace {
 
+constexpr char kDetachStep[] = "detach ";  // and the port
+constexpr char kUsersPortStep[] = "allocate port ";
+
 // Both verbs decide about the fault themselves and leave task_state alone.
 void record_fault(NodeServices& services, const Operation& operation, const Error& error) {
     log_error("compute", "operation failed", {{"why", error.text()}});
@@ -74,7 +77,8 @@ Result<VifInfo> AttachInterfaceTask::allocate(const RequestedNetwork& requested)
             .with_hint("Create a network, or name one.")
             .with_fault("InterfaceAttachFailedNoNetwork");
     }
-    services_.journal.step(operation_.journal_id, "allocate");
+    services_.journal.step(operation_.journal_id,
+                           requested.port_id ? kUsersPortStep + *requested.port_id : "allocate");
     VifInfo vif =
         TRY(services_.network.allocate_port_for_instance(tenant, instance_, checked.front()));
     vif.tag = requested.tag.value_or("");
@@ -116,15 +120,16 @@ void AttachInterfaceTask::rollback(const VifInfo& vif) {
                    "a card that was not attached stays in its guest");
     warn_unless_ok(services_.vifs.unplug(before, vif), "a device that was not attached stays");
     warn_unless_ok(
-        services_.network.deallocate_port_for_instance(operation_.context, before, vif.port_id),
+        services_.network.deallocate_port_for_instance(operation_.context, instance_, vif.port_id),
         "a port that was not attached stays");
 }
 
-Result<void> AttachInterfaceTask::finish_after_restart() {
+Result<void> AttachInterfaceTask::finish_after_restart(const std::set<std::string>& steps) {
     instance_ = TRY(services_.conductor.instance_get(operation_.uuid));
     const auto bound = TRY(services_.network.refresh(operation_.context, instance_));
     bool any = false;
-    for (const VifInfo& vif : bound) {
+    for (VifInfo vif : bound) {
+        vif.created_by_nova = vif.created_by_nova && !steps.contains(kUsersPortStep + vif.port_id);
         if (find_vif(instance_.network_info, vif.port_id) == nullptr) {
             any = true;
             auto attached = attach(vif);
@@ -153,7 +158,7 @@ Result<void> detach_interface_task(NodeServices& services, const Operation& oper
     Instance without = instance;
     std::erase_if(without.network_info, is_it);
     auto result = [&]() -> Result<void> {
-        services.journal.step(operation.journal_id, "detach");
+        services.journal.step(operation.journal_id, kDetachStep + port_id);
         TRY(services.driver.detach_interface(without, vif));
         services.journal.step(operation.journal_id, "unplug");
         TRY(services.vifs.unplug(without, vif));
@@ -176,11 +181,12 @@ Result<void> detach_interface_task(NodeServices& services, const Operation& oper
     return result;
 }
 
-Result<void> finish_detaches(NodeServices& services, const Operation& operation) {
+Result<void> finish_detaches(NodeServices& services, const Operation& operation,
+                             const std::set<std::string>& steps) {
     const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     Result<void> first_failure;
     for (const VifInfo& vif : instance.network_info) {
-        if (!vif.detaching) {
+        if (!vif.detaching && !steps.contains(kDetachStep + vif.port_id)) {
             continue;
         }
         auto done = detach_interface_task(services, operation, vif.port_id);

@@ -3,6 +3,7 @@
 // finds in between is carried forward. Neither touches task_state.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,9 @@ public:
         : services_(services), operation_(operation) {}
 
     Result<VifInfo> execute(const RequestedNetwork& requested);
-    // After a restart: every port that is bound to the server and not recorded with it.
-    Result<void> finish_after_restart();
+    // After a restart: every port that is bound to the server and not recorded with it. `steps`: of
+    // the journal, which knows whether it is the user's own.
+    Result<void> finish_after_restart(const std::set<std::string>& steps);
 
 private:
     Result<VifInfo> allocate(const RequestedNetwork& requested);
@@ -33,7 +35,9 @@ private:
 
 Result<void> detach_interface_task(NodeServices& services, const Operation& operation,
                                    const std::string& port_id);
-// All that were asked to go (VifInfo::detaching).
-Result<void> finish_detaches(NodeServices& services, const Operation& operation);
+// All that were asked to go: those the record marks (VifInfo::detaching), and those of which the
+// journal has the step.
+Result<void> finish_detaches(NodeServices& services, const Operation& operation,
+                             const std::set<std::string>& steps = {});
 
 }  // namespace kumoi::compute

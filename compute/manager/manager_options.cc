@@ -44,6 +44,11 @@ ManagerOptions ManagerOptions::from_config(const Config& config) {
     options.disk_allocation_ratio = config.floating("DEFAULT", "disk_allocation_ratio");
     options.resume_guests_state_on_host_boot =
         config.boolean("DEFAULT", "resume_guests_state_on_host_boot");
+    if (config.string("DEFAULT", "mode") == "openstack" &&
+        !config.is_set("DEFAULT", "resume_guests_state_on_host_boot")) {
+        options.resume_guests_state_on_host_boot = false;  // what a nova.conf without it means
+    }
+    options.image_cache_interval_s = config.integer("image_cache", "manager_interval");
     options.vif_plugging_timeout_s = config.integer("DEFAULT", "vif_plugging_timeout");
     options.vif_plugging_is_fatal = config.boolean("DEFAULT", "vif_plugging_is_fatal");
     options.shelved_offload_time_s = config.integer("DEFAULT", "shelved_offload_time");

@@ -27,6 +27,7 @@ struct ManagerOptions {
     bool resume_guests_state_on_host_boot = true;
     int64_t vif_plugging_timeout_s = 300;  // 0: network-vif-plugged is not waited for
     bool vif_plugging_is_fatal = true;
+    int64_t image_cache_interval_s = 2400;
     int64_t shelved_offload_time_s = 0;  // 0: at once; negative: never by itself
 
     static ManagerOptions from_config(const Config& config);

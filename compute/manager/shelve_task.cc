@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/snapshot_task.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/nic_slots.h"
 #include "compute/vm_states.h"
@@ -88,8 +89,8 @@ Result<void> shelve_offload_task(NodeServices& services, const Operation& operat
     const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     services.journal.step(operation.journal_id, "offload");
     TRY(services.network.unbind(operation.context, instance));
+    TRY(unplug_all(services, instance));  // can be made good; what follows cannot
     TRY(services.driver.destroy(instance));
-    TRY(unplug_all(services, instance));
     TRY(reserve_volumes(services, operation.context, instance));
     InstanceUpdate update = to_task_state(
         std::nullopt, {task_states::kShelving, task_states::kShelvingOffloading, std::nullopt});
@@ -122,6 +123,11 @@ Result<void> UnshelveTask::run_steps() {
                                   : TRY(services_.images.show(operation_.context, shelved_id));
     if (!services_.tracker.is_tracked(instance_.uuid)) {
         claim_ = TRY(services_.tracker.claim(instance_));
+    }
+    if (instance_.host != services_.options.host) {  // from here on a restart finds it
+        InstanceUpdate update;
+        update.host = update.node = services_.options.host;
+        TRY(services_.conductor.instance_save(instance_.uuid, update));
     }
     instance_.host = services_.options.host;
     services_.journal.step(operation_.journal_id, "plug");
@@ -177,6 +183,7 @@ void UnshelveTask::rollback(const Error& reason) {
         if (!result->ok()) {
             log_error("compute", "cleaning up a failed unshelve failed",
                       {{"why", result->error().text()}});
+            UnsettledOperations::note_doubt();
         }
     }
     services_.tracker.release(instance_.uuid);
@@ -187,6 +194,8 @@ void UnshelveTask::rollback(const Error& reason) {
     warn_unless_ok(reserve_volumes(services_, operation_.context, instance_),
                    "volumes of a failed unshelve are not free for the next");
     InstanceUpdate update;
+    update.vm_state = vm_states::kShelvedOffloaded;  // also when the answer to another was lost
+    update.system_metadata = instance_.system_metadata;
     update.task_state = std::optional<std::string>();
     update.power_state = power_states::kNoState;
     update.host = "";

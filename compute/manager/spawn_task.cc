@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "compute/manager/block_device_build.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/vif_plugging.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
@@ -110,8 +111,9 @@ void SpawnTask::rollback(NodeServices& services, const Operation& operation, Ins
     }
     const auto cleaned = remove_traces(services, operation, instance);
     if (!cleaned.ok()) {
-        log_error("compute", "cleaning up a failed build failed",
+        log_error("compute", "cleaning up a failed build failed; it is tried again",
                   {{"why", cleaned.error().text()}});
+        UnsettledOperations::note_doubt();
     }
     const BuildOutcome outcome = classify_build_failure(reason);
     if (outcome == BuildOutcome::Gone) {
@@ -126,7 +128,9 @@ void SpawnTask::rollback(NodeServices& services, const Operation& operation, Ins
     }
     const auto handed_over =
         services.conductor.reschedule_build(operation.context, operation.uuid, reason);
-    if (!handed_over.ok() && !is_instance_gone(handed_over.error())) {
+    if (handed_over.ok()) {
+        services.journal.step(operation.journal_id, "handed over");
+    } else if (!is_instance_gone(handed_over.error())) {
         give_up(services, operation, reason);
     }
 }

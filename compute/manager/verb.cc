@@ -1,6 +1,7 @@
 #include "compute/manager/verb.h"
 
 #include "base/log.h"
+#include "compute/manager/unsettled.h"
 #include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 
@@ -34,10 +35,29 @@ void record_failure(NodeServices& services, const std::string& uuid, const Error
                            "the fault was not recorded");
 }
 
+// For recovery: the request itself does not come again.
+void keep_arguments(NodeServices& services, const std::string& uuid, uint64_t journal_id) {
+    const TaskArguments arguments = services.conductor.task_arguments(uuid);
+    if (!(arguments == TaskArguments())) {
+        services.journal.step(journal_id, step_of(arguments));
+    }
+}
+
+bool stays_open(NodeServices& services, const Operation& operation) {
+    return services.unsettled != nullptr && UnsettledOperations::is_in_doubt() &&
+           services.unsettled->add(operation.journal_id);
+}
+
 void run_and_close(NodeServices& services, const VerbInfo& info, const Operation& operation,
                    const std::function<Result<void>(const Operation&)>& function) {
     const int64_t started = services.clock.monotonic_ns();
+    UnsettledOperations::forget_doubts();
     const Result<void> result = function(operation);
+    if (stays_open(services, operation)) {
+        log_warn("compute", "records could not be written; the operation is looked at again",
+                 {{"verb", info.verb}, {"why", result.ok() ? "" : result.error().text()}});
+        return;
+    }
     std::optional<Error> failure;
     if (!result.ok()) {
         failure = result.error();
@@ -53,7 +73,12 @@ void run_and_close(NodeServices& services, const VerbInfo& info, const Operation
                                                    std::string(info.event), failure),
             "the end of the event was not recorded");
     }
-    services.journal.done(operation.journal_id);
+    if (!stays_open(services, operation)) {
+        services.journal.done(operation.journal_id);
+        if (services.unsettled != nullptr) {
+            services.unsettled->forget(operation.journal_id);
+        }
+    }
     log_debug(
         "compute", info.verb,
         {{"ok", result.ok()}, {"ms", (services.clock.monotonic_ns() - started) / kNanosPerMilli}});
@@ -70,6 +95,7 @@ void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext
         record_failure(services, uuid, journal_id.error());
         return;
     }
+    keep_arguments(services, uuid, *journal_id);
     if (!context.request_id.empty()) {  // without one there is no action to hang the event on
         warn_unless_ok_or_gone(services.conductor.action_event_start(
                                    context, uuid, std::string(info.event), services.options.host),
@@ -81,8 +107,7 @@ void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext
 void resume_verb(NodeServices& services, const VerbInfo& info, const Operation& operation,
                  const std::function<Result<void>(const Operation&)>& function) {
     const LogScope scope({{"request", operation.context.request_id}, {"server", operation.uuid}});
-    log_info("compute", "going on with an operation from before the restart",
-             {{"verb", info.verb}});
+    log_info("compute", "going on with an operation that was cut short", {{"verb", info.verb}});
     run_and_close(services, info, operation, function);
 }
 
@@ -123,6 +148,9 @@ InstanceUpdate to_task_state(std::optional<std::string> to,
 }
 
 void set_error_state(NodeServices& services, const std::string& uuid) {
+    if (services.unsettled != nullptr && UnsettledOperations::is_in_doubt()) {
+        return;  // the records may say by now that it went well; the operation is looked at again
+    }
     InstanceUpdate update;
     update.vm_state = vm_states::kError;
     const auto saved = services.conductor.instance_save(uuid, update);

@@ -23,6 +23,8 @@
 namespace kumoi::compute {
 
 class ExternalEvents;
+class HostTasks;
+class UnsettledOperations;
 struct VolumeServices;
 
 // What tasks work with. Everything outlives them.
@@ -38,6 +40,8 @@ struct NodeServices {
     const ManagerOptions& options;
     ExternalEvents* events = nullptr;   // null: nobody tells this node anything
     VolumeServices* volumes = nullptr;  // null: this cloud has no volumes
+    HostTasks* tasks = nullptr;         // null: standalone; else Nova keeps the records
+    UnsettledOperations* unsettled = nullptr;
 };
 
 // Which server, for whom, and under which journal entry a task runs.

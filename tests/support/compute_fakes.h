@@ -216,6 +216,11 @@ public:
                                         const Properties& with) override;
     // Fills in size and hash.
     ImageMeta add(ImageMeta meta, std::string bytes);
+    void add_queued(ImageMeta meta) {  // as the control plane makes one
+        meta.status = "queued";
+        const std::lock_guard lock(mutex_);
+        images_.try_emplace(meta.id, meta, "");
+    }
     std::string status(const std::string& image_id) const;  // "" when there is none
     std::string data(const std::string& image_id) const;
     size_t count() const;

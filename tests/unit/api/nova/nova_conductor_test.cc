@@ -262,6 +262,7 @@ TEST_P(NovaConductorTest, ASaveWithNetworksKeepsWhatIsKnownOfTheServer) {
     const std::string uuid = adopt("compute.build_and_run_instance");
     InstanceUpdate update;
     update.vm_state = compute::vm_states::kActive;
+    update.launched_ns = clock.wall_ns();
     update.network_info = std::vector<compute::VifInfo>(1);
     (*update.network_info)[0].port_id = "00000090-0000-4000-8000-000000000090";
     ASSERT_TRUE(conductor.instance_save(uuid, update).ok());
@@ -269,7 +270,7 @@ TEST_P(NovaConductorTest, ASaveWithNetworksKeepsWhatIsKnownOfTheServer) {
     update.power_state = 1;
     ASSERT_TRUE(conductor.instance_save(uuid, update).ok());
     // Nothing is read again, and the schedulers hear of the new server with its networks.
-    EXPECT_EQ(rpc.calls(), (std::vector<std::string>{"Instance.save", "InstanceInfoCache.save",
+    EXPECT_EQ(rpc.calls(), (std::vector<std::string>{"InstanceInfoCache.save", "Instance.save",
                                                      "update_instance_info", "Instance.save"}));
     const Json* cache =
         rpc.sent[3].args.find("objinst")->find("nova_object.data")->find("info_cache");

@@ -1,0 +1,314 @@
+// What a real nova-compute was asked and what it then told nova-conductor (tests/data/captures),
+// asked of our node again: the same action events, the same task_states and vm_states in the same
+// order, the same casts, the same records touched, and a record that says the same at the end. What
+// we do differently on purpose is in tests/data/captures/differences.json, each with its reason; a
+// line there that is not needed any more fails too. REST calls are compared by the clients' tests.
+#include <algorithm>
+#include <filesystem>
+
+#include "compute/clients/vif_json.h"
+#include "tests/support/nova_world.h"
+
+namespace kumoi::nova {
+namespace {
+
+using test::NovaWorld;
+
+const std::string kFolder = "tests/data/captures/";
+
+Json load(const std::string& name) {
+    const auto text = read_file(kFolder + name);
+    EXPECT_TRUE(text.ok()) << name;
+    auto json = Json::parse(text.ok() ? *text : "null");
+    EXPECT_TRUE(json.ok()) << name;
+    return json.ok() ? *json : Json();
+}
+
+std::vector<std::string> captures() {
+    std::vector<std::string> names;
+    for (const auto& file : std::filesystem::directory_iterator(kFolder)) {
+        const std::string name = file.path().filename();
+        if (name.ends_with(".json") && name != "differences.json") {
+            names.push_back(name.substr(0, name.size() - 5));
+        }
+    }
+    std::ranges::sort(names);
+    return names;
+}
+
+std::vector<std::string> words_of(const std::string& line) {
+    std::vector<std::string> words;
+    for (size_t begin = 0; begin < line.size();) {
+        const size_t end = std::min(line.find(' ', begin), line.size());
+        words.push_back(line.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return words;
+}
+
+// What a caller or another service can tell apart.
+struct Story {
+    std::string events, tasks, states, casts;
+    std::set<std::string> writes;
+
+    void add(const std::string& line) {
+        const auto words = words_of(line);
+        if (words[0] == "cast") {
+            casts += " " + words[1];
+            return;
+        }
+        if (words[0].starts_with("InstanceActionEvent.")) {
+            const bool starts = words[0].ends_with("event_start");
+            const bool failed = words.size() > 2 && words[2] == "failed";
+            events += std::string(starts ? " +" : failed ? " !" : " -") + words[1];
+            return;
+        }
+        if (!words[0].ends_with(".save")) {
+            writes.insert(words[0]);
+            return;
+        }
+        for (size_t i = 1; i < words.size() && words[i] != "if"; ++i) {
+            const size_t equals = words[i].find('=');
+            const std::string field = words[i].substr(0, equals);
+            const std::string value =
+                equals == std::string::npos ? "" : words[i].substr(equals + 1);
+            writes.insert(words[0] + " " + field);
+            if (words[0] == "Instance.save" && field == "task_state") {
+                append(tasks, value);
+            } else if (words[0] == "Instance.save" && field == "vm_state") {
+                append(states, value);
+            }
+        }
+    }
+
+private:
+    // A save that repeats what the record says tells nothing.
+    static void append(std::string& all, const std::string& value) {
+        if (!all.ends_with(" " + value)) {
+            all += " " + value;
+        }
+    }
+};
+
+std::string value_of(const Json& data, const std::string& field) {
+    const Json* value = data.find(field);
+    return value == nullptr ? "unset" : value->dump();
+}
+
+// As cut.py writes a message of Nova's.
+std::optional<std::string> line_of(const test::NovaDatabase::Sent& message) {
+    const Json& args = message.args;
+    const std::string verb = args.string_or("objmethod");
+    if (verb.starts_with("get_") || verb == "refresh") {
+        return std::nullopt;
+    }
+    if (message.method == "object_class_action_versions") {
+        std::string line = args.string_or("objname") + "." + verb;
+        if (args.string_or("objname") == "InstanceActionEvent") {
+            line += " " + args.find("args")->as_array().at(1).as_string();
+            const Json* failure = args.find_path({"kwargs", "exc_val"});
+            line += failure != nullptr && !failure->is_null() ? " failed" : "";
+        }
+        return line;
+    }
+    if (message.method != "object_action") {
+        return "cast " + message.method;
+    }
+    const Json& object = *args.find("objinst");
+    const std::string name = object.string_or("nova_object.name");
+    std::string line = name + "." + verb;
+    const Json* changes = object.find("nova_object.changes");
+    if ((verb == "save" || verb == "create") && changes != nullptr) {
+        for (const Json& field : changes->as_array()) {
+            line += " " + field.as_string();
+            if (field.as_string().ends_with("_state")) {
+                line += "=" + value_of(*object.find("nova_object.data"), field.as_string());
+            }
+        }
+    }
+    return line;
+}
+
+class CaptureReplay : public testing::TestWithParam<std::string> {
+protected:
+    // The host as it was: the server of the request with its guest, ports and images.
+    void prepare(const Json& capture) {
+        world.schedulers_hear = true;
+        world.start_node();
+        for (const Json& request : capture.find("received")->as_array()) {
+            const Json* instance = request.find_path({"args", "instance"});
+            const Json* instances = request.find_path({"args", "instances"});
+            if (instance != nullptr) {
+                place(*instance, request.string_or("method"));
+            } else if (instances != nullptr && instances->is_array()) {
+                for (const Json& one : instances->as_array()) {
+                    place(one, request.string_or("method"));
+                }
+            }
+        }
+        (void)world.manager->update_available_resource();
+    }
+    void place(const Json& instance, const std::string& method) {
+        const Json& data = *instance.find("nova_object.data");
+        const std::string uuid = data.string_or("uuid");
+        if (!world.database.primitive(uuid).is_null()) {
+            return;
+        }
+        Json row = instance;
+        Json& fields = row["nova_object.data"];
+        for (const char* field : {"task_state", "host", "node"}) {
+            if (!fields.contains(field)) {
+                fields.set(field, nullptr);
+            }
+        }
+        if (!fields.find("host")->is_null()) {
+            fields.set("host", NovaWorld::kHost);
+            fields.set("node", NovaWorld::kHost);
+        }
+        world.database.add(row);
+        world.database.allocations.insert(uuid);
+        const std::string vm_state = data.string_or("vm_state");
+        if (method == "build_and_run_instance" || vm_state == "shelved_offloaded") {
+            return;
+        }
+        world.driver.set_guest(uuid, vm_state == "active"   ? compute::power_states::kRunning
+                                     : vm_state == "paused" ? compute::power_states::kPaused
+                                                            : compute::power_states::kShutdown);
+        const Json* networks = data.find_path({"info_cache", "nova_object.data", "network_info"});
+        if (networks != nullptr && networks->is_string()) {
+            world.network.change_ports(uuid, [&](std::vector<compute::VifInfo>& ports) {
+                ports = clients::parse_network_info(networks->as_string()).value();
+            });
+        }
+    }
+    void add_images(const Json& args) {
+        const std::string id = args.string_or("image_id");
+        if (!id.empty()) {
+            compute::ImageMeta queued;
+            queued.id = id;
+            world.images.add_queued(queued);
+        }
+        const Json* metadata = args.find_path({"instance", "nova_object.data", "system_metadata"});
+        for (const char* key : {"shelved_image_id", "image_base_image_ref"}) {
+            if (metadata != nullptr && metadata->contains(key)) {
+                compute::ImageMeta active;
+                active.id = metadata->string_or(key);
+                world.images.add(active, "bytes");
+            }
+        }
+    }
+    void replay(const Json& capture) {
+        for (const Json& request : capture.find("received")->as_array()) {
+            Json args = *request.find("args");
+            add_images(args);
+            if (Json* instance = args.find("instance")) {
+                const Json now =
+                    world.database.primitive(instance->find("nova_object.data")->string_or("uuid"));
+                args.set("instance", now);
+            }
+            (void)world.request(request.string_or("method"), std::move(args),
+                                request.string_or("version"));
+        }
+    }
+    // What went wrong in the capture goes wrong here too.
+    void fail_as_then(const Json& here) {
+        const Json* failure = here.find("fails");
+        if (failure == nullptr) {
+            return;
+        }
+        world.log.fail = [call = failure->string_or("call"),
+                          fault = failure->string_or("fault")](const std::string& name) {
+            return name == call ? Result<void>(Error::unavailable("as captured").with_fault(fault))
+                                : Result<void>();
+        };
+    }
+    Story ours() const {
+        Story story;
+        for (const auto& message : world.database.sent) {
+            if (const auto line = line_of(message)) {
+                story.add(*line);
+            }
+        }
+        return story;
+    }
+    NovaWorld world;
+};
+
+void compare(const std::string& what, const std::string& nova, const std::string& kumoi,
+             const Json& differences) {
+    const Json* known = differences.find(what);
+    if (known == nullptr) {
+        EXPECT_EQ(kumoi, nova) << what;
+        return;
+    }
+    EXPECT_FALSE(known->string_or("why").empty()) << what;
+    EXPECT_EQ(kumoi, known->string_or("kumoi")) << what;
+    EXPECT_NE(kumoi, nova) << what << ": not different any more";
+}
+
+// Writes that one of the two does not make: each for a reason that holds everywhere, or here.
+void compare_writes(const std::set<std::string>& nova, const std::set<std::string>& kumoi,
+                    const Json& everywhere, const Json& here) {
+    const auto expect_known = [&](const std::set<std::string>& some,
+                                  const std::set<std::string>& others, const char* side) {
+        for (const std::string& write : some) {
+            const Json* general = everywhere.find(side);
+            const Json* special = here.find(side);
+            const bool known = (general != nullptr && general->contains(write)) ||
+                               (special != nullptr && special->contains(write));
+            EXPECT_TRUE(others.contains(write) || known) << side << ": " << write;
+        }
+    };
+    expect_known(nova, kumoi, "only nova");
+    expect_known(kumoi, nova, "only kumoi");
+}
+
+TEST_P(CaptureReplay, WeTellConductorWhatNovaTells) {
+    const Json capture = load(GetParam() + ".json");
+    const Json all = load("differences.json");
+    const Json* own = all.find(GetParam());
+    const Json here = own == nullptr ? Json::object() : *own;
+    prepare(capture);
+    fail_as_then(here);
+    world.database.sent.clear();
+    replay(capture);
+    Story nova;
+    for (const Json& line : capture.find("sent")->as_array()) {
+        nova.add(line.as_string());
+    }
+    const Story kumoi = ours();
+    compare("events", nova.events, kumoi.events, here);
+    compare("tasks", nova.tasks, kumoi.tasks, here);
+    compare("states", nova.states, kumoi.states, here);
+    compare("casts", nova.casts, kumoi.casts, here);
+    compare_writes(nova.writes, kumoi.writes, *all.find("everywhere"), here);
+    for (const auto& [uuid, after] : capture.find("after")->as_object()) {
+        if (world.database.primitive(uuid).is_null()) {
+            continue;
+        }
+        const Json record = world.database.primitive(uuid);
+        const Json& row = *record.find("nova_object.data");
+        for (const auto& [field, value] : after.as_object()) {
+            if (field == "deleted") {
+                compare("after deleted", value.dump() == "0" ? "no" : "yes",
+                        row.bool_or("deleted") ? "yes" : "no", here);
+            } else if (field == "host" || field == "node") {
+                compare("after " + field, value.is_null() ? "none" : "a host",
+                        row.string_or(field).empty() ? "none" : "a host", here);
+            } else {
+                compare("after " + field, value.dump(), value_of(row, field), here);
+            }
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Captures, CaptureReplay, testing::ValuesIn(captures()),
+                         [](const auto& test) {
+                             std::string name = test.param;
+                             std::ranges::replace_if(
+                                 name, [](char letter) { return letter == '-'; }, '_');
+                             return name;
+                         });
+
+}  // namespace
+}  // namespace kumoi::nova
