@@ -18,6 +18,7 @@ namespace {
 constexpr char kDefaultCommandLine[] = "root=/dev/vda console=ttyS0";
 constexpr int kBalloonStatisticsMs = 10'000;  // as Nova's mem_stats_period_seconds
 constexpr int64_t kQueuePairsMax = 16;        // of one card
+constexpr unsigned kDiskSlotFirst = 11;       // of board kumoi-1
 constexpr size_t kSerialMax = 20;             // bytes of a virtio block serial
 
 // An extra spec whose listed values mean what we do anyway; every other value is refused.
@@ -152,7 +153,17 @@ Json own_disks(const Instance& instance, const InstanceFolder& folder, const Gue
 }
 
 // Each has its bus and, on PCI, its slot: none moves when another comes or goes.
+// The server's own disks then say the slots they have anyway: devices without one cannot stand
+// before one that has.
 void add_volumes(Json& disks, const GuestFiles& files, const std::string& bus) {
+    unsigned slot = kDiskSlotFirst;
+    if (std::ranges::any_of(files.volumes, [](const VolumeDisk& one) { return one.slot != 0; })) {
+        for (Json& own : disks.as_array()) {
+            if (own.string_or("bus", "virtio") == "virtio") {
+                own.set("slot", slot++);
+            }
+        }
+    }
     for (const VolumeDisk& volume : files.volumes) {
         if (!volume.root) {
             Json disk = volume_disk_config(volume);

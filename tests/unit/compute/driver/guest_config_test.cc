@@ -91,11 +91,11 @@ TEST(GuestConfig, VolumesKeepTheirPlacesBehindTheServersOwnDisks) {
     files.config_drive = true;
     files.volumes = {{"vol-a", "/s/a", "", false, 18}, {"vol-b", "/s/b", "scsi", false, 19}};
     EXPECT_EQ(disks_of(guest_config(instance, folder, files, {})),
-              "root  virtio 0;config  virtio 0;volume-18 /s/a virtio 18;volume-19 /s/b scsi 0;");
+              "root  virtio 11;config  virtio 12;volume-18 /s/a virtio 18;volume-19 /s/b scsi 0;");
     files.volumes.push_back({"vol-root", "/s/r", "", true, 0});
     const Json from_volume = guest_config(instance, folder, files, {});
     EXPECT_EQ(disks_of(from_volume),
-              "root /s/r virtio 0;config  virtio 0;volume-18 /s/a virtio 18;volume-19 /s/b scsi "
+              "root /s/r virtio 11;config  virtio 12;volume-18 /s/a virtio 18;volume-19 /s/b scsi "
               "0;");
     EXPECT_EQ(from_volume.find("disks")->as_array()[0].string_or("serial"), "vol-root");
     files.rescue.emplace();
@@ -103,7 +103,7 @@ TEST(GuestConfig, VolumesKeepTheirPlacesBehindTheServersOwnDisks) {
               "rescue  virtio 0;root /s/r virtio 0;");
     files.rescue->stable_device = true;
     EXPECT_EQ(disks_of(guest_config(instance, folder, files, {})),
-              "root /s/r virtio 0;rescue  virtio 0;volume-18 /s/a virtio 18;volume-19 /s/b scsi "
+              "root /s/r virtio 11;rescue  virtio 12;volume-18 /s/a virtio 18;volume-19 /s/b scsi "
               "0;");
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "hypervisor/sandbox/spare_connections.h"
 
 namespace kumoi::hypervisor {
 namespace {
@@ -52,6 +53,25 @@ TEST_F(FileSourceTest, PassedFilesHaveOnlyWhatWasPut) {
     // Taken: closing it must end its locks, so the table keeps no copy.
     EXPECT_EQ(passed_.open(path, O_RDWR).error().code, ErrorCode::NotFound);
     EXPECT_EQ(passed_.size(), 0u);
+}
+
+TEST_F(FileSourceTest, AnOfferedConnectionIsTakenOnceAndTheNewestWins) {
+    const std::string path = make("disk.sock", "");
+    const auto connect = passed_.connector(path).value();
+    EXPECT_EQ(connect().error().code, ErrorCode::Unavailable);
+    ASSERT_TRUE(offer_connection(path, opened(make("old", ""), O_RDWR)).ok());
+    ASSERT_TRUE(offer_connection(path, opened(make("new", ""), O_RDWR)).ok());
+    const auto taken = connect();
+    ASSERT_TRUE(taken.ok());
+    EXPECT_EQ(inode(*taken), inode(opened(directory_.path() + "/new", O_RDONLY)));
+    EXPECT_EQ(connect().error().code, ErrorCode::Unavailable);
+    for (size_t i = 0; i < kSpareConnectionsMax; ++i) {
+        ASSERT_TRUE(offer_connection(path + std::to_string(i), opened(path, O_RDWR)).ok());
+    }
+    EXPECT_EQ(offer_connection(path, opened(path, O_RDWR)).error().code, ErrorCode::Exhausted);
+    for (size_t i = 0; i < kSpareConnectionsMax; ++i) {
+        EXPECT_TRUE(take_offered_connection(path + std::to_string(i)).ok());
+    }
 }
 
 TEST_F(FileSourceTest, KeptFilesAreDuplicated) {
