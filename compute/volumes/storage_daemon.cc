@@ -272,13 +272,31 @@ Result<void> StorageDaemon::open_node(QmpClient& qmp, VolumeSource source,
 Result<void> StorageDaemon::serve(const VolumeSource& source) const {
     QmpClient qmp = TRY(monitor());
     TRY(open_node(qmp, source, record_.node));
+    return add_export(qmp, !source.read_only);
+}
+
+Result<void> StorageDaemon::add_export(QmpClient& qmp, bool writable) const {
     TRY(qmp.call("block-export-add",
                  Json::object({{"type", "vhost-user-blk"},
                                {"id", kExport},
                                {"node-name", record_.node},
-                               {"writable", !source.read_only},
+                               {"writable", writable},
                                {"addr", Json::object({{"type", "unix"}, {"path", socket()}})}}),
                  options_.call_timeout_ms));
+    return {};
+}
+
+Result<void> StorageDaemon::end_export(QmpClient& qmp) const {
+    TRY(qmp.call("block-export-del", Json::object({{"id", kExport}, {"mode", "hard"}}),
+                 options_.call_timeout_ms));
+    const int64_t deadline =
+        system_clock().monotonic_ns() + options_.call_timeout_ms * kNanosPerMilli;
+    while (!TRY(exported_node(qmp)).empty()) {
+        if (system_clock().monotonic_ns() >= deadline) {
+            return Error::timeout("qemu-storage-daemon does not end its export");
+        }
+        pass_time(kPollStepMs);
+    }
     return {};
 }
 
@@ -288,11 +306,13 @@ Result<void> StorageDaemon::remove() {
 }
 
 Result<void> StorageDaemon::resize(uint64_t size) {
+    const VolumeSource source =
+        TRY(parse_connection_info(record_.connection_info, options_.source));
     QmpClient qmp = TRY(monitor());
-    TRY(qmp.call("block_resize",
-                 Json::object({{"node-name", TRY(exported_node(qmp))}, {"size", size}}),
+    TRY(qmp.call("block_resize", Json::object({{"node-name", record_.node}, {"size", size}}),
                  options_.call_timeout_ms));
-    return {};
+    TRY(end_export(qmp));
+    return add_export(qmp, !source.read_only);
 }
 
 // "": it serves nothing.

@@ -71,6 +71,8 @@ public:
     // Ends the process and removes the folder.
     Result<void> remove();
 
+    // Guests lose their connection and find the new size when they are connected again: the
+    // daemons of Debian 12 do not tell it otherwise.
     Result<void> resize(uint64_t size);
     // Copies to another volume and serves that from then on. The old one is closed.
     Result<void> swap(const std::string& volume_id, const Json& connection_info);
@@ -81,6 +83,8 @@ private:
     Result<void> make_run_folder() const;
     Result<pid_t> spawn(const VolumeSource& source) const;
     Result<void> serve(const VolumeSource& source) const;
+    Result<void> add_export(QmpClient& qmp, bool writable) const;
+    Result<void> end_export(QmpClient& qmp) const;
     Result<void> kill();
     Result<QmpClient> monitor() const;
     Result<void> wait_monitor() const;

@@ -215,7 +215,11 @@ Result<void> VolumeDaemons::extend(const std::string& instance_uuid, const std::
         return not_connected(key);
     }
     const std::lock_guard lock(entry->mutex);
-    return entry->daemon.resize(size);
+    TRY(entry->daemon.resize(size));
+    if (restarted_) {  // it lost its connections
+        restarted_(instance_uuid, volume_id);
+    }
+    return {};
 }
 
 Result<void> VolumeDaemons::swap(const std::string& instance_uuid, const std::string& old_volume_id,

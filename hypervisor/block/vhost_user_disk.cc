@@ -166,14 +166,26 @@ void VhostUserDisk::queue_closed(uint16_t index) {
 }
 
 Result<VhostUserDisk::Connection> VhostUserDisk::connection() {
-    const std::lock_guard lock(mutex_);
-    if (!connection_) {
-        connection_ = TRY(reconnect_locked());
-        if (loss_told_) {
-            log_info("block", "the vhost-user back end is back", {{"disk", options_.socket}});
+    std::function<void()> resized;
+    Connection now;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!connection_) {
+            const uint64_t size_before = size_;
+            connection_ = TRY(reconnect_locked());
+            if (loss_told_) {
+                log_info("block", "the vhost-user back end is back", {{"disk", options_.socket}});
+            }
+            if (size_ != size_before) {  // the new one has more
+                resized = resized_;
+            }
         }
+        now = connection_;
     }
-    return connection_;
+    if (resized) {
+        resized();
+    }
+    return now;
 }
 
 void VhostUserDisk::drop(const Connection& lost, const Error& why) {
