@@ -25,7 +25,7 @@ def image(cloud, name, data, **properties):
     return record["id"]
 
 
-def images(cloud, kernel_file, root_file):
+def images(cloud, kernel_file, root_file, ssh_file):
     """The test guest, a kernel and a root disk, when their files are named; else an empty disk, which serves where
     no guest runs."""
     if not kernel_file:
@@ -36,7 +36,11 @@ def images(cloud, kernel_file, root_file):
             "hw_video_model": "bochs"}  # a display, for the tests of VNC consoles
     with open(root_file, "rb") as file:
         data = file.read()
-    return {"image": image(cloud, "tiny", data, **boot), "image_alt": image(cloud, "tiny-alt", data, **boot), "kernel": kernel}
+    ids = {"image": image(cloud, "tiny", data, **boot), "image_alt": image(cloud, "tiny-alt", data, **boot), "kernel": kernel}
+    if os.path.exists(ssh_file):
+        with open(ssh_file, "rb") as file:
+            ids["image_ssh"] = image(cloud, "tiny-ssh", file.read(), **boot)
+    return ids
 
 
 def network(cloud, name, cidr, **options):
@@ -47,9 +51,12 @@ def network(cloud, name, cidr, **options):
 
 
 def networks(cloud):
-    private = network(cloud, "private", "10.77.0.0/20", shared=True)
+    private = network(cloud, "private", "10.77.0.0/20")
     public = network(cloud, "public", "172.24.4.0/24", **{
-        "router:external": True, "provider:network_type": "flat", "provider:physical_network": "outside"})
+        "router:external": True, "is_default": True, "provider:network_type": "flat", "provider:physical_network": "outside"})
+    # What a server of `--nic auto` gets its own network from.
+    cloud.ensure("network", "subnetpools", "default", {"prefixes": ["10.80.0.0/20"], "default_prefixlen": 26,
+                                                       "is_default": True, "shared": True})
     router = cloud.ensure("network", "routers", "router", {"external_gateway_info": {"network_id": public}})["id"]
     subnet = cloud.get("network", "/subnets?name=private")["subnets"][0]["id"]
     if not cloud.get("network", f"/ports?device_id={router}&device_owner=network:router_interface")["ports"]:
@@ -81,7 +88,8 @@ def main():
     volumes = "--volumes" in rest_of_words
     hosts = [word for word in rest_of_words if word != "--volumes"]
     cloud = rest.Cloud(f"http://{address}:5000/v3", "admin", password, "admin")
-    ids = {**flavors(cloud), **images(cloud, os.environ.get("GUEST_KERNEL"), os.environ.get("GUEST_ROOT")), **networks(cloud)}
+    ids = {**flavors(cloud), **images(cloud, os.environ.get("GUEST_KERNEL"), os.environ.get("GUEST_ROOT"),
+                                       os.environ.get("GUEST_SSH", "")), **networks(cloud)}
     if volumes:
         for backend in ("iscsi", "nfs"):
             cloud.ensure("volumev3", "volume_types", backend, {"extra_specs": {"volume_backend_name": backend}}, path="/types")
