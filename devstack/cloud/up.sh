@@ -41,7 +41,7 @@ if [ "$COMPUTE-$KUMOI_DRIVER" = kumoi-kumoi ]; then # what real guests boot
     guests=$CLOUD_ROOT/../../tests/guests/linux
     GUEST_KERNEL=$("$guests/build.sh")/vmlinux GUEST_ROOT=$("$guests/make-root.sh")/kumoi-tiny.raw
     [ "$WITH_L3" = 0 ] || "$CLOUD_ROOT/tempest/guest.sh" "$GUEST_ROOT" "$STATE/ssh.raw"
-    export GUEST_KERNEL GUEST_ROOT GUEST_SSH=$STATE/ssh.raw
+    export GUEST_KERNEL GUEST_ROOT GUEST_SSH=$STATE/ssh.raw GUEST_MICRO=$KUMOI_BUILD/tests/guests/micro/server.elf
 fi
 agents=neutron-linuxbridge-agent
 [ "$NETWORK" != ovs ] || agents=neutron-openvswitch-agent

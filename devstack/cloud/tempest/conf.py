@@ -20,7 +20,7 @@ FEATURES = {
     "metadata_service": "python kumoi", "volume_multiattach": "python kumoi", "attach_encrypted_volume": "",
     "live_migration": "python", "live_migrate_back_and_forth": "python", "volume_backed_live_migration": "python",
     "block_migration_for_live_migration": "python", "shelve_migrate": "", "spice_console": "", "serial_console": "kumoi",
-    "stable_rescue": "kumoi", "hostname_fqdn_sanitization": "python kumoi", "unified_limits": "",
+    "stable_rescue": "kumoi", "ide_bus": "python", "hostname_fqdn_sanitization": "python kumoi", "unified_limits": "",
 }
 FILTERS = ("ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,"
            "ServerGroupAffinityFilter,SameHostFilter,DifferentHostFilter")
@@ -35,6 +35,9 @@ def sections(state, address, password, compute):
     extensions = sorted(one["alias"] for one in cloud.get("network", "/extensions")["extensions"])
     slow = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
     validates = "image_ssh" in ids and os.environ.get("KUMOI_TEMPEST_VALIDATION") == "1"
+    images = ids.get("image_micro", ids["image"]), ids.get("image_micro_alt", ids["image_alt"])
+    if validates:
+        images = ids["image_ssh"], ids["image_alt"]
     waits = {"build_interval": "1", "build_timeout": str(int(240 * slow))}
     return {
         "DEFAULT": {"log_file": f"{state}/tempest/tempest.log"},
@@ -46,7 +49,7 @@ def sections(state, address, password, compute):
                      "v3_endpoint_type": "public"},
         "identity-feature-enabled": {"api_v2": "false", "api_v3": "true"},
         "compute": {"region": "RegionOne", "flavor_ref": ids["m1.nano"], "flavor_ref_alt": ids["m1.micro"],
-                    "image_ref": ids["image_ssh" if validates else "image"], "image_ref_alt": ids["image_alt"], "min_compute_nodes": "2",
+                    "image_ref": images[0], "image_ref_alt": images[1], "min_compute_nodes": "2",
                     "min_microversion": "2.1", "max_microversion": "latest", "fixed_network_name": "private",
                     "ready_wait": "0", **waits},
         "compute-feature-enabled": {
