@@ -1,5 +1,6 @@
-// A server with nothing to do, for tests of clouds: it is up at once, tells a page about itself, sleeps, and powers off
-// when its power button is pressed. Nothing of it costs processor time where ring 0 is emulated.
+// A server with nothing to do, for tests of clouds: it is up at once, tells a page about itself,
+// sleeps, and powers off when its power button is pressed. It costs no processor time where ring 0
+// is emulated.
 #include "micro.h"
 
 enum {
