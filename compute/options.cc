@@ -216,6 +216,11 @@ void add_node_options(OptionTable& table) {
          {},
          {"qcow2", "raw"}});
     table.add(
+        {"kumoi", "migration_ports", OptionType::String, "49152-49215",
+         "Ports, first-last, of which this host takes one on my_ip to give the folders of servers "
+         "that move to another host, to that host alone (TLS 1.3 with a key made for the move). "
+         "Open them between compute hosts."});
+    table.add(
         {"kumoi", "cgroup_parent", OptionType::String, "kumoi",
          "Control group in which each guest gets one of its own, for its CPU time, memory and "
          "processes: a name below the daemon's own group, or with a leading / one from the "

@@ -51,6 +51,7 @@ public:
     // Beside the folder, while a resize waits or a rebuild is made.
     std::string resize_kept() const { return path_ + "_resize"; }
     std::string resize_work() const { return path_ + "_resizing"; }
+    std::string incoming() const { return path_ + "_incoming"; }  // from another host, not whole
     std::string rebuild_work() const { return path_ + "_rebuild"; }
 
     bool exists() const;

@@ -140,6 +140,7 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
     options.detach.attempts = config.integer("kumoi", "device_detach_attempts");
     options.detach.timeout_ms = config.integer("kumoi", "device_detach_timeout") * 1000;
+    options.transfer = TRY(DiskTransferOptions::from_config(config, options.instances_path));
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.disk.img_path = TRY(find_beside("kumoi-img"));
     options.disk.use_cow_images = config.boolean("DEFAULT", "use_cow_images");
@@ -156,7 +157,8 @@ KumoiVmmDriver::KumoiVmmDriver(KumoiDriverOptions options, ImageApi& images, Ima
       clock_(clock),
       random_(random),
       monitor_(clock),
-      cgroups_(options_.cgroup_parent) {}
+      cgroups_(options_.cgroup_parent),
+      transfer_(options_.transfer, clock, random) {}
 
 Result<void> KumoiVmmDriver::init_host(const std::string&) {
     TRY(make_directories(options_.instances_path, 0711));
@@ -181,6 +183,7 @@ Result<void> KumoiVmmDriver::init_host(const std::string&) {
     }
     TRY(cache_.clean_up());
     TRY(remove_tree(snapshots_path()));
+    TRY_CONTEXT(load_offers(), "offering the folders of servers that move");
     for (const std::string& uuid : TRY(list_instance_uuids())) {
         const InstanceFolder folder(options_.instances_path, uuid);
         const auto alive = process_of(folder).is_alive();
@@ -385,6 +388,9 @@ Result<void> KumoiVmmDriver::destroy(const Instance& instance) {
         TRY(remove_tree(folder.path()));
     }
     TRY(remove_tree(folder.rebuild_work()));
+    TRY(remove_tree(folder.incoming()));
+    transfer_.withdraw(instance.uuid);
+    transfer_.forget(instance.uuid);
     return resize_folder::discard(folder);
 }
 

@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/random.h"
 #include "compute/driver/cpu_pinning.h"
+#include "compute/driver/disk_transfer.h"
 #include "compute/driver/guest_cgroup.h"
 #include "compute/driver/guest_config.h"
 #include "compute/driver/guest_interfaces.h"
@@ -38,6 +39,7 @@ struct KumoiDriverOptions {
     int64_t backup_timeout_ms = 60 * 60'000;  // of one copy of a running guest's disk
     int64_t save_timeout_ms = 30 * 60'000;    // of one suspend
     DetachOptions detach;
+    DiskTransferOptions transfer;
     int64_t soft_reboot_timeout_s = 120;  // then the reboot becomes a hard one, as in Nova
 
     static Result<KumoiDriverOptions> from_config(const Config& config);
@@ -68,6 +70,16 @@ public:
     Result<void> finish_migration(const Instance& instance, bool power_on) override;
     Result<void> confirm_migration(const Instance& instance) override;
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
+    Result<std::string> migrate_disk_away(const Instance& instance, const Flavor& new_flavor,
+                                          const std::string& migration_uuid, bool shared,
+                                          int64_t timeout_s) override;
+    Result<void> receive_disk(const Instance& instance, const std::string& disk_info) override;
+    Result<void> leave(const Instance& instance, bool keep_disks) override;
+    bool has_disks(const Instance& instance) override;
+    Result<std::vector<std::string>> list_kept_uuids() override;
+    Result<std::string> make_probe() override;
+    bool has_probe(const std::string& name) override;
+    void remove_probe(const std::string& name) override;
     Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> set_volumes(const Instance& instance,
@@ -120,6 +132,8 @@ private:
     Result<void> start_process(const Instance& instance, const InstanceFolder& folder,
                                const std::vector<std::string>& more);
     Result<void> stop_guest(const Instance& instance, const InstanceFolder& folder);
+    Result<void> load_offers();
+    Result<void> settle_in(const Instance& instance, const InstanceFolder& folder);
     // Presses the power button; false when the guest does not listen to it.
     Result<bool> press_power_button(const InstanceFolder& folder) const;
     // True when the guest turned itself off in time.
@@ -132,6 +146,7 @@ private:
     Random& random_;
     GuestMonitor monitor_;
     GuestCgroups cgroups_;
+    DiskTransfer transfer_;
     std::mutex cpus_mutex_;  // between choosing processors and writing guest.json
 };
 

@@ -331,11 +331,13 @@ Result<void> KumoiVmmDriver::finish_migration(const Instance& instance, bool on)
 }
 
 Result<void> KumoiVmmDriver::confirm_migration(const Instance& instance) {
+    transfer_.withdraw(instance.uuid);
     return resize_folder::discard(folder_of(instance));
 }
 
 Result<void> KumoiVmmDriver::finish_revert_migration(const Instance& instance, bool on) {
     const InstanceFolder folder = folder_of(instance);
+    transfer_.withdraw(instance.uuid);
     if (resize_folder::is_kept(folder) && folder.exists()) {
         TRY(stop_guest(instance, folder));
     }

@@ -60,6 +60,10 @@ Result<void> keep_aside(const InstanceFolder& folder) {
     return rename_folder(folder.resize_work(), folder.path());
 }
 
+Result<void> put_aside(const InstanceFolder& folder) {
+    return is_kept(folder) ? Result<void>() : rename_folder(folder.path(), folder.resize_kept());
+}
+
 Result<void> restore(const InstanceFolder& folder) {
     if (is_kept(folder)) {
         TRY(remove_tree(folder.path()));

@@ -11,6 +11,8 @@ namespace kumoi::compute::resize_folder {
 
 bool is_kept(const InstanceFolder& folder);
 Result<void> keep_aside(const InstanceFolder& folder);
+// The same without a copy: the server goes on elsewhere.
+Result<void> put_aside(const InstanceFolder& folder);
 Result<void> restore(const InstanceFolder& folder);  // nothing kept: fine
 Result<void> discard(const InstanceFolder& folder);  // what is kept, and what a crash left
 

@@ -55,6 +55,11 @@ public:
     Result<void> finish_migration(const Instance& instance, bool power_on) override;
     Result<void> confirm_migration(const Instance& instance) override;
     Result<void> finish_revert_migration(const Instance& instance, bool power_on) override;
+    Result<std::string> migrate_disk_away(const Instance& instance, const Flavor& new_flavor,
+                                          const std::string& migration_uuid, bool shared,
+                                          int64_t timeout_s) override;
+    Result<void> receive_disk(const Instance& instance, const std::string& disk_info) override;
+    Result<void> leave(const Instance& instance, bool keep_disks) override;
     Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> set_volumes(const Instance& instance,

@@ -109,6 +109,48 @@ public:
     // Fine at any point of a resize, and when there was none.
     virtual Result<void> finish_revert_migration(const Instance& instance, bool power_on) = 0;
 
+    // A resize or cold migration to another host. The first, on the source, takes the place of
+    // migrate_disk_and_power_off(): the guest ends, its disks are kept aside until
+    // confirm_migration() or finish_revert_migration(), and the text returned tells the other host
+    // how it gets them. Repeating it is fine. `shared`: that host sees the same folders.
+    virtual Result<std::string> migrate_disk_away(const Instance& instance,
+                                                  const Flavor& new_flavor,
+                                                  const std::string& migration_uuid, bool shared,
+                                                  int64_t timeout_s) {
+        (void)new_flavor, (void)migration_uuid, (void)shared, (void)timeout_s;
+        return Error::unsupported("Server {} cannot leave this host", instance.uuid)
+            .with_fault("NotImplementedError");
+    }
+    // The second, on the destination, before finish_migration(): its disks come here. Empty
+    // disk_info: as it was told before a crash.
+    virtual Result<void> receive_disk(const Instance& instance, const std::string& disk_info) {
+        (void)disk_info;
+        return Error::unsupported("Server {} cannot come to this host", instance.uuid)
+            .with_fault("NotImplementedError");
+    }
+    // The server is another host's: its guest ends here, and its disks go too unless that host
+    // uses the same ones. Absent is fine.
+    virtual Result<void> leave(const Instance& instance, bool keep_disks) {
+        return keep_disks ? Result<void>() : destroy(instance);
+    }
+    // Does this host's folder of servers hold the server's disks already (evacuation)?
+    virtual bool has_disks(const Instance& instance) {
+        (void)instance;
+        return false;
+    }
+    // Servers of which disks are kept aside here, by migrate_disk_away() or on this host.
+    virtual Result<std::vector<std::string>> list_kept_uuids() {
+        return std::vector<std::string>();
+    }
+    // For finding out whether two hosts see the same folders: a file with a name of its own, which
+    // the other looks for. Empty: this driver's servers have no files.
+    virtual Result<std::string> make_probe() { return std::string(); }
+    virtual bool has_probe(const std::string& name) {
+        (void)name;
+        return false;
+    }
+    virtual void remove_probe(const std::string& name) { (void)name; }
+
     // A network card for a guest that runs, or stands still, or for when it is started. The TAP is
     // there; instance.network_info holds `vif`. On error nothing is left behind; repeating is fine.
     virtual Result<void> attach_interface(const Instance& instance, const VifInfo& vif) = 0;

@@ -17,6 +17,7 @@
 #include "compute/block_device.h"
 #include "compute/manager/conductor_api.h"
 #include "compute/manager/console.h"
+#include "compute/manager/move_request.h"
 #include "compute/objects.h"
 
 namespace kumoi::compute {
@@ -130,6 +131,17 @@ public:
                                        const std::string& volume_id,
                                        const std::string& attachment_id) = 0;
     virtual Result<void> swap_volume(const SwapVolumeRequest& request) = 0;
+    // A step of a move between hosts.
+    virtual Result<void> move_instance(MoveRequest request) {
+        return Error::unsupported("server {} cannot leave its host here", request.uuid)
+            .with_fault("NotImplementedError");
+    }
+
+    // Whether another host's file is in this node's folder of servers too (VirtDriver::has_probe).
+    virtual bool has_probe(const std::string& name) {
+        (void)name;
+        return false;
+    }
 
     // Not an error: a server that is not here any more. Several NetworkChanged make one refresh.
     virtual Result<void> external_instance_event(const RequestContext& context,

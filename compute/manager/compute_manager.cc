@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "compute/manager/host_recovery.h"
 #include "compute/manager/host_tasks.h"
+#include "compute/manager/move_records.h"
+#include "compute/manager/move_recovery.h"
 #include "compute/manager/power_sync.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/reboot_task.h"
@@ -58,7 +60,7 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
       tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
       services_{borders.conductor, borders.network, borders.vifs,  borders.driver, borders.images,
                 tracker_,          *journal_,       borders.clock, options_,       borders.events,
-                borders.volumes,   borders.tasks,   &unsettled_},
+                borders.volumes,   borders.tasks,   &unsettled_,   borders.moves},
       own_workers_(borders.pools
                        ? nullptr
                        : std::make_unique<WorkerPool>(
@@ -266,7 +268,11 @@ void ComputeManager::settle_operations() {
 Result<void> ComputeManager::update_available_resource() {
     tracker_.begin_update();
     const HostResources resources = TRY(services_.driver.get_available_resource());
-    tracker_.update(resources, TRY(services_.conductor.instances_by_host(options_.host)));
+    auto servers = TRY(services_.conductor.instances_by_host(options_.host));
+    if (services_.moves != nullptr) {
+        TRY(services_.moves->count_moves(servers));
+    }
+    tracker_.update(resources, servers);
     return services_.conductor.compute_node_update(tracker_.compute_node());
 }
 
@@ -288,6 +294,11 @@ void ComputeManager::sync_power_states() {
 void ComputeManager::poll_servers() {
     warn_unless_ok(services_.conductor.poll_servers(options_.host),
                    "servers that wait for a deadline were not looked at");
+    if (services_.moves != nullptr) {
+        settle_kept(services_, {}, [this](const std::string& uuid, std::function<void()> function) {
+            submit_quietly(uuid, std::move(function));
+        });
+    }
 }
 
 struct ComputeManager::Repeated {

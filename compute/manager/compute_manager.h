@@ -43,6 +43,7 @@ public:
         std::optional<Pools> pools = std::nullopt;  // none: threads of its own
         VolumeServices* volumes = nullptr;          // Cinder's; null in a standalone cloud
         HostTasks* tasks = nullptr;                 // where Nova keeps the records; null standalone
+        MoveRecords* moves = nullptr;               // null where servers never leave their host
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.
@@ -104,6 +105,8 @@ public:
                                           bool delete_attachment) override;
     // The back end of a volume was started anew. Any thread.
     void volume_restarted(const std::string& uuid, const std::string& volume_id);
+    Result<void> move_instance(MoveRequest request) override;
+    bool has_probe(const std::string& name) override { return services_.driver.has_probe(name); }
     Result<void> external_instance_event(const RequestContext& context, const std::string& uuid,
                                          const ServerEvent& event) override;
     Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) override;

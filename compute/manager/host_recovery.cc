@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "compute/manager/host_tasks.h"
 #include "compute/manager/interface_task.h"
+#include "compute/manager/move_records.h"
+#include "compute/manager/move_recovery.h"
 #include "compute/manager/nova_rules.h"
 #include "compute/manager/power_sync.h"
 #include "compute/manager/power_tasks.h"
@@ -92,6 +94,10 @@ std::optional<TaskContinuation> next_task(const NodeServices& services, const In
 }
 
 void continue_operation(NodeServices& services, const OpenOperation& open) {
+    if (services.moves != nullptr && is_move_verb(open.verb)) {
+        continue_move(services, open);
+        return;
+    }
     const Operation operation{open.context, open.instance_uuid, open.id};
     services.conductor.recall(open.instance_uuid, arguments_from(open.steps));
     if (open.verb == verbs::kBuild.verb) {
@@ -135,6 +141,10 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
 }
 
 void continue_task(NodeServices& services, const Instance& instance) {
+    if (services.moves != nullptr && is_moving(instance)) {
+        settle_move(services, instance);
+        return;
+    }
     const auto continuation = next_task(services, instance, "");
     if (continuation) {
         // Nobody's request any more; images and ports are still those of the server's owner.
@@ -166,6 +176,9 @@ Result<void> HostRecovery::execute() {
                        "what left this host while it was down was not all cleaned up");
     }
     TRY_CONTEXT(load(), "recovering the servers of this host");
+    if (services_.moves != nullptr) {
+        busy_.merge(remove_evacuated(services_));
+    }
     remove_orphans();
     end_leftover_volumes(services_, instances_, busy_);
     if (services_.tasks != nullptr) {
@@ -175,6 +188,9 @@ Result<void> HostRecovery::execute() {
     }
     continue_operations();
     continue_tasks();
+    if (services_.moves != nullptr) {
+        settle_kept(services_, busy_, submit_);
+    }
     continue_detaches();
     check_guests();
     return {};
@@ -189,7 +205,11 @@ Result<void> HostRecovery::load() {
     services_.driver.recall_guests(instances_);
     const HostResources resources = TRY(services_.driver.get_available_resource());
     services_.tracker.begin_update();
-    services_.tracker.update(resources, instances_);
+    std::vector<Instance> counted = instances_;
+    if (services_.moves != nullptr) {
+        TRY(services_.moves->count_moves(counted));
+    }
+    services_.tracker.update(resources, counted);
     return {};
 }
 

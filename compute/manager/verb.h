@@ -26,6 +26,7 @@ class ExternalEvents;
 class HostTasks;
 class UnsettledOperations;
 struct VolumeServices;
+class MoveRecords;
 
 // What tasks work with. Everything outlives them.
 struct NodeServices {
@@ -42,6 +43,7 @@ struct NodeServices {
     VolumeServices* volumes = nullptr;  // null: this cloud has no volumes
     HostTasks* tasks = nullptr;         // null: standalone; else Nova keeps the records
     UnsettledOperations* unsettled = nullptr;
+    MoveRecords* moves = nullptr;  // null: servers never leave their host
 };
 
 // Which server, for whom, and under which journal entry a task runs.
@@ -75,6 +77,14 @@ constexpr VerbInfo kBackup{"backup", "compute_backup_instance"};
 constexpr VerbInfo kResize{"resize", "compute_resize_instance"};
 constexpr VerbInfo kConfirmResize{"confirm_resize", "compute_confirm_resize"};
 constexpr VerbInfo kRevertResize{"revert_resize", "compute_revert_resize"};
+// Of moves between hosts; their tasks decide about task_state and fault.
+constexpr VerbInfo kPrepResize{"prep_resize", "compute_prep_resize", true};
+constexpr VerbInfo kMoveAway{"move_away", "compute_resize_instance", true};
+constexpr VerbInfo kFinishResize{"finish_resize", "compute_finish_resize", true};
+constexpr VerbInfo kConfirmMove{"confirm_move", "compute_confirm_resize", true};
+constexpr VerbInfo kRevertMove{"revert_move", "compute_revert_resize", true};
+constexpr VerbInfo kFinishRevert{"finish_revert_resize", "compute_finish_revert_resize", true};
+constexpr VerbInfo kEvacuate{"evacuate", "compute_rebuild_instance", true};
 constexpr VerbInfo kShelve{"shelve", "compute_shelve_instance"};
 constexpr VerbInfo kShelveOffload{"shelve_offload", "compute_shelve_offload_instance"};
 constexpr VerbInfo kUnshelve{"unshelve", "compute_unshelve_instance"};

@@ -136,7 +136,7 @@ struct FakeDisk {
 };
 
 // Guests that outlive a manager, as real ones do.
-class FakeDriver final : public VirtDriver {
+class FakeDriver : public VirtDriver {
 public:
     explicit FakeDriver(CallLog& log) : log_(log) {}
     Result<void> init_host(const std::string& host) override;

@@ -240,6 +240,11 @@ public:
                         update.old_flavor = update.new_flavor = std::optional<Flavor>();
                     });
     }
+    Result<void> move_instance(MoveRequest request) override {
+        moves.push_back(std::move(request));
+        return {};
+    }
+    std::vector<MoveRequest> moves;
     Result<void> revert_resize(const RequestContext& context, const std::string& uuid) override {
         return verb(context, "revert", uuid, vm_states::kActive, power_states::kRunning,
                     [](const Instance& instance, InstanceUpdate& update) {

@@ -1,0 +1,69 @@
+// What the tasks of a move between hosts share.
+#include "base/log.h"
+#include "compute/manager/move_tasks.h"
+#include "compute/manager/vif_plugging.h"
+#include "compute/manager/volume_connections.h"
+#include "compute/nic_slots.h"
+#include "compute/vm_states.h"
+
+namespace kumoi::compute::moves {
+namespace {
+
+constexpr char kOldVmState[] = "old_vm_state";  // Nova's key in system_metadata
+
+}  // namespace
+
+bool is_same_host(const Migration& migration) {
+    return migration.source_compute == migration.dest_compute;
+}
+
+bool ran_before(const Instance& instance) {
+    const auto old = instance.system_metadata.find(kOldVmState);
+    return old == instance.system_metadata.end() || old->second != vm_states::kStopped;
+}
+
+Properties without_old_vm_state(Properties system_metadata) {
+    system_metadata.erase(kOldVmState);
+    return system_metadata;
+}
+
+Result<bool> shares_storage(NodeServices& services, const Instance& instance,
+                            const std::string& other) {
+    if (other == services.options.host) {
+        return true;
+    }
+    const std::string probe = TRY(services.driver.make_probe());
+    if (probe.empty()) {
+        return false;
+    }
+    auto seen = services.moves->sees_file(instance.uuid, other, probe);
+    services.driver.remove_probe(probe);
+    return seen;
+}
+
+void record_fault(NodeServices& services, const std::string& uuid, const Error& reason) {
+    const auto recorded = services.conductor.fault_create(uuid, fault_from(reason, services.clock));
+    if (!recorded.ok() && !is_instance_gone(recorded.error())) {
+        log_warn("compute", "the fault was not recorded", {{"why", recorded.error().text()}});
+    }
+}
+
+Result<std::vector<VifInfo>> connect_here(NodeServices& services, const Operation& operation,
+                                          Instance instance) {
+    TRY(services.network.rebind(operation.context, instance, services.options.host));
+    auto vifs = TRY(services.network.refresh(operation.context, instance));
+    keep_nic_slots(vifs, instance.network_info);
+    instance.network_info = std::move(vifs);
+    return plug_and_wait(services, instance);
+}
+
+Result<void> bring_volumes(NodeServices& services, const Operation& operation,
+                           const Instance& instance) {
+    if (services.volumes == nullptr) {
+        return {};
+    }
+    const auto disks = TRY(attach_volumes(services, operation.context, instance));
+    return services.driver.set_volumes(instance, disks);
+}
+
+}  // namespace kumoi::compute::moves
