@@ -7,6 +7,7 @@
 #include "api/nova/compute_id.h"
 #include "api/nova/nova_conductor.h"
 #include "api/nova/nova_consoles.h"
+#include "api/nova/nova_moves.h"
 #include "api/nova/periodic_tasks.h"
 #include "api/nova/placement_report.h"
 #include "compute/network/no_vifs.h"
@@ -36,6 +37,7 @@ struct OpenstackNode::Parts {
     std::unique_ptr<nova::SchedulerNews> scheduler;
     std::unique_ptr<nova::NodeRecords> records;
     std::unique_ptr<nova::NovaConductor> conductor;
+    std::unique_ptr<nova::NovaMoves> moves;
     compute::ExternalEvents events;
     std::unique_ptr<nova::NovaConsoles> consoles;
     std::unique_ptr<nova::PeriodicTasks> tasks;
@@ -76,6 +78,8 @@ Result<void> OpenstackNode::Parts::open_records() {
     conductor = std::make_unique<nova::NovaConductor>(
         nova::NovaConductor::Borders{shared.objects, *placement, *records, *scheduler, shared.clock,
                                      shared.random, periodic_options().scheduler_sync_interval_s});
+    moves = std::make_unique<nova::NovaMoves>(nova::NovaMoves::Borders{
+        *conductor, shared.objects, *placement, *records, shared.clock, shared.random});
     TRY_CONTEXT(nova::settle_compute_id(*records, settings.options.state_path),
                 "finding this node's identity");
     return {};
@@ -106,6 +110,7 @@ Result<void> OpenstackNode::Parts::open_manager() {
                                       shared.cloud.cinder(), clock, shared.random,
                                       node_driver.is_simulated()));
     borders.volumes = &volumes->services();
+    borders.moves = moves.get();
     manager = TRY(compute::ComputeManager::create(borders, settings.options, std::move(journal)));
     tasks->set_manager(*manager);
     auto console_options = nova::NovaConsoleOptions::from_config(shared.config);

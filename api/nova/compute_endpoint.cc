@@ -167,11 +167,10 @@ Result<Json> ComputeEndpoint::build_and_run(Call& call) {
     build.instance.admin_password = call.text("admin_password");
     build.injected_files = TRY(injected_files_from(call.argument("injected_files")));
     const Json* networks = call.argument("requested_networks");
+    bool automatic = false;
     if (networks != nullptr && is_object_primitive(*networks)) {
         const auto list = TRY(borders_.objects.receive(*call.context.wire, *networks));
-        build.requested_networks = TRY(requested_networks_from(list));
-    } else {
-        build.requested_networks.emplace_back();  // the project's only network
+        build.requested_networks = TRY(requested_networks_from(list, &automatic));
     }
     const Json* groups = call.argument("security_groups");
     if (groups != nullptr && groups->is_array()) {
@@ -238,8 +237,7 @@ Result<Json> ComputeEndpoint::rescue(Call& call) {
 
 Result<Json> ComputeEndpoint::rebuild(Call& call) {
     if (call.boolean("recreate", false)) {
-        return Error::unsupported("This node cannot evacuate servers yet")
-            .with_fault("NotImplementedError");
+        return evacuate(call);
     }
     auto instance = TRY(instance_of(call));
     compute::TaskArguments arguments;
@@ -376,11 +374,6 @@ Result<Json> ComputeEndpoint::detach_interface(Call& call) {
     const std::string uuid = TRY(adopt(call));
     TRY(borders_.manager.detach_interface(call.context, uuid, call.text("port_id")));
     return Json();
-}
-
-// Our migrations name no file of the source host: nothing is shared.
-Result<Json> ComputeEndpoint::shared_storage(Call& /*call*/) {
-    return Json(false);
 }
 
 }  // namespace kumoi::nova

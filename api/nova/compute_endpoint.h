@@ -81,6 +81,9 @@ private:
     Result<Json> console(Call& call);
     Result<Json> validate_console_port(Call& call);
     Result<Json> shared_storage(Call& call);
+    Result<compute::MoveRequest> adopt_move(Call& call, compute::MoveStep step);
+    Result<Json> move(Call& call);
+    Result<Json> evacuate(Call& call);
     Result<Json> attach_interface(Call& call);
     Result<Json> detach_interface(Call& call);
     Result<Json> attach_volume(Call& call);

@@ -230,19 +230,18 @@ compute::ImageMeta image_from_dict(const Json& dictionary) {
     return image;
 }
 
-Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const NovaObject& list) {
+Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const NovaObject& list,
+                                                                       bool* automatic) {
     std::vector<compute::RequestedNetwork> networks;
-    const std::vector<NovaObject> requests = TRY(list.objects());
-    if (requests.empty()) {
-        networks.emplace_back();
-    }
-    for (const NovaObject& request : requests) {
+    for (const NovaObject& request : TRY(list.objects())) {
         compute::RequestedNetwork network;
         network.network_id = request.optional_text("network_id");
         network.port_id = request.optional_text("port_id");
         network.fixed_ip = request.optional_text("address");
         network.tag = request.optional_text("tag");
-        if (network.network_id != "none") {
+        if (network.network_id == "auto") {
+            *automatic = true;
+        } else if (network.network_id != "none") {
             networks.push_back(std::move(network));
         }
     }

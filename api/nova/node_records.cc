@@ -208,6 +208,12 @@ std::optional<std::string> NodeRecords::uuid() {
     return inventory_ ? std::optional(inventory_->uuid) : std::nullopt;
 }
 
+std::optional<int64_t> NodeRecords::record_id() {
+    const std::lock_guard lock(mutex_);
+    const Json* id = node_ ? node_->get("id") : nullptr;
+    return id != nullptr ? id->to_int64() : std::nullopt;
+}
+
 void NodeRecords::count_build(bool succeeded) {
     const std::lock_guard lock(mutex_);
     failed_builds_ = succeeded ? 0 : failed_builds_ + 1;

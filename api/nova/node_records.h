@@ -40,6 +40,8 @@ public:
           sync_(std::move(sync)) {}
 
     const std::string& host() const { return options_.host; }
+    const std::string& node() const { return options_.hypervisor_hostname; }
+    std::optional<int64_t> record_id();  // of the ComputeNode, once it is known
     // Of the node and its resource provider, once its inventory was recorded.
     std::optional<std::string> uuid();
 

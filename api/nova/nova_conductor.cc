@@ -40,7 +40,8 @@ std::shared_ptr<NovaConductor::Server> NovaConductor::server(const std::string& 
     auto found = entry;
     if (servers_.size() > kServersRemembered) {  // all of it can be asked for again
         std::erase_if(servers_, [&](const auto& other) {
-            return other.second.use_count() == 1 && !other.second->build;
+            return other.second.use_count() == 1 && !other.second->build &&
+                   other.second->move_arguments.is_null();
         });
     }
     return found;
@@ -76,8 +77,7 @@ Result<compute::Instance> NovaConductor::adopt(const compute::RequestContext& co
     entry->context = wire_context(context, borders_.clock, borders_.random);
     instance.reset_changes();
     entry->object = std::move(instance);
-    // Nova sends a server that is started or stopped without its networks: it is read before use.
-    entry->fresh = entry->object->has("info_cache");
+    entry->fresh = true;
     entry->arguments = std::move(arguments);
     return record_of(*entry);
 }
@@ -88,10 +88,26 @@ void NovaConductor::adopt_build(const std::string& uuid, BuildArguments build) {
     entry->build = std::move(build);
 }
 
-void NovaConductor::adopt_migration(const std::string& uuid, NovaObject migration) {
+void NovaConductor::adopt_migration(const std::string& uuid, NovaObject migration, Json arguments) {
     const auto entry = server(uuid);
     const std::lock_guard lock(entry->mutex);
     entry->migration = std::move(migration);
+    entry->move_arguments = std::move(arguments);
+}
+
+Result<void> NovaConductor::with_server(const std::string& uuid,
+                                        const std::function<Result<void>(const Known&)>& work) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    if (!entry->object) {
+        TRY(load(*entry, uuid));
+    }
+    auto result =
+        work({*entry->object, entry->migration, entry->move_arguments, context_of(*entry)});
+    if (!result.ok()) {
+        entry->object.reset();
+    }
+    return result;
 }
 
 Result<void> NovaConductor::refuse(const compute::RequestContext& context, const std::string& uuid,

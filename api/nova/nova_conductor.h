@@ -6,6 +6,7 @@
 // Threads: any; calls block for round trips. Calls for one server are serialised.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -30,6 +31,10 @@ public:
     // All that `source` has becomes `target`'s, in place of what that has; none is fine.
     virtual Result<void> move(const compute::RequestContext& context, const std::string& source,
                               const std::string& target) = 0;
+    // The consumer's part on this resource provider and those below it; absent is fine.
+    virtual Result<void> remove_from(const compute::RequestContext& context,
+                                     const std::string& consumer,
+                                     const std::string& provider_uuid) = 0;
     // Servers (and migrations) that have a part of this resource provider.
     virtual Result<std::vector<std::string>> consumers_on(const std::string& provider_uuid) = 0;
 };
@@ -57,8 +62,19 @@ public:
     Result<compute::Instance> adopt(const compute::RequestContext& context, NovaObject instance,
                                     compute::TaskArguments arguments = {});
     void adopt_build(const std::string& uuid, BuildArguments build);
-    // The migration that the following verb of this server is about.
-    void adopt_migration(const std::string& uuid, NovaObject migration);
+    // The migration that the following verb of this server is about, and the request's arguments.
+    void adopt_migration(const std::string& uuid, NovaObject migration, Json arguments = {});
+
+    // What is known of a server, for what is recorded beside the manager's own saves (NovaMoves).
+    struct Known {
+        NovaObject& instance;
+        std::optional<NovaObject>& migration;
+        Json& arguments;  // of the request that brought the migration; null: not known
+        const Json context;
+    };
+    // One caller a server at a time. After an error the server is read again when it is next used.
+    Result<void> with_server(const std::string& uuid,
+                             const std::function<Result<void>(const Known&)>& work);
 
     // A cast this node cannot do: the action says so, a fault is recorded, task_state is cleared,
     // and a migration that conductor had begun is over, with its allocation back at the server.
@@ -94,6 +110,7 @@ private:
         compute::TaskArguments arguments;
         std::optional<BuildArguments> build;
         std::optional<NovaObject> migration;
+        Json move_arguments;
     };
     std::shared_ptr<Server> server(const std::string& uuid);
     void forget(const std::string& uuid);

@@ -61,6 +61,13 @@ Result<void> PlacementReport::move(const compute::RequestContext& context,
     return {};
 }
 
+Result<void> PlacementReport::remove_from(const compute::RequestContext& context,
+                                          const std::string& consumer,
+                                          const std::string& provider_uuid) {
+    return report_->remove_provider_from(clients::caller_of(context).as_service(), consumer,
+                                         provider_uuid);
+}
+
 Result<std::vector<std::string>> PlacementReport::consumers_on(const std::string& provider_uuid) {
     std::vector<std::string> consumers;
     for (const auto& [consumer, resources] :

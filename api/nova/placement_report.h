@@ -21,6 +21,8 @@ public:
                         const std::string& consumer) override;
     Result<void> move(const compute::RequestContext& context, const std::string& source,
                       const std::string& target) override;
+    Result<void> remove_from(const compute::RequestContext& context, const std::string& consumer,
+                             const std::string& provider_uuid) override;
     Result<std::vector<std::string>> consumers_on(const std::string& provider_uuid) override;
 
 private:

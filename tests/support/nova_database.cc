@@ -222,6 +222,13 @@ Result<void> NovaDatabase::remove(const compute::RequestContext& /*context*/,
     return {};
 }
 
+// One node: what a consumer has is on its provider.
+Result<void> NovaDatabase::remove_from(const compute::RequestContext& context,
+                                       const std::string& consumer,
+                                       const std::string& /*provider*/) {
+    return remove(context, consumer);
+}
+
 Result<void> NovaDatabase::move(const compute::RequestContext& /*context*/,
                                 const std::string& source, const std::string& target) {
     TRY(log_.enter("placement.move"));

@@ -70,6 +70,12 @@ public:
         return {};
     }
     std::vector<std::pair<std::string, std::string>> moved;
+    Result<void> remove_from(const compute::RequestContext& /*context*/,
+                             const std::string& consumer, const std::string& provider) override {
+        removed_from.emplace_back(consumer, provider);
+        return {};
+    }
+    std::vector<std::pair<std::string, std::string>> removed_from;
     Result<std::vector<std::string>> consumers_on(const std::string& /*provider*/) override {
         return consumers;
     }

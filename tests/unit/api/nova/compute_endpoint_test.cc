@@ -85,28 +85,6 @@ TEST_P(ComputeEndpointTest, ABuildReachesTheManagerWithAllOfIt) {
     EXPECT_EQ(build.context.request_id, "req-1");
 }
 
-TEST_P(ComputeEndpointTest, ABuildWithoutNamedNetworksSaysWhichItMeans) {
-    const Json message = test::golden_message(GetParam(), "compute.build_and_run_instance");
-    const auto ask = [&](const std::string& network_id) {
-        Json args = *message.find("args");
-        Json& data = *args.find("requested_networks")->find("nova_object.data");
-        Json& objects = *data.find("objects");
-        if (network_id.empty()) {
-            objects = Json::array();
-        } else {
-            objects.as_array()[0].find("nova_object.data")->set("network_id", network_id);
-        }
-        const auto answer = handle("build_and_run_instance", args, message.string_or("version"));
-        EXPECT_TRUE(answer.ok()) << answer.error().text();
-        return manager.builds.back().requested_networks;
-    };
-    EXPECT_TRUE(ask("none").empty());
-    ASSERT_EQ(ask("").size(), 1u);  // the project's only network
-    EXPECT_EQ(ask("")[0].network_id, std::nullopt);
-    ASSERT_EQ(ask("auto").size(), 1u);
-    EXPECT_EQ(ask("auto")[0].network_id, "auto");
-}
-
 TEST_P(ComputeEndpointTest, PowerVerbsReachTheManager) {
     for (const auto& [method, call] :
          std::map<std::string, std::string>{{"stop_instance", "stop"},
@@ -229,8 +207,8 @@ TEST_P(ComputeEndpointTest, EveryMethodOfNovaIsAnsweredOrRefusedByAnExceptionOfN
 }
 
 TEST_P(ComputeEndpointTest, ARefusedCastLeavesTheServerFreeAndSaysWhy) {
-    const Json message = test::golden_message(GetParam(), "compute.prep_resize");
-    const auto answer = replay("prep_resize");  // a cast: nobody waits
+    const Json message = test::golden_message(GetParam(), "compute.live_migration");
+    const auto answer = replay("live_migration");  // a cast: nobody waits
     ASSERT_FALSE(answer.ok());
     EXPECT_EQ(rpc.calls(),
               (std::vector<std::string>{"InstanceActionEvent.event_start", "InstanceFault.create",
@@ -244,6 +222,47 @@ TEST_P(ComputeEndpointTest, ARefusedCastLeavesTheServerFreeAndSaysWhy) {
     EXPECT_EQ(migration->find_path({"nova_object.data", "status"})->as_string(), "error");
     const Json* instance = rpc.sent[3].args.find("objinst");
     EXPECT_TRUE(instance->find_path({"nova_object.data", "task_state"})->is_null());
+}
+
+TEST_P(ComputeEndpointTest, EachStepOfAMoveReachesTheManager) {
+    const std::map<std::string, compute::MoveStep> steps = {
+        {"prep_resize", compute::MoveStep::PrepResize},
+        {"resize_instance", compute::MoveStep::ResizeInstance},
+        {"finish_resize", compute::MoveStep::FinishResize},
+        {"confirm_resize", compute::MoveStep::ConfirmResize},
+        {"revert_resize", compute::MoveStep::RevertResize},
+    };
+    for (const auto& [method, step] : steps) {
+        const auto answer = replay(method);
+        ASSERT_TRUE(answer.ok()) << method << ": " << answer.error().text();
+        ASSERT_FALSE(manager.moves.empty());
+        EXPECT_EQ(manager.moves.back().step, step) << method;
+        EXPECT_EQ(manager.moves.back().uuid, uuid) << method;
+        EXPECT_FALSE(manager.moves.back().wait) << method;
+    }
+    ASSERT_TRUE(replay("prep_resize").ok());
+    EXPECT_EQ(manager.moves.back().flavor.root_gb, 20);
+    Json arguments = *test::golden_message(GetParam(), "compute.prep_resize").find("args");
+    arguments.erase("migration");
+    EXPECT_EQ(handle("prep_resize", arguments).error().fault, "TypeError");
+}
+
+TEST_P(ComputeEndpointTest, AnEvacuationIsAMove) {
+    const Json message = test::golden_message(GetParam(), "compute.rebuild_instance");
+    Json arguments = *message.find("args");
+    arguments.set("recreate", true);
+    arguments.set("on_shared_storage", nullptr);
+    arguments.set("migration", *test::golden_message(GetParam(), "compute.confirm_resize")
+                                    .find_path({"args", "migration"}));
+    arguments.set("target_state", "stopped");
+    ASSERT_TRUE(handle("rebuild_instance", arguments).ok());
+    ASSERT_EQ(manager.moves.size(), 1u);
+    EXPECT_EQ(manager.moves[0].step, compute::MoveStep::Evacuate);
+    EXPECT_TRUE(manager.moves[0].leave_stopped);
+    EXPECT_FALSE(manager.moves[0].on_shared_storage);
+    arguments.set("target_state", "flying");
+    EXPECT_EQ(handle("rebuild_instance", arguments).error().fault,
+              "InstanceEvacuateNotSupportedTargetState");
 }
 
 TEST_P(ComputeEndpointTest, VersionsAndNamesAreChecked) {
