@@ -167,10 +167,11 @@ Result<Json> ComputeEndpoint::build_and_run(Call& call) {
     build.instance.admin_password = call.text("admin_password");
     build.injected_files = TRY(injected_files_from(call.argument("injected_files")));
     const Json* networks = call.argument("requested_networks");
-    bool automatic = false;
     if (networks != nullptr && is_object_primitive(*networks)) {
         const auto list = TRY(borders_.objects.receive(*call.context.wire, *networks));
-        build.requested_networks = TRY(requested_networks_from(list, &automatic));
+        build.requested_networks = TRY(requested_networks_from(list));
+    } else {
+        build.requested_networks.emplace_back();  // the project's only network
     }
     const Json* groups = call.argument("security_groups");
     if (groups != nullptr && groups->is_array()) {

@@ -230,18 +230,19 @@ compute::ImageMeta image_from_dict(const Json& dictionary) {
     return image;
 }
 
-Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const NovaObject& list,
-                                                                       bool* automatic) {
+Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const NovaObject& list) {
     std::vector<compute::RequestedNetwork> networks;
-    for (const NovaObject& request : TRY(list.objects())) {
+    const std::vector<NovaObject> requests = TRY(list.objects());
+    if (requests.empty()) {
+        networks.emplace_back();
+    }
+    for (const NovaObject& request : requests) {
         compute::RequestedNetwork network;
         network.network_id = request.optional_text("network_id");
         network.port_id = request.optional_text("port_id");
         network.fixed_ip = request.optional_text("address");
         network.tag = request.optional_text("tag");
-        if (network.network_id == "auto") {
-            *automatic = true;
-        } else if (network.network_id != "none") {
+        if (network.network_id != "none") {
             networks.push_back(std::move(network));
         }
     }

@@ -18,9 +18,9 @@ Result<compute::Instance> instance_from(const NovaObject& instance);
 // The image argument of build, rebuild and resize: a dictionary as Glance describes it; `{}` (boot
 // from volume) gives an image without id.
 compute::ImageMeta image_from_dict(const Json& image);
-// NetworkRequestList; "none" and "auto" networks are left out (auto: *automatic = true).
-Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const NovaObject& list,
-                                                                       bool* automatic);
+// NetworkRequestList. "none" is left out; an empty list, which asks for the project's only network,
+// becomes one request that names nothing; "auto" stays a request for the network "auto".
+Result<std::vector<compute::RequestedNetwork>> requested_networks_from(const NovaObject& list);
 
 // What update changes of the instance's own fields, set and marked changed. Flavors are taken from
 // those the object holds already; InvalidArgument when it holds no such flavor. network_info is not

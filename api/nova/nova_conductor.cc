@@ -77,7 +77,8 @@ Result<compute::Instance> NovaConductor::adopt(const compute::RequestContext& co
     entry->context = wire_context(context, borders_.clock, borders_.random);
     instance.reset_changes();
     entry->object = std::move(instance);
-    entry->fresh = true;
+    // Nova sends a server that is started or stopped without its networks: it is read before use.
+    entry->fresh = entry->object->has("info_cache");
     entry->arguments = std::move(arguments);
     return record_of(*entry);
 }

@@ -111,6 +111,18 @@ Result<Json::Array> NeutronClient::subnets(const Caller& caller,
     return list(caller, "subnets", query, "NetworkNotFound");
 }
 
+Result<std::string> NeutronClient::auto_allocated_network(const Caller& caller,
+                                                          const std::string& project_id) {
+    const std::string what = fmt::format("make a network for project {}", project_id);
+    const HttpReply reply =
+        TRY(send(caller, "GET", "/v2.0/auto-allocated-topology/" + url_escape(project_id)));
+    if (!reply.ok()) {
+        return neutron_refusal(what, reply, "UnableToAutoAllocateNetwork");
+    }
+    const Json topology = TRY(member_of(reply, "auto_allocated_topology", what));
+    return topology.string_or("id");
+}
+
 Result<Json::Array> NeutronClient::floating_ips(const Caller& caller,
                                                 const std::vector<std::string>& port_ids) {
     if (port_ids.empty()) {

@@ -266,10 +266,28 @@ Result<void> NeutronNetwork::allocate_ports(const Caller& user, const Instance& 
     return {};
 }
 
+// What a build gets that names no network: the project's only one, or ("auto") one made for it.
+Result<std::vector<RequestedNetwork>> NeutronNetwork::chosen_for(
+    const Context& context, const std::vector<RequestedNetwork>& asked) {
+    if (asked.size() != 1 || asked[0].port_id || asked[0].network_id.value_or("auto") != "auto") {
+        return asked;
+    }
+    std::vector<RequestedNetwork> found = TRY(validate_networks(context, {}, true, {}));
+    if (found.empty() && asked[0].network_id) {
+        found.push_back({.network_id = TRY(neutron_.auto_allocated_network(caller_of(context),
+                                                                           context.project_id))});
+    }
+    return found;
+}
+
 Result<std::vector<VifInfo>> NeutronNetwork::allocate_for_instance(
-    const Context& context, const Instance& instance,
-    const std::vector<RequestedNetwork>& requested) {
+    const Context& context, const Instance& instance, const std::vector<RequestedNetwork>& asked) {
     const Caller user = caller_of(context);
+    // A server that came here before has its ports; the second call takes them over.
+    if (!asked.empty() && !instance.network_info.empty()) {
+        return refresh(context, instance);
+    }
+    const std::vector<RequestedNetwork> requested = TRY(chosen_for(context, asked));
     if (requested.empty()) {
         return std::vector<VifInfo>();
     }
@@ -278,10 +296,6 @@ Result<std::vector<VifInfo>> NeutronNetwork::allocate_for_instance(
             return Error::invalid("A requested network of server {} names neither network nor port",
                                   instance.uuid);
         }
-    }
-    // A server that came here before has its ports; the second call takes them over.
-    if (!instance.network_info.empty()) {
-        return refresh(context, instance);
     }
     std::vector<Allocated> allocated;
     auto outcome = allocate_ports(user, instance, requested, allocated);

@@ -70,6 +70,8 @@ private:
         bool created = false;  // by us
     };
 
+    Result<std::vector<RequestedNetwork>> chosen_for(const Context& context,
+                                                     const std::vector<RequestedNetwork>& asked);
     Result<Json::Array> networks_of(const Caller& user,
                                     const std::vector<RequestedNetwork>& requested,
                                     const std::vector<Json>& ports);

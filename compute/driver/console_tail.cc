@@ -87,15 +87,16 @@ std::string last_lines(std::string text, int64_t lines) {
     if (lines < 0) {
         return text;
     }
-    size_t end = text.size();
-    if (end > 0 && text[end - 1] == '\n') {
-        --end;  // the newline that ends the last line starts none
-    }
     size_t start = text.size();
-    while (lines-- > 0 && start > 0) {
-        const size_t newline = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
+    for (bool first = true; lines > 0; --lines, first = false) {
+        if (start == 0) {
+            return text;
+        }
+        // Where the line before the one that was found begins.
+        const size_t newline = first       ? text.rfind('\n')
+                               : start < 2 ? std::string::npos
+                                           : text.rfind('\n', start - 2);
         start = newline == std::string::npos ? 0 : newline + 1;
-        end = newline == std::string::npos ? 0 : newline;
     }
     return text.substr(start);
 }

@@ -16,7 +16,8 @@ Result<std::string> console_tail(const InstanceFolder& folder, int64_t lines, ui
 // Bytes that are not UTF-8 become '?', NUL is dropped.
 std::string to_utf8(std::string_view bytes);
 
-// The last `lines` lines of a text; negative: all of it.
+// The last `lines` lines of a text; negative: all of it. As Nova counts them: what follows the last
+// newline is a line too, if an empty one.
 std::string last_lines(std::string text, int64_t lines);
 
 }  // namespace kumoi::compute

@@ -37,6 +37,7 @@ WITH_CINDER=${KUMOI_CLOUD_CINDER:-1}
 WITH_NFS=${KUMOI_CLOUD_NFS:-$WITH_CINDER}
 WITH_AGENTS=${KUMOI_CLOUD_AGENTS:-1} # 0: ports are bound by drivers/kumoi_cloud_ml2.py and never wired
 NETWORK=${KUMOI_CLOUD_NETWORK:-bridge} # what Neutron's agents wire: Linux bridges, or Open vSwitch (ovs)
+WITH_L3=${KUMOI_CLOUD_L3:-0} # 1: Neutron's L3 agent; floating addresses reach guests, and one image has an SSH server
 WITH_PROXY=${KUMOI_CLOUD_PROXY:-0}   # 1: nodes reach the services through faults/proxy.py
 WITH_NOVNC=${KUMOI_CLOUD_NOVNC:-1} # the proxies of displays and of serial lines
 WORKERS=${KUMOI_CLOUD_WORKERS:-1} # processes of each REST service, of conductor and of scheduler

@@ -18,6 +18,7 @@ chmod 700 "$ETC" "$RUN" # passwords, and the data base's socket
 chmod 711 "$STATE"       # dnsmasq and guests run as users of their own
 started=$SECONDS
 network_up
+[ "$WITH_L3" = 0 ] || public_up
 [ "$NETWORK" != ovs ] || data_network_up
 write_configuration
 phase "namespaces and configuration"
@@ -39,7 +40,8 @@ for node in $NODES; do start_compute "$node"; done
 if [ "$COMPUTE-$KUMOI_DRIVER" = kumoi-kumoi ]; then # what real guests boot
     guests=$CLOUD_ROOT/../../tests/guests/linux
     GUEST_KERNEL=$("$guests/build.sh")/vmlinux GUEST_ROOT=$("$guests/make-root.sh")/kumoi-tiny.raw
-    export GUEST_KERNEL GUEST_ROOT
+    [ "$WITH_L3" = 0 ] || "$CLOUD_ROOT/tempest/guest.sh" "$GUEST_ROOT" "$STATE/ssh.raw"
+    export GUEST_KERNEL GUEST_ROOT GUEST_SSH=$STATE/ssh.raw GUEST_MICRO=$KUMOI_BUILD/tests/guests/micro/server.elf
 fi
 agents=neutron-linuxbridge-agent
 [ "$NETWORK" != ovs ] || agents=neutron-openvswitch-agent

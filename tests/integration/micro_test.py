@@ -47,6 +47,14 @@ class Micro(harness.Test):
                        disks=[{"id": "a", "path": self.disk(4)},
                               {"id": "b", "path": self.disk(4), "read_only": True}])
 
+    def test_a_server_powers_off_by_its_button(self):
+        guest = harness.Guest(self, harness.micro("server"), name="server")
+        guest.expect("micro: server ready", 40)
+        self.assertIn("line 24 of 24", guest.output())
+        guest.control().call("power_button")
+        guest.expect("micro: server powers off", 40)
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+
     def test_hostile_guest_is_survived(self):
         guest, line = self.run_guest("hostile", seconds=120,
                                      disks=[{"id": "victim", "path": self.disk(4)}])

@@ -311,6 +311,12 @@ resync_interval = 5
 [ovs]
 ovsdb_connection = unix:$(ovs_folder kumoi-control)/db.sock
 X
+    cat >"$ETC/neutron/l3.ini" <<X
+[DEFAULT]
+host = kumoi-control
+interface_driver = $interface
+enable_metadata_proxy = false
+X
     cat >"$ETC/neutron/metadata.ini" <<X
 [DEFAULT]
 host = kumoi-control
@@ -324,6 +330,8 @@ X
 
 # The Linux bridge agent of one host: bridges for tenants' networks, joined by vxlan over the management network.
 bridge_agent_conf() { # HOST ADDRESS
+    local outside=
+    [ "$1-$WITH_L3" != kumoi-control-1 ] || outside="bridge_mappings = outside:br-outside"
     mkdir -p "$STATE/neutron-$1"
     cat >"$ETC/neutron/bridge-$1.ini" <<X
 [DEFAULT]
@@ -331,6 +339,7 @@ host = $1
 state_path = $STATE/neutron-$1
 transport_url = $(transport_url "$CONTROL_IP")
 [linux_bridge]
+$outside
 [vxlan]
 enable_vxlan = true
 local_ip = $2

@@ -41,8 +41,22 @@ network_up() {
     done
 }
 
+# The network "public", where Neutron's routers have their outer ends: this machine's namespace reaches it.
+public_up() {
+    if ! ip -n "$CONTROL_NS" link show br-outside >/dev/null 2>&1; then
+        ip -n "$CONTROL_NS" link add br-outside type bridge
+        ip -n "$CONTROL_NS" address add 172.24.4.1/24 dev br-outside
+        ip -n "$CONTROL_NS" link set br-outside up
+    fi
+    ip netns exec "$CONTROL_NS" sysctl -qw net.ipv4.ip_forward=1
+    ip route replace 172.24.4.0/24 via "$CONTROL_IP"
+}
+
 network_down() {
     local namespace
+    for namespace in $(ip netns list | grep -o '^qrouter-[^ ]*'); do # those whose wires end here
+        ip -n "$namespace" link | grep -qw "link-netns $CONTROL_NS" && ip netns del "$namespace"
+    done
     ip link del eth-kumoi 2>/dev/null
     for namespace in $NODES $CONTROL_NS; do ip netns del "$namespace" 2>/dev/null; done
     return 0

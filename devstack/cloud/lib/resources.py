@@ -25,18 +25,29 @@ def image(cloud, name, data, **properties):
     return record["id"]
 
 
-def images(cloud, kernel_file, root_file):
+def images(cloud, kernel_file, root_file, ssh_file):
     """The test guest, a kernel and a root disk, when their files are named; else an empty disk, which serves where
     no guest runs."""
     if not kernel_file:
         return {"image": image(cloud, "tiny", bytes(1 << 20)), "image_alt": image(cloud, "tiny-alt", bytes(1 << 20))}
     with open(kernel_file, "rb") as file:
         kernel = image(cloud, "tiny-kernel", file.read(), disk_format="aki", container_format="aki")
-    boot = {"kernel_id": kernel, "os_command_line": "console=ttyS0 root=/dev/vda rw quiet",
+    boot = {"kernel_id": kernel, "os_command_line": "console=ttyS0 root=/dev/vda rw earlyprintk=ttyS0 loglevel=6",
             "hw_video_model": "bochs"}  # a display, for the tests of VNC consoles
     with open(root_file, "rb") as file:
         data = file.read()
-    return {"image": image(cloud, "tiny", data, **boot), "image_alt": image(cloud, "tiny-alt", data, **boot), "kernel": kernel}
+    ids = {"image": image(cloud, "tiny", data, **boot), "image_alt": image(cloud, "tiny-alt", data, **boot), "kernel": kernel}
+    # What tempest's servers run: a real guest that costs no processor time, unlike Linux where ring 0 is emulated.
+    micro = os.environ.get("GUEST_MICRO", "")
+    if os.path.exists(micro):
+        with open(micro, "rb") as file:
+            of_micro = image(cloud, "micro-kernel", file.read(), disk_format="aki", container_format="aki")
+        for name in ("micro", "micro_alt"):
+            ids["image_" + name] = image(cloud, name, bytes(1 << 20), kernel_id=of_micro, hw_video_model="bochs")
+    if os.path.exists(ssh_file):
+        with open(ssh_file, "rb") as file:
+            ids["image_ssh"] = image(cloud, "tiny-ssh", file.read(), **boot)
+    return ids
 
 
 def network(cloud, name, cidr, **options):
@@ -47,9 +58,12 @@ def network(cloud, name, cidr, **options):
 
 
 def networks(cloud):
-    private = network(cloud, "private", "10.77.0.0/20", shared=True)
+    private = network(cloud, "private", "10.77.0.0/20")
     public = network(cloud, "public", "172.24.4.0/24", **{
-        "router:external": True, "provider:network_type": "flat", "provider:physical_network": "outside"})
+        "router:external": True, "is_default": True, "provider:network_type": "flat", "provider:physical_network": "outside"})
+    # What a server of `--nic auto` gets its own network from.
+    cloud.ensure("network", "subnetpools", "default", {"prefixes": ["10.80.0.0/20"], "default_prefixlen": 26,
+                                                       "is_default": True, "shared": True})
     router = cloud.ensure("network", "routers", "router", {"external_gateway_info": {"network_id": public}})["id"]
     subnet = cloud.get("network", "/subnets?name=private")["subnets"][0]["id"]
     if not cloud.get("network", f"/ports?device_id={router}&device_owner=network:router_interface")["ports"]:
@@ -81,7 +95,8 @@ def main():
     volumes = "--volumes" in rest_of_words
     hosts = [word for word in rest_of_words if word != "--volumes"]
     cloud = rest.Cloud(f"http://{address}:5000/v3", "admin", password, "admin")
-    ids = {**flavors(cloud), **images(cloud, os.environ.get("GUEST_KERNEL"), os.environ.get("GUEST_ROOT")), **networks(cloud)}
+    ids = {**flavors(cloud), **images(cloud, os.environ.get("GUEST_KERNEL"), os.environ.get("GUEST_ROOT"),
+                                       os.environ.get("GUEST_SSH", "")), **networks(cloud)}
     if volumes:
         for backend in ("iscsi", "nfs"):
             cloud.ensure("volumev3", "volume_types", backend, {"extra_specs": {"volume_backend_name": backend}}, path="/types")

@@ -71,6 +71,8 @@ start_neutron() {
     start neutron-dhcp - nsenter --net="/run/netns/$CONTROL_NS" env OVS_RUNDIR="$(ovs_folder "$CONTROL_NS")" \
         neutron-dhcp-agent "${common[@]}" --config-file "$ETC/neutron/dhcp.ini" \
         --config-file "$ETC/neutron/metadata.ini" --log-file "$LOG/neutron-dhcp.log"
+    [ "$WITH_L3" = 0 ] || start neutron-l3 - nsenter --net="/run/netns/$CONTROL_NS" neutron-l3-agent "${common[@]}" \
+        --config-file "$ETC/neutron/l3.ini" --log-file "$LOG/neutron-l3.log"
     start neutron-metadata "$CONTROL_NS" neutron-metadata-agent "${common[@]}" \
         --config-file "$ETC/neutron/metadata.ini" --log-file "$LOG/neutron-metadata.log"
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Results of tempest, over several runs of one build, as a page.
+"""Results of tempest, over several runs, as a page.
 
     report.py add FILE.subunit COMPUTE BUILD results.json       newest result of each test wins
-    report.py page results.json LIST > docs/reference/tempest.md
+    report.py page results.json... LIST > docs/reference/tempest.md   of several builds: the first file wins
     report.py verdict results.json                              exit status 1: a failure that nobody has explained
 COMPUTE: kumoi (real guests), simulated (kumoi-compute, its simulated driver) or python (Nova's fake driver).
 BUILD: the commit that was built. LIST: the names of all tests (run.sh --list); what of it has no result is listed as
@@ -23,7 +23,7 @@ HEAD = """# Tempest's compute tests against {title}
 
 What Nova's own libvirt jobs (`nova-next`, `nova-multi-cell`) run of tempest's compute API: all of
 `tempest.api.compute` (tempest 33.0.0, OpenStack Zed, Debian 12), here in the cloud of `devstack/cloud` with two hosts of
-{nodes}. Build {build}, {first} to {last} UTC.
+{nodes}. {when}
 
 This page is made, not written: `./check tempest`, or `devstack/cloud/tempest/run.sh` and then
 `devstack/cloud/tempest/report.py page`. A skip's reason is tempest's own words; behind it, where we have more to say, ours
@@ -119,15 +119,37 @@ def rows(names, results, known):
         yield (name, "not run", "") if record is None else (name, record["result"], explained(name, record, known)[0])
 
 
-def page(store, listed):
-    record = load(store)
+def merged(stores):
+    """All results, each with the build it is of."""
+    tests = {}
+    for record in map(load, reversed(stores)):
+        for name, one in record["tests"].items():
+            if not name.startswith("class "):  # a verdict about its whole class is an older one
+                tests.pop("class " + name.rsplit(".", 1)[0], None)
+        tests.update({name: {**one, "build": record["build"]} for name, one in record["tests"].items()})
+    return tests
+
+
+def runs(found):
+    """When each build ran, and how many of the listed tests its results are."""
+    sentences = []
+    for build in sorted({one["build"] for one in found}, key=lambda name: max(
+            one["when"] for one in found if one["build"] == name), reverse=True):
+        times = sorted(one["when"] for one in found if one["build"] == build)
+        sentences.append(f"Build {build}: {len(times)} tests, {times[0]} to {times[-1]} UTC.")
+    return " ".join(sentences)
+
+
+def page(*words):
+    *stores, listed = words
+    compute, tests = load(stores[0])["compute"], merged(stores)
     with open(listed) as file:
         names = sorted({line.split("[")[0].strip() for line in file if line.startswith("tempest.")})
-    table = list(rows(names, record["tests"], explanations(record["compute"])))
+    found = {name: tests.get(name) or tests.get("class " + name.rsplit(".", 1)[0]) for name in names}
+    table = list(rows(names, tests, explanations(compute)))
     counts = collections.Counter(result for _, result, _ in table)
-    title, nodes = TITLES[record["compute"]]
-    times = sorted(one["when"] for one in record["tests"].values()) or ["-"]
-    text = HEAD.format(title=title, nodes=nodes, build=record["build"], first=times[0], last=times[-1])
+    title, nodes = TITLES[compute]
+    text = HEAD.format(title=title, nodes=nodes, when=runs([one for one in found.values() if one]))
     text += "".join(f"| {result} | {counts[result]} |\n" for result in ("pass", "fail", "skip", "not run"))
     current = None
     for name, result, reason in table:

@@ -192,7 +192,7 @@ class Volumes(unittest.TestCase):
         wait_until(lambda: not self.daemons(node), 60, "no back end is left")
 
     def write_and_read(self, backend):
-        server, volume = self.server(), self.volume(backend)
+        volume, server = self.volume(backend), self.server()
         shell = self.shell(server)
         self.attach(server, volume)
         disk = self.wait_disk(shell, volume)
@@ -260,7 +260,7 @@ class Volumes(unittest.TestCase):
         self.wait_volume(volume, "available")
 
     def test_an_attached_volume_grows(self):
-        server, volume = self.server(), self.volume()
+        volume, server = self.volume(), self.server()
         shell = self.shell(server)
         self.attach(server, volume)
         disk = self.wait_disk(shell, volume)
@@ -269,7 +269,7 @@ class Volumes(unittest.TestCase):
         shell.check(f"echo beyond | dd of=/dev/{disk} bs=1M seek=1500 conv=fsync 2>/dev/null", 120)
 
     def test_volumes_are_exchanged_while_the_guest_writes(self):
-        server, old, new = self.server(), self.volume("iscsi"), self.volume("nfs")
+        old, new, server = self.volume("iscsi"), self.volume("nfs"), self.server()
         shell = self.shell(server)
         self.attach(server, old)
         disk = self.wait_disk(shell, old)
@@ -286,7 +286,7 @@ class Volumes(unittest.TestCase):
         self.detach(server, new)
 
     def test_a_killed_back_end_is_replaced_and_the_guest_only_waits(self):
-        server, volume = self.server(), self.volume()
+        volume, server = self.volume(), self.server()
         shell = self.shell(server)
         self.attach(server, volume)
         disk = self.wait_disk(shell, volume)
@@ -306,7 +306,7 @@ class Volumes(unittest.TestCase):
         self.detach(server, volume)
 
     def test_a_killed_node_finishes_what_it_had_begun(self):
-        server, volume = self.server(), self.volume()
+        volume, server = self.volume(), self.server()
         shell = self.shell(server)
         for delay in (0.3, 0.8):
             CLOUD.rest.post("compute", f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})
@@ -337,7 +337,7 @@ class Volumes(unittest.TestCase):
         wait_until(lambda: self.volume_status(volume) == "available", 60, "the volume is free")
 
     def test_guests_and_back_ends_outlive_the_node(self):
-        server, volume = self.server(), self.volume()
+        volume, server = self.volume(), self.server()
         shell = self.shell(server)
         self.attach(server, volume)
         disk = self.wait_disk(shell, volume)

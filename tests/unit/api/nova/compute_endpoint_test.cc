@@ -85,6 +85,28 @@ TEST_P(ComputeEndpointTest, ABuildReachesTheManagerWithAllOfIt) {
     EXPECT_EQ(build.context.request_id, "req-1");
 }
 
+TEST_P(ComputeEndpointTest, ABuildWithoutNamedNetworksSaysWhichItMeans) {
+    const Json message = test::golden_message(GetParam(), "compute.build_and_run_instance");
+    const auto ask = [&](const std::string& network_id) {
+        Json args = *message.find("args");
+        Json& data = *args.find("requested_networks")->find("nova_object.data");
+        Json& objects = *data.find("objects");
+        if (network_id.empty()) {
+            objects = Json::array();
+        } else {
+            objects.as_array()[0].find("nova_object.data")->set("network_id", network_id);
+        }
+        const auto answer = handle("build_and_run_instance", args, message.string_or("version"));
+        EXPECT_TRUE(answer.ok()) << answer.error().text();
+        return manager.builds.back().requested_networks;
+    };
+    EXPECT_TRUE(ask("none").empty());
+    ASSERT_EQ(ask("").size(), 1u);  // the project's only network
+    EXPECT_EQ(ask("")[0].network_id, std::nullopt);
+    ASSERT_EQ(ask("auto").size(), 1u);
+    EXPECT_EQ(ask("auto")[0].network_id, "auto");
+}
+
 TEST_P(ComputeEndpointTest, PowerVerbsReachTheManager) {
     for (const auto& [method, call] :
          std::map<std::string, std::string>{{"stop_instance", "stop"},

@@ -62,6 +62,22 @@ TEST_P(NovaConductorTest, AnAdoptedServerIsKnownWithoutAsking) {
     EXPECT_EQ(instance->image.min_disk_gb, 20);
 }
 
+// As os-start and os-stop send it. Starting would otherwise record that it has no networks.
+TEST_P(NovaConductorTest, AServerThatCameWithoutItsNetworksIsReadBeforeUse) {
+    const Json whole = *golden("compute.start_instance").find_path({"args", "instance"});
+    Json sent = whole;
+    sent.find("nova_object.data")->erase("info_cache");
+    auto object = NovaObject::parse(objects.table(), std::move(sent));
+    ASSERT_TRUE(object.ok());
+    const auto adopted = conductor.adopt(context(), std::move(*object));
+    ASSERT_TRUE(adopted.ok()) << adopted.error().text();
+    rpc.answers.push_back(whole);
+    const auto instance = conductor.instance_get(adopted->uuid);
+    ASSERT_TRUE(instance.ok()) << instance.error().text();
+    EXPECT_EQ(rpc.calls(), std::vector<std::string>{"Instance.get_by_uuid"});
+    EXPECT_EQ(instance->network_info.size(), 1u);
+}
+
 TEST_P(NovaConductorTest, StoppingIsRecordedAsNovaRecordsIt) {
     const std::string uuid = adopt("compute.stop_instance");
     InstanceUpdate update;

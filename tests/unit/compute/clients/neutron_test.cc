@@ -83,6 +83,56 @@ TEST(ClientsNeutron, ABuildAsksAndWritesAsNovaDid) {
     EXPECT_EQ(cloud.asked("GET", "/").size(), 7u);
 }
 
+// A project's networks as Neutron lists them, and what it makes for a project that has none.
+struct ProjectNetworks {
+    explicit ProjectNetworks(std::string own)
+        : networks(std::move(own)), server([this](const Request& request) {
+              if (request.target.starts_with("/v2.0/auto-allocated-topology/")) {
+                  made_for = request.target;
+                  return Reply{.body = R"({"auto_allocated_topology":{"id":"made"}})"};
+              }
+              if (request.target.starts_with("/v2.0/networks?") &&
+                  request.target.find("id=made") != std::string::npos) {
+                  return Reply{.body = R"({"networks":[{"id":"made","subnets":["s"]}]})"};
+              }
+              if (request.target.starts_with("/v2.0/networks?")) {
+                  const bool shared = request.target.find("shared=True") != std::string::npos;
+                  return Reply{.body = shared ? R"({"networks":[]})" : networks};
+              }
+              if (request.method == "POST") {
+                  posted = request.body;
+                  return Reply{.status = 409, .body = R"({"NeutronError":{"type":"OverQuota"}})"};
+              }
+              return Reply{.body = R"({"ports":[],"extensions":[],"security_groups":[]})"};
+          }) {}
+    std::string networks, made_for, posted;
+    ScriptServer server;
+};
+
+TEST(ClientsNeutron, AServerThatNamesNoNetworkGetsTheOnlyOneOrOneMadeForIt) {
+    ProjectNetworks one(R"({"networks":[{"id":"mine","subnets":["s"]}]})");
+    World world(one.server.url());
+    Instance instance = server_of("s1");
+    instance.security_groups.clear();
+    for (const compute::RequestedNetwork& asked :
+         {compute::RequestedNetwork{}, compute::RequestedNetwork{.network_id = "auto"}}) {
+        one.posted.clear();
+        (void)world.network.allocate_for_instance(world.context, instance, {asked});
+        EXPECT_NE(one.posted.find(R"("network_id":"mine")"), std::string::npos) << one.posted;
+    }
+    EXPECT_EQ(one.made_for, "");
+
+    ProjectNetworks none(R"({"networks":[]})");
+    World other(none.server.url());
+    const auto nothing = other.network.allocate_for_instance(other.context, instance, {{}});
+    ASSERT_TRUE(nothing.ok()) << nothing.error().text();
+    EXPECT_TRUE(nothing->empty());
+    EXPECT_EQ(none.made_for, "");
+    (void)other.network.allocate_for_instance(other.context, instance, {{.network_id = "auto"}});
+    EXPECT_EQ(none.made_for, std::string("/v2.0/auto-allocated-topology/") + kProject);
+    EXPECT_NE(none.posted.find(R"("network_id":"made")"), std::string::npos) << none.posted;
+}
+
 TEST(ClientsNeutron, AUsersOwnPortIsTakenOverAndKept) {
     RecordedCloud cloud(test::load_recording("create_existing_port_neutron.json"));
     World world(cloud.url());

@@ -8,13 +8,17 @@ namespace kumoi::compute {
 namespace {
 
 TEST(ConsoleTail, LastLines) {
-    EXPECT_EQ(last_lines("a\nb\nc\n", 2), "b\nc\n");
+    EXPECT_EQ(last_lines("a\nb\nc\n", 2), "c\n");
+    EXPECT_EQ(last_lines("a\nb\nc\n", 3), "b\nc\n");
+    EXPECT_EQ(last_lines("a\nb\nc\n", 4), "a\nb\nc\n");
+    EXPECT_EQ(last_lines("\nb", 2), "\nb");
     EXPECT_EQ(last_lines("a\nb\nc", 1), "c");
     EXPECT_EQ(last_lines("a\nb\n", 9), "a\nb\n");
     EXPECT_EQ(last_lines("a\nb\n", 0), "");
     EXPECT_EQ(last_lines("a\nb\n", -1), "a\nb\n");
     EXPECT_EQ(last_lines("", 3), "");
-    EXPECT_EQ(last_lines("\n\n", 1), "\n");
+    EXPECT_EQ(last_lines("\n\n", 1), "");
+    EXPECT_EQ(last_lines("\n\n", 2), "\n");
 }
 
 TEST(ConsoleTail, TurnsAnyBytesIntoUtf8) {
@@ -36,7 +40,7 @@ TEST(ConsoleTail, JoinsTheFileBeforeAndHasALimit) {
     ASSERT_TRUE(write_file_atomic(folder.console_log_before(), "1\n2\n3\n").ok());
     ASSERT_TRUE(write_file_atomic(folder.console_log(), "4\n5\n").ok());
     EXPECT_EQ(*console_tail(folder, -1, 100), "1\n2\n3\n4\n5\n");
-    EXPECT_EQ(*console_tail(folder, 3, 100), "3\n4\n5\n");
+    EXPECT_EQ(*console_tail(folder, 3, 100), "4\n5\n");
     EXPECT_EQ(*console_tail(folder, -1, 6), "3\n4\n5\n");
     EXPECT_EQ(*console_tail(folder, -1, 2), "5\n");
 }
