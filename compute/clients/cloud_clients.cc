@@ -39,9 +39,9 @@ struct CloudClients::State {
           neutron_service("Neutron", ServiceOptions::from_config(config, "neutron"),
                           {neutron_part.identity(), service_tokens, neutron_part.transport}),
           glance_service("Glance", ServiceOptions::from_config(config, "glance"),
-                         {glance_part.identity(), service_tokens, glance_part.transport}),
+                         {own_identity(glance_part), service_tokens, glance_part.transport}),
           cinder_service("Cinder", ServiceOptions::from_config(config, "cinder"),
-                         {cinder_part.identity(), service_tokens, cinder_part.transport}),
+                         {own_identity(cinder_part), service_tokens, cinder_part.transport}),
           placement(placement_service),
           neutron(neutron_service, given.clock,
                   config.integer("neutron", "extension_sync_interval") * kNanosPerSecond),
@@ -52,6 +52,17 @@ struct CloudClients::State {
           cinder(cinder_service, {given.random, given.wait}) {
         report.association_refresh_ns =
             config.integer("compute", "resource_provider_association_refresh") * kNanosPerSecond;
+    }
+
+    // For what is done in nobody's name (recovery, periodic work). An ordinary nova.conf gives
+    // [glance] no user; any of this host's others may do it.
+    KeystoneSession* own_identity(Service& section) {
+        for (Service* one : {&section, &service_user, &checker, &neutron_part}) {
+            if (one->identity() != nullptr) {
+                return one->identity();
+            }
+        }
+        return nullptr;
     }
 
     static DownloadOptions download_options(const Config& config) {

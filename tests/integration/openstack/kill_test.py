@@ -82,7 +82,7 @@ class Cloud(unittest.TestCase):
         wait_until(lambda: CLOUD.rest.get("placement", f"/allocations/{server}")["allocations"] == {}, 90,
                    f"no allocation of {server}")
         wait_until(lambda: CLOUD.rest.get("network", f"/ports?device_id={server}")["ports"] == [], 90, f"no port of {server}")
-        images = CLOUD.rest.get("image", "/v2/images")["images"]
+        images = CLOUD.rest.get("image", "/images")["images"]
         self.assertEqual([one for one in images if one.get("instance_uuid") == server and one["status"] != "active"], [])
 
     def outage(self, service, seconds=3):
@@ -92,8 +92,8 @@ class Cloud(unittest.TestCase):
         self.wait_back(service)
 
     def wait_back(self, service):
-        paths = {"keystone": ("identity", "/v3"), "placement": ("placement", "/"), "neutron": ("network", "/"),
-                 "glance": ("image", "/")}
+        paths = {"keystone": ("identity", "/users?limit=1"), "placement": ("placement", "/traits?name=in:COMPUTE_NODE"),
+                 "neutron": ("network", "/networks?limit=1"), "glance": ("image", "/images?limit=1")}
         if service in paths:
             def answers():
                 try:
@@ -112,18 +112,6 @@ class Cloud(unittest.TestCase):
 class Broker(Cloud):
     """The acceptance figure of the issue: RPC works again within 5 s of the broker's return."""
 
-    def rpc(self):
-        import oslo_messaging
-        from oslo_config import cfg
-        url = next(line.split("=", 1)[1].strip() for line in
-                   (CLOUD.state / f"etc/{NODE}/nova.conf").read_text().splitlines() if line.startswith("transport_url"))
-        user = url.split("@", 1)[0]
-        conf = cfg.ConfigOpts()
-        conf([], project="test")
-        transport = oslo_messaging.get_rpc_transport(conf, f"{user}@{ADDRESS}:5672/" + url.rsplit("/", 1)[1])
-        target = oslo_messaging.Target(exchange="nova", topic="compute", server=NODE, version="6.0")
-        return transport, oslo_messaging.get_rpc_client(transport, target, timeout=1, retry=0)
-
     def test_rpc_works_within_5_s_of_the_brokers_return(self):
         import amqp
         took = []
@@ -131,10 +119,10 @@ class Broker(Cloud):
             CLOUD.faults.kill("rabbit")
             time.sleep(away)
             CLOUD.faults.start("rabbit")
-            back = None
+            back, given_up = None, time.monotonic() + 120
             while True:  # our own connection tells when the broker is there, and then who consumes
                 try:
-                    with amqp.Connection(f"{ADDRESS}:5672", userid="nova", password="secret", virtual_host="/",
+                    with amqp.Connection(f"{ADDRESS}:5672", userid="openstack", password="secret", virtual_host="/",
                                          connect_timeout=1) as connection:
                         back = back or time.monotonic()
                         while not connection.channel().queue_declare(f"compute.{NODE}", passive=True).consumer_count:
@@ -142,7 +130,7 @@ class Broker(Cloud):
                     break
                 except (OSError, amqp.AMQPError):
                     time.sleep(0.05)
-                self.assertLess(time.monotonic(), (back or time.monotonic()) + 60)
+                self.assertLess(time.monotonic(), given_up)
             took.append(time.monotonic() - back)
         print(f"consumers are back {', '.join(f'{one:.2f}' for one in took)} s after the broker", flush=True)
         self.assertLess(max(took), 5)
