@@ -253,7 +253,8 @@ class Volumes(unittest.TestCase):
         CLOUD.wait_status(server, "SHELVED_OFFLOADED", 120)
         self.assert_no_daemons()
         self.assertEqual(self.volume_status(volume), "reserved")
-        CLOUD.rest.post("compute", f"/servers/{server}/action", {"unshelve": {"host": NODES[1]}})
+        CLOUD.rest.request("POST", "compute", f"/servers/{server}/action", {"unshelve": {"host": NODES[1]}},
+                           {"OpenStack-API-Version": "compute 2.91"})
         CLOUD.wait_status(server, "ACTIVE", 240)
         self.assertEqual(self.disk(self.shell(server, NODES[1]), volume), "vda")
         self.remove_server(server)
