@@ -2,6 +2,7 @@
 """Cinder's volumes on kumoi nodes: real iSCSI and NFS back ends, real KVM guests, and a node or a back end that is
 killed in the middle. What a guest writes is looked for in the files that Cinder keeps, and the other way round."""
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -179,14 +180,9 @@ class Volumes(unittest.TestCase):
 
     @staticmethod
     def daemons(node=NODES[0]):
-        """pid of each volume's back end, by its folder."""
-        return {int(re.search(r'"pid": *(\d+)', record.read_text()).group(1)): record.parent
-                for record in (CLOUD.state / node / "volumes").glob("*/record.json")}
-
-    def daemon(self, node=NODES[0]):
-        """Of the only one."""
-        (pid,) = self.daemons(node)
-        return pid
+        """pid of each volume's back end."""
+        records = [json.loads(file.read_text()) for file in (CLOUD.state / node / "volumes").glob("*/record.json")]
+        return {record["volume"]: record["pid"] for record in records}
 
     def assert_no_daemons(self, node=NODES[0]):
         wait_until(lambda: not self.daemons(node), 60, "no back end is left")
@@ -201,7 +197,7 @@ class Volumes(unittest.TestCase):
         with open(self.file(volume, backend), "rb") as file:
             file.seek(1 << 20)
             self.assertEqual(file.read(20), b"written-by-the-guest")
-        pid = self.daemon()
+        pid = self.daemons()[volume]
         self.assertNotEqual(os.stat(f"/proc/{pid}").st_uid, 0)
         self.assertNotIn("auth", pathlib.Path(f"/proc/{pid}/cmdline").read_text())
         self.detach(server, volume)
@@ -292,9 +288,9 @@ class Volumes(unittest.TestCase):
         self.attach(server, volume)
         disk = self.wait_disk(shell, volume)
         for number in range(2):  # one that was plugged in, and one that the machine was started with
-            before = self.daemon()
+            before = self.daemons()[volume]
             os.kill(before, signal.SIGKILL)
-            wait_until(lambda pid=before: self.daemon() != pid, 30, "another back end")
+            wait_until(lambda pid=before: self.daemons()[volume] != pid, 30, "another back end")
             text = f"survived-{number}"
             shell.check(f"echo {text} | dd of=/dev/{disk} bs=512 conv=sync,fsync 2>/dev/null", 120)
             with open(self.file(volume), "rb") as file:
@@ -342,12 +338,12 @@ class Volumes(unittest.TestCase):
         shell = self.shell(server)
         self.attach(server, volume)
         disk = self.wait_disk(shell, volume)
-        before = self.daemon()
+        before = self.daemons()[volume]
         CLOUD.faults.kill(f"nova-compute-{NODES[0]}")
         shell.check(f"echo alone | dd of=/dev/{disk} bs=512 conv=sync,fsync 2>/dev/null", 120)
         os.kill(before, signal.SIGKILL)  # and while nobody watches
         CLOUD.faults.start(f"nova-compute-{NODES[0]}")
-        wait_until(lambda: self.daemon() != before, 60, "another back end")
+        wait_until(lambda: self.daemons()[volume] != before, 60, "another back end")
         self.assertIn("alone", shell.check(f"dd if=/dev/{disk} bs=512 count=1 iflag=direct 2>/dev/null", 120))
         self.detach(server, volume)
 
