@@ -1,5 +1,7 @@
 #include "compute/images/image_cache.h"
 
+#include "compute/images/file_digest.h"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,6 +39,10 @@ std::string cache_key(const ImageMeta& meta, const std::string& kept_format) {
         form += "/kept";
     }
     return digest_hex(DigestKind::Sha256, identity + "/" + form);
+}
+
+std::string kept_format(const ImageMeta& meta, CacheForm form) {
+    return form == CacheForm::AsStored && !is_raw(meta.disk_format) ? meta.disk_format : "raw";
 }
 
 Error unacceptable(const ImageMeta& meta, std::string_view why) {
@@ -107,11 +113,14 @@ Result<void> ImageCache::clean_up() {
     return {};
 }
 
+bool ImageCache::has(const ImageMeta& meta, CacheForm form) const {
+    return path_exists(options_.directory + "/" + cache_key(meta, kept_format(meta, form)));
+}
+
 Result<CachedImage> ImageCache::fetch(const RequestContext& context, const ImageMeta& meta,
                                       CacheForm form) {
     TRY(check_usable(meta));
-    const bool keep = form == CacheForm::AsStored && !is_raw(meta.disk_format);
-    const std::string format = keep ? meta.disk_format : "raw";
+    const std::string format = kept_format(meta, form);
     const std::string key = cache_key(meta, format);
     const std::string path = options_.directory + "/" + key;
     std::unique_lock lock(mutex_);
@@ -188,11 +197,11 @@ Result<void> ImageCache::produce(const RequestContext& context, const ImageMeta&
 
 Result<void> ImageCache::download(const RequestContext& context, const ImageMeta& meta,
                                   const std::string& path) const {
-    const UniqueFd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+    const UniqueFd file = TRY(open_file(path, O_RDWR | O_CREAT | O_TRUNC, 0600));
     const auto kind = digest_kind(meta);
-    std::optional<Digest> digest;
+    std::optional<FileDigest> digest;
     if (kind) {
-        digest.emplace(*kind);
+        digest.emplace(file.get(), *kind);
     }
     uint64_t size = 0;
     TRY(images_.download(context, meta.id, [&](std::span<const std::byte> bytes) -> Result<void> {
@@ -200,16 +209,17 @@ Result<void> ImageCache::download(const RequestContext& context, const ImageMeta
         if (size > meta.size) {
             return Error::corrupt("more than the {} bytes of its record arrived", meta.size);
         }
+        TRY(write_all(file.get(), bytes));
         if (digest) {
-            digest->update(bytes);
+            digest->advance(bytes.size());
         }
-        return write_all(file.get(), bytes);
+        return {};
     }));
     if (size != meta.size) {
         return Error::unavailable("{} of {} bytes arrived", size, meta.size);
     }
     const std::string& expected = meta.os_hash_value.empty() ? meta.checksum : meta.os_hash_value;
-    if (digest && digest->finish_hex() != expected) {
+    if (digest && TRY(digest->finish_hex()) != expected) {
         return unacceptable(meta, "its data does not have the checksum of its record");
     }
     return {};

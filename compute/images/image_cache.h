@@ -47,6 +47,8 @@ public:
     Result<CachedImage> fetch(const RequestContext& context, const ImageMeta& meta,
                               CacheForm form = CacheForm::Raw);
 
+    bool has(const ImageMeta& meta, CacheForm form = CacheForm::Raw) const;
+
     // Removes what no fetch() asked for during unused_age_s and no linked clone reads. Returns how
     // many files went.
     Result<size_t> remove_unused();
