@@ -13,15 +13,24 @@ Result<NodeDriver> make_node_driver(const Config& config, compute::ImageApi& ima
         node.simulated_random = std::make_unique<SeededRandom>(seed, stream);
         node.driver = std::make_unique<compute::SimulatedDriver>(
             compute::SimulatedOptions::from_config(config), clock, *node.simulated_random);
+        node.inject_nmi = [driver = node.driver.get()](const compute::Instance& instance) {
+            const auto info = driver->get_info(instance);
+            return info.ok() ? Result<void>() : Result<void>(info.error());
+        };
         return node;
     }
     auto options = TRY(compute::KumoiDriverOptions::from_config(config));
+    node.keeps_qcow2 = options.disk.use_cow_images && !options.force_raw_images;
     const std::string cache_folder = options.instances_path + "/_base";
     node.image_cache = std::make_unique<compute::ImageCache>(
         compute::ImageCacheOptions{.directory = cache_folder, .img_path = options.disk.img_path},
         images, clock);
-    node.driver = std::make_unique<compute::KumoiVmmDriver>(std::move(options), images,
+    auto driver = std::make_unique<compute::KumoiVmmDriver>(std::move(options), images,
                                                             *node.image_cache, clock, random);
+    node.inject_nmi = [driver = driver.get()](const compute::Instance& instance) {
+        return driver->inject_nmi(instance);
+    };
+    node.driver = std::move(driver);
     return node;
 }
 

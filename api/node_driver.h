@@ -1,6 +1,7 @@
 // The driver of this host as the configuration wants it, with what it stands on.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -17,7 +18,10 @@ namespace kumoi::api {
 struct NodeDriver {
     std::unique_ptr<Random> simulated_random;          // null with real guests
     std::unique_ptr<compute::ImageCache> image_cache;  // null without real guests
+    bool keeps_qcow2 = false;                          // in that cache, for root disks
     std::unique_ptr<compute::VirtDriver> driver;
+    // A non-maskable interrupt into a running guest.
+    std::function<Result<void>(const compute::Instance&)> inject_nmi;
 
     bool is_simulated() const { return simulated_random != nullptr; }
 };

@@ -24,6 +24,7 @@ struct Openstack::Parts {
 
     std::unique_ptr<amqp::Transport> transport;
     std::unique_ptr<amqp::AmqpRpcClient> rpc;
+    std::unique_ptr<amqp::Notifier> notifier;
     std::unique_ptr<clients::CloudClients> cloud;
     std::unique_ptr<nova::ObjectClient> objects;
 
@@ -38,8 +39,8 @@ Result<void> Openstack::Parts::start_nodes() {
     const nova::Release release =
         TRY(nova::find_release(*rpc, config.string("kumoi", "release"), clock, random));
     objects = std::make_unique<nova::ObjectClient>(*rpc, nova::ObjectTable::of(release));
-    const NodeShared shared{config, clock,  random,   loop,   *transport,
-                            *rpc,   *cloud, *objects, release};
+    const NodeShared shared{config, clock,  random,   loop,    *transport,
+                            *rpc,   *cloud, *objects, release, notifier.get()};
     if (fleet_options) {
         fleet = std::make_unique<Fleet>(shared, *fleet_options, metrics);
         fleet->start();
@@ -66,6 +67,7 @@ Result<std::unique_ptr<Openstack>> Openstack::create(const Config& config, int64
     parts->state_lock = TRY(lock_state(config.string("DEFAULT", "state_path")));
     parts->transport = TRY(amqp::Transport::create({parts->clock, parts->random, parts->metrics},
                                                    amqp::AmqpOptions::from_config(config)));
+    parts->notifier = TRY(amqp::Notifier::create(*parts->transport));
     parts->rpc = std::make_unique<amqp::AmqpRpcClient>(*parts->transport);
     parts->cloud = TRY(clients::CloudClients::create(config, {parts->clock, parts->random}));
     return std::unique_ptr<Openstack>(new Openstack(std::move(parts)));

@@ -5,6 +5,7 @@
 #include "api/node_volumes.h"
 #include "api/nova/compute_endpoint.h"
 #include "api/nova/compute_id.h"
+#include "api/nova/node_extras.h"
 #include "api/nova/nova_conductor.h"
 #include "api/nova/nova_consoles.h"
 #include "api/nova/nova_moves.h"
@@ -36,6 +37,7 @@ struct OpenstackNode::Parts {
     std::unique_ptr<nova::PlacementReport> placement;
     std::unique_ptr<nova::SchedulerNews> scheduler;
     std::unique_ptr<nova::NodeRecords> records;
+    std::unique_ptr<nova::InstanceNotifications> notifications;
     std::unique_ptr<nova::NovaConductor> conductor;
     std::unique_ptr<nova::NovaMoves> moves;
     compute::ExternalEvents events;
@@ -46,6 +48,7 @@ struct OpenstackNode::Parts {
     std::unique_ptr<compute::VifDriver> vifs;
     std::unique_ptr<NodeVolumes> volumes;
     std::unique_ptr<compute::ComputeManager> manager;
+    std::unique_ptr<nova::NodeExtras> extras;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
     std::unique_ptr<amqp::RpcServer> server;
 
@@ -68,16 +71,31 @@ Result<void> OpenstackNode::Parts::open_records() {
     scheduler = std::make_unique<nova::SchedulerNews>(
         shared.rpc, shared.objects.table(), host, shared.clock, shared.random,
         shared.config.boolean("filter_scheduler", "track_instance_changes"));
-    placement =
-        std::make_unique<nova::PlacementReport>(shared.config, shared.cloud.make_report_client());
+    placement = std::make_unique<nova::PlacementReport>(
+        shared.config, shared.cloud.make_report_client(), shared.release,
+        shared.config.string("DEFAULT", "compute_driver") != "simulated");
     records = std::make_unique<nova::NodeRecords>(
         shared.objects, shared.clock, shared.random, nova::NodeOptions{host, host, shared.release},
         [this](const compute::ComputeNode& node, bool disabled) {
             return placement->update(node, disabled);
         });
-    conductor = std::make_unique<nova::NovaConductor>(
-        nova::NovaConductor::Borders{shared.objects, *placement, *records, *scheduler, shared.clock,
-                                     shared.random, periodic_options().scheduler_sync_interval_s});
+    if (shared.notifier != nullptr) {
+        amqp::Notifier& notifier = *shared.notifier;
+        using Format = amqp::Notifier::Format;
+        notifications = std::make_unique<nova::InstanceNotifications>(
+            nova::InstanceNotifications::Sink{
+                [&notifier](Format format) { return notifier.wants(format); },
+                [&notifier](Format format, const std::string& priority,
+                            const std::string& publisher, const std::string& event_type,
+                            const Json& payload, const Json& context) {
+                    notifier.notify(format, priority, publisher, event_type, payload, context);
+                }},
+            shared.release, host, shared.config.string("glance", "endpoint_override"),
+            shared.clock);
+    }
+    conductor = std::make_unique<nova::NovaConductor>(nova::NovaConductor::Borders{
+        shared.objects, *placement, *records, *scheduler, shared.clock, shared.random,
+        periodic_options().scheduler_sync_interval_s, notifications.get()});
     moves = std::make_unique<nova::NovaMoves>(nova::NovaMoves::Borders{
         *conductor, shared.objects, *placement, *records, shared.clock, shared.random});
     TRY_CONTEXT(nova::settle_compute_id(*records, settings.options.state_path),
@@ -94,7 +112,8 @@ Result<void> OpenstackNode::Parts::open_manager() {
         vifs = std::make_unique<compute::NoVifs>();
         awaited = nullptr;  // nobody wires their ports: there is no device for an agent to find
     } else {
-        vifs = std::make_unique<compute::VifPlug>(compute::VifPlug::Options{});
+        vifs = std::make_unique<compute::VifPlug>(compute::VifPlug::Options{
+            .integration_bridge = shared.config.string("neutron", "ovs_bridge")});
     }
     compute::JournalOptions journal;
     journal.sync = settings.durable;
@@ -118,8 +137,11 @@ Result<void> OpenstackNode::Parts::open_manager() {
     console_options.serial_enabled &= settings.consoles;
     consoles = std::make_unique<nova::NovaConsoles>(std::move(console_options), shared.objects,
                                                     *manager, clock);
+    extras = std::make_unique<nova::NodeExtras>(
+        *conductor, settings.options.host, shared.cloud.glance(), node_driver.image_cache.get(),
+        node_driver.keeps_qcow2, node_driver.inject_nmi, clock);
     endpoint = std::make_unique<nova::ComputeEndpoint>(nova::ComputeEndpoint::Borders{
-        *manager, *conductor, shared.objects, *records, events, *consoles});
+        *manager, *conductor, shared.objects, *records, events, *consoles, extras.get()});
     return {};
 }
 

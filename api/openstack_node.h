@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 
+#include "api/amqp/notifier.h"
 #include "api/amqp/rpc_client.h"
 #include "api/amqp/transport.h"
 #include "api/nova/object_client.h"
@@ -37,6 +38,7 @@ struct NodeShared {
     clients::CloudClients& cloud;
     nova::ObjectClient& objects;
     nova::Release release;
+    amqp::Notifier* notifier = nullptr;
     // Threads of all nodes; null: each node has its own.
     WorkerPool* requests = nullptr;
     std::optional<compute::ComputeManager::Pools> pools = std::nullopt;

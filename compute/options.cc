@@ -285,6 +285,20 @@ void add_volume_options(OptionTable& table) {
                0, 4294901759});
 }
 
+void add_provider_options(OptionTable& table) {
+    table.add({"DEFAULT", "initial_cpu_allocation_ratio", OptionType::Float, "4.0",
+               "OpenStack: cpu_allocation_ratio of a host that is new in Placement and has none "
+               "configured; later what Placement has stays. Unset: the release's own (Zed: 16)."});
+    table.add({"DEFAULT", "initial_ram_allocation_ratio", OptionType::Float, "1.0",
+               "OpenStack: the same for memory. Unset: the release's own (Zed: 1.5)."});
+    table.add({"DEFAULT", "initial_disk_allocation_ratio", OptionType::Float, "1.0",
+               "OpenStack: the same for disk."});
+    table.add({"DEFAULT", "reserved_host_cpus", OptionType::Integer, "0",
+               "OpenStack: shared processors kept for the host, in Placement.", 0, 8192});
+    table.add({"DEFAULT", "reserved_host_disk_mb", OptionType::Integer, "0",
+               "OpenStack: MiB of disk kept for the host, in Placement.", 0, 1LL << 40});
+}
+
 void add_openstack_options(OptionTable& table) {
     table.add({"DEFAULT", "vif_plugging_timeout", OptionType::Integer, "300",
                "OpenStack: seconds a new server waits for Neutron to wire its ports "
@@ -329,6 +343,7 @@ OptionTable make_table() {
     add_fleet_options(table);
     add_openstack_options(table);
     add_volume_options(table);
+    add_provider_options(table);
     return table;
 }
 

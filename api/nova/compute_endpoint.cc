@@ -377,4 +377,32 @@ Result<Json> ComputeEndpoint::detach_interface(Call& call) {
     return Json();
 }
 
+Result<Json> ComputeEndpoint::cache_images(Call& call) {
+    const Json* ids = call.argument("image_ids");
+    if (borders_.extras == nullptr || ids == nullptr || !ids->is_array()) {
+        return Error::unsupported("This node caches no images").with_fault("NotImplementedError");
+    }
+    std::vector<std::string> images;
+    for (const Json& id : ids->as_array()) {
+        if (id.is_string()) {
+            images.push_back(id.as_string());
+        }
+    }
+    Json answer = Json::object();
+    for (const auto& [image, outcome] : borders_.extras->cache_images(call.context, images)) {
+        answer.set(image, outcome);
+    }
+    return answer;
+}
+
+Result<Json> ComputeEndpoint::trigger_crash_dump(Call& call) {
+    const std::string uuid = TRY(adopt(call));
+    if (borders_.extras == nullptr) {
+        return Error::unsupported("This node cannot interrupt guests")
+            .with_fault("TriggerCrashDumpNotSupported");
+    }
+    TRY(borders_.extras->trigger_crash_dump(call.context, uuid));
+    return Json();
+}
+
 }  // namespace kumoi::nova

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "api/amqp/rpc_server.h"
+#include "api/nova/node_extras.h"
 #include "api/nova/nova_conductor.h"
 #include "compute/manager/compute_api.h"
 #include "compute/manager/external_events.h"
@@ -37,6 +38,7 @@ public:
         NodeRecords& node;
         compute::ExternalEvents& events;
         ConsolePorts& consoles;
+        NodeExtras* extras = nullptr;  // null: their methods are refused
     };
     explicit ComputeEndpoint(const Borders& borders) : borders_(borders) {}
 
@@ -92,6 +94,8 @@ private:
     Result<Json> extend_volume(Call& call);
     Result<Json> reserve_block_device_name(Call& call);
     Result<Json> remove_volume_connection(Call& call);
+    Result<Json> cache_images(Call& call);
+    Result<Json> trigger_crash_dump(Call& call);
 
     const Borders borders_;
 };

@@ -243,6 +243,10 @@ Result<void> NovaConductor::instance_destroy(const std::string& uuid) {
         log_warn("nova", "console tokens were not removed", {{"why", cleaned.error().text()}});
     }
     TRY(borders_.objects.action(context, *entry->object, "destroy"));
+    if (borders_.notifications != nullptr) {  // afterwards nobody knows the server any more
+        borders_.notifications->finished("compute_terminate_instance", *entry->object, context,
+                                         details_of(*entry), std::nullopt);
+    }
     borders_.scheduler.deleted(uuid);
     forget(uuid);
     return {};
@@ -261,6 +265,73 @@ Result<void> NovaConductor::fault_create(const std::string& uuid, const compute:
     return {};
 }
 
+InstanceNotifications::Details NovaConductor::details_of(const Server& server) {
+    InstanceNotifications::Details details{server.arguments.image_id, {}, {}};
+    const Json* image = server.build ? server.build->arguments.find("image") : nullptr;
+    if (image != nullptr && image->is_object()) {
+        details.image_name = image->string_or("name");
+    }
+    const Json* devices =
+        server.build ? server.build->arguments.find("block_device_mapping") : nullptr;
+    details.block_devices = devices == nullptr ? Json() : *devices;
+    return details;
+}
+
+// A request's object may lack what notifications say, the flavor above all.
+void NovaConductor::complete(Server& entry, const std::string& uuid) {
+    if (!entry.object || entry.object->has("flavor")) {
+        return;
+    }
+    const auto whole = borders_.objects.class_object(
+        context_of(entry), "Instance", "get_by_uuid", text_arguments({uuid}),
+        Json::object({{"expected_attrs", expected_attributes()}}));
+    if (!whole.ok()) {
+        return;  // then the message says less
+    }
+    Json missing = Json::object();
+    for (const char* field : {"flavor", "info_cache", "system_metadata", "metadata", "tags"}) {
+        if (!entry.object->has(field) && whole->has(field)) {
+            missing.set(field, *whole->get(field));
+        }
+    }
+    missing.set("obj_what_changed", Json::array_of(entry.object->changes()));
+    const auto applied = entry.object->apply_updates(missing);
+    if (!applied.ok()) {
+        log_warn("nova", "a server's record is incomplete", {{"why", applied.error().text()}});
+    }
+}
+
+void NovaConductor::announce_start(const compute::RequestContext& context, const std::string& uuid,
+                                   const std::string& event) {
+    if (borders_.notifications == nullptr || !borders_.notifications->wanted()) {
+        return;
+    }
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    entry->announced = details_of(*entry);
+    complete(*entry, uuid);
+    if (entry->object) {
+        borders_.notifications->started(event, *entry->object,
+                                        wire_context(context, borders_.clock, borders_.random),
+                                        entry->announced);
+    }
+}
+
+void NovaConductor::announce_end(const compute::RequestContext& context, const std::string& uuid,
+                                 const std::string& event, const std::optional<Error>& failure) {
+    if (borders_.notifications == nullptr || !borders_.notifications->wanted()) {
+        return;
+    }
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    complete(*entry, uuid);
+    if (entry->object) {
+        borders_.notifications->finished(event, *entry->object,
+                                         wire_context(context, borders_.clock, borders_.random),
+                                         entry->announced, failure);
+    }
+}
+
 Result<void> NovaConductor::action_event_start(const compute::RequestContext& context,
                                                const std::string& uuid, const std::string& event,
                                                const std::string& host) {
@@ -268,12 +339,14 @@ Result<void> NovaConductor::action_event_start(const compute::RequestContext& co
                                       "InstanceActionEvent", "event_start",
                                       text_arguments({uuid, event}),
                                       Json::object({{"want_result", false}, {"host", host}})));
+    announce_start(context, uuid, event);
     return {};
 }
 
 Result<void> NovaConductor::action_event_finish(const compute::RequestContext& context,
                                                 const std::string& uuid, const std::string& event,
                                                 const std::optional<Error>& failure) {
+    announce_end(context, uuid, event, failure);
     Json kwargs = Json::object({{"exc_val", nullptr}, {"exc_tb", nullptr}, {"want_result", false}});
     if (failure) {
         kwargs.set("exc_val", failure->message);

@@ -13,6 +13,7 @@
 #include <set>
 #include <string>
 
+#include "api/nova/instance_notifications.h"
 #include "api/nova/node_records.h"
 #include "api/nova/object_client.h"
 #include "api/nova/scheduler_news.h"
@@ -54,6 +55,7 @@ public:
         const Clock& clock;
         Random& random;
         int64_t scheduler_sync_s = 120;  // 0: schedulers are not told of all servers now and then
+        const InstanceNotifications* notifications = nullptr;  // null: nobody is told
     };
     explicit NovaConductor(const Borders& borders) : borders_(borders) {}
 
@@ -111,6 +113,7 @@ private:
         std::optional<BuildArguments> build;
         std::optional<NovaObject> migration;
         Json move_arguments;
+        InstanceNotifications::Details announced;  // what the action began with
     };
     std::shared_ptr<Server> server(const std::string& uuid);
     void forget(const std::string& uuid);
@@ -123,6 +126,13 @@ private:
     Json context_of(Server& server);
     bool is_lost_build(const NovaObject& instance);
     Result<void> end_lost_build(const NovaObject& instance);
+    // Tells listeners that an action starts, or ends.
+    void announce_start(const compute::RequestContext& context, const std::string& uuid,
+                        const std::string& event);
+    void announce_end(const compute::RequestContext& context, const std::string& uuid,
+                      const std::string& event, const std::optional<Error>& failure);
+    static InstanceNotifications::Details details_of(const Server& server);
+    void complete(Server& server, const std::string& uuid);  // with server.mutex held
     Result<compute::Instance> record_of(const Server& server) const;
 
     const Borders borders_;

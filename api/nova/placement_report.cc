@@ -1,5 +1,7 @@
 #include "api/nova/placement_report.h"
 
+#include "api/nova/provider_facts.h"
+
 namespace kumoi::nova {
 namespace {
 
@@ -11,29 +13,47 @@ const std::set<std::string>& capabilities() {
     return all;
 }
 
-clients::AllocationRatio ratio(const Config& config, const char* name) {
+// A ratio of the configuration (0 counts as none, as in Nova), or where a new provider begins.
+clients::AllocationRatio ratio(const Config& config, const std::string& name, double of_release) {
     clients::AllocationRatio all;
-    all.initial = config.floating("DEFAULT", name);
-    if (config.is_set("DEFAULT", name)) {
-        all.configured = all.initial;
+    all.initial = of_release;
+    if (config.is_set("DEFAULT", "initial_" + name)) {
+        all.initial = config.floating("DEFAULT", "initial_" + name);
+    }
+    if (config.is_set("DEFAULT", name) && config.floating("DEFAULT", name) > 0) {
+        all.configured = config.floating("DEFAULT", name);
     }
     return all;
+}
+
+// Rounded up, as Nova does.
+int64_t reserved_disk_gb(const Config& config) {
+    constexpr int64_t kMibPerGib = 1024;
+    return (config.integer("DEFAULT", "reserved_host_disk_mb") + kMibPerGib - 1) / kMibPerGib;
 }
 
 }  // namespace
 
 PlacementReport::PlacementReport(const Config& config,
-                                 std::unique_ptr<clients::ReportClient> report)
-    : report_(std::move(report)),
-      cpu_ratio_(ratio(config, "cpu_allocation_ratio")),
-      memory_ratio_(ratio(config, "ram_allocation_ratio")),
-      disk_ratio_(ratio(config, "disk_allocation_ratio")) {}
+                                 std::unique_ptr<clients::ReportClient> report, Release release,
+                                 bool real_guests)
+    : config_(config),
+      report_(std::move(report)),
+      real_guests_(real_guests),
+      cpu_ratio_(ratio(config, "cpu_allocation_ratio", release == Release::Zed ? 16.0 : 4.0)),
+      memory_ratio_(ratio(config, "ram_allocation_ratio", release == Release::Zed ? 1.5 : 1.0)),
+      disk_ratio_(ratio(config, "disk_allocation_ratio", 1.0)) {}
 
 Result<void> PlacementReport::update(const compute::ComputeNode& node, bool disabled) {
     const clients::Caller caller;
     const auto known = TRY(report_->provider(caller, node.uuid));
     clients::RootResources resources;
-    resources.vcpus = node.vcpus;
+    const ProcessorShares processors =
+        real_guests_ ? TRY(processor_shares(config_, node.vcpus)) : ProcessorShares{node.vcpus, 0};
+    resources.vcpus = processors.shared;
+    resources.pcpus = processors.dedicated;
+    resources.reserved_vcpus = config_.integer("DEFAULT", "reserved_host_cpus");
+    resources.reserved_disk_gb = reserved_disk_gb(config_);
     resources.memory_mb = node.memory_mb;
     resources.disk_gb = node.local_gb;
     resources.reserved_memory_mb = node.memory_mb_reserved;
@@ -46,6 +66,10 @@ Result<void> PlacementReport::update(const compute::ComputeNode& node, bool disa
     root.inventories =
         clients::root_inventory(resources, known ? known->inventories : std::nullopt);
     root.traits = clients::capability_traits(capabilities());
+    if (real_guests_) {
+        root.traits.merge(cpu_traits(node.cpu_info_json));
+        root.traits.insert(guest_traits().begin(), guest_traits().end());
+    }
     TRY(report_->update_from(caller, {root}));
     return report_->set_disabled(caller, node.uuid, disabled);
 }

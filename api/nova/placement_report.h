@@ -13,7 +13,10 @@ namespace kumoi::nova {
 
 class PlacementReport final : public Allocations {
 public:
-    PlacementReport(const Config& config, std::unique_ptr<clients::ReportClient> report);
+    // `real_guests`: false for the simulated driver, which has no processors of its own. `config`
+    // outlives this.
+    PlacementReport(const Config& config, std::unique_ptr<clients::ReportClient> report,
+                    Release release, bool real_guests);
 
     // Makes the resource provider say what the node has. `disabled`: the scheduler must avoid it.
     Result<void> update(const compute::ComputeNode& node, bool disabled);
@@ -26,7 +29,9 @@ public:
     Result<std::vector<std::string>> consumers_on(const std::string& provider_uuid) override;
 
 private:
+    const Config& config_;
     const std::unique_ptr<clients::ReportClient> report_;
+    const bool real_guests_;
     const clients::AllocationRatio cpu_ratio_, memory_ratio_, disk_ratio_;
 };
 

@@ -473,6 +473,11 @@ Result<void> KumoiVmmDriver::unpause(const Instance& instance) {
     return {};
 }
 
+Result<void> KumoiVmmDriver::inject_nmi(const Instance& instance) {
+    TRY(process_of(TRY(existing_folder(instance))).call("nmi"));
+    return {};
+}
+
 Result<InstanceInfo> KumoiVmmDriver::get_info(const Instance& instance) {
     const InstanceFolder folder = TRY(existing_folder(instance));
     const GuestProcess process = process_of(folder);

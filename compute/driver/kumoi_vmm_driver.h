@@ -59,6 +59,8 @@ public:
     Result<void> reboot(const Instance& instance, RebootType type) override;
     Result<void> pause(const Instance& instance) override;
     Result<void> unpause(const Instance& instance) override;
+    // To every processor of a running guest: what its kernel does is up to it (a crash dump).
+    Result<void> inject_nmi(const Instance& instance);
     Result<void> suspend(const Instance& instance) override;
     Result<void> resume(const Instance& instance) override;
     Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) override;

@@ -22,6 +22,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration/openstack"))
 from build_tap import BuildTap  # noqa: E402
+from fleet import broker_login  # noqa: E402
 from openstack_cloud import ADDRESS, DEVSTACK, ROOT, OpenStackCloud, wait_until  # noqa: E402
 from process_cost import cpu_seconds, figure, memory_kib  # noqa: E402
 
@@ -143,7 +144,7 @@ def main():
     words = parser.parse_args()
     cloud = OpenStackCloud.up(compute="none", proxy=False, agents=False, cinder=False, nfs=False, novnc=False)
     nodes = [Node(cloud, "nova", "kumoi-n1"), Node(cloud, "kumoi", "kumoi-n2")]
-    tap = BuildTap(ADDRESS, *credentials(cloud), [node.host for node in nodes])
+    tap = BuildTap(ADDRESS, *broker_login(cloud), [node.host for node in nodes])
     try:
         for node in nodes:
             wait_until(lambda one=node: one.host in cloud.manage("cell_v2", "list_hosts"), 120, f"{node.host} to be mapped", 2)
@@ -160,14 +161,6 @@ def main():
         tap.end()
         for node in nodes:
             node.end()
-
-
-def credentials(cloud):
-    """User, password and vhost of the broker, from a node's transport_url."""
-    text = (cloud.state / "etc/kumoi-n1/nova.conf").read_text().split("transport_url = rabbit://")[1].split("\n")[0]
-    user, rest_of_it = text.split(":", 1)
-    password, host = rest_of_it.split("@", 1)
-    return user, password, host.split("/", 1)[1] or "/"
 
 
 if __name__ == "__main__":

@@ -56,3 +56,11 @@ listen = 127.0.0.1:0
         for one in self.cloud.rest.get("compute", "/os-services?binary=nova-compute")["services"]:
             if one["host"].startswith(f"{self.name}-"):
                 self.cloud.rest.delete("compute", f"/os-services/{one['id']}")
+
+
+def broker_login(cloud):
+    """User, password and vhost, from a node's transport_url."""
+    text = (cloud.state / "etc/kumoi-n1/nova.conf").read_text().split("transport_url = rabbit://")[1].split("\n")[0]
+    user, rest_of_it = text.split(":", 1)
+    password, host = rest_of_it.split("@", 1)
+    return user, password, host.split("/", 1)[1] or "/"

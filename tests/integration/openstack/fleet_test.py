@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """A small fleet of simulated hosts in one kumoi-compute, against a real Nova control plane: each is a host of its own
 for Nova, Placement and RabbitMQ, servers live on them, and they come back as themselves."""
+import json
 import signal
 import subprocess
 import unittest
 
-from fleet import Fleet
-from openstack_cloud import DEVSTACK, OpenStackCloud, wait_until
+import amqp
+from fleet import Fleet, broker_login
+from openstack_cloud import ADDRESS, DEVSTACK, OpenStackCloud, wait_until
 
 HOSTS = 12
 CLOUD = None
@@ -18,10 +20,45 @@ def setUpModule():
     unittest.addModuleCleanup(CLOUD.release)
 
 
+class Listener:
+    """Copies of the notifications that our hosts send from now on."""
+
+    def __init__(self):
+        user, password, vhost = broker_login(CLOUD)
+        self.connection = amqp.Connection(host=ADDRESS, userid=user, password=password, virtual_host=vhost, login_method="PLAIN")
+        self.connection.connect()
+        channel = self.connection.channel()
+        queue = channel.queue_declare(exclusive=True, auto_delete=True).queue
+        for topic in ("notifications.info", "versioned_notifications.info"):
+            channel.queue_bind(queue, "nova", topic)
+        channel.basic_consume(queue, no_ack=True, callback=self._take)
+        self.heard, self.payloads = [], {}
+
+    def _take(self, message):
+        content = json.loads(json.loads(message.body)["oslo.message"])
+        payload = content["payload"]
+        server = payload.get("instance_id") or payload.get("nova_object.data", {}).get("uuid")
+        if "small-" in content["publisher_id"]:
+            self.heard.append((server, content["event_type"]))
+            self.payloads[content["event_type"]] = payload
+
+    def events(self, server):
+        try:
+            while True:
+                self.connection.drain_events(timeout=0.2)
+        except (TimeoutError, OSError):
+            pass
+        return [event for one, event in self.heard if one == server]
+
+    def end(self):
+        self.connection.close()
+
+
 class SimulatedFleet(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.fleet = Fleet(CLOUD, "small", HOSTS, "[DEFAULT]\nreport_interval = 5\n[simulated]\nvcpus = 4\n")
+        cls.fleet = Fleet(CLOUD, "small", HOSTS, "[DEFAULT]\nreport_interval = 5\n[simulated]\nvcpus = 4\n"
+                          "[oslo_messaging_notifications]\ndriver = messagingv2\n[notifications]\nnotification_format = both\n")
         cls.fleet.start()
         cls.addClassCleanup(cls.end_fleet)
 
@@ -80,6 +117,23 @@ class SimulatedFleet(unittest.TestCase):
                              [self.providers()[host]])
             CLOUD.rest.post("compute", f"/servers/{server}/action", {"os-stop": None})
             CLOUD.wait_status(server, "SHUTOFF", 60)
+
+    def test_listeners_hear_of_a_servers_life(self):
+        wait_until(lambda: "small-0003" in CLOUD.manage("cell_v2", "list_hosts"), 60, "hosts to be mapped")
+        heard = Listener()
+        self.addCleanup(heard.end)
+        server = self.create("heard", "small-0003")
+        CLOUD.wait_status(server, "ACTIVE", 120)
+        CLOUD.rest.post("compute", f"/servers/{server}/action", {"os-stop": None})
+        CLOUD.wait_status(server, "SHUTOFF", 60)
+        expected = [f"{prefix}{action}.{phase}" for action in ("create", "power_off") for phase in ("start", "end")
+                    for prefix in ("compute.instance.", "instance.")]
+        wait_until(lambda: len(heard.events(server)) >= len(expected), 30, f"notifications, of {heard.events(server)}")
+        self.assertEqual(sorted(heard.events(server)), sorted(expected))
+        payload = heard.payloads["instance.power_off.end"]["nova_object.data"]
+        self.assertEqual((payload["uuid"], payload["state"], payload["power_state"], payload["host"]),
+                         (server, "stopped", "shutdown", "small-0003"))
+        self.assertEqual(payload["flavor"]["nova_object.data"]["name"], "m1.nano")
 
     def test_z_hosts_come_back_as_themselves(self):
         before = self.providers()
