@@ -65,13 +65,15 @@ def last_line(details):
 
 
 def spread(found):
-    """A class whose set-up skips or fails has one record, `setUpClass (CLASS)`: its tests get that result by name."""
+    """A class whose set-up skips or fails has one record, `setUpClass (CLASS)`: its tests get that result by name. One
+    whose tearing down fails says nothing of its tests and is listed behind them."""
     out = {}
     for name, record in found.items():
         of_class = re.match(r"(?:setUpClass|tearDownClass) \((.+)\)$", name)
         if of_class:
             if record["result"] != "pass":
-                out["class " + of_class.group(1)] = {**record, "reason": f"{name.split()[0]}: {record['reason']}"}
+                kind = "class " if name.startswith("setUp") else "after "
+                out[kind + of_class.group(1)] = {**record, "reason": f"{name.split()[0]}: {record['reason']}"}
         else:
             out[name] = record
     return out
@@ -152,6 +154,8 @@ def page(*words):
     text = HEAD.format(title=title, nodes=nodes, when=runs([one for one in found.values() if one]))
     text += "".join(f"| {result} | {counts[result]} |\n" for result in ("pass", "fail", "skip", "not run"))
     current = None
+    for name in sorted(name[6:] for name in tests if name.startswith("after ")):
+        text += f"| fail (after the tests of {name.rsplit('.', 1)[1]}) | 1 |\n"
     for name, result, reason in table:
         where, test = name.rsplit(".", 1)
         if where != current:
