@@ -100,8 +100,6 @@ def main():
     if volumes:
         for backend in ("iscsi", "nfs"):
             cloud.ensure("volumev3", "volume_types", backend, {"extra_specs": {"volume_backend_name": backend}}, path="/types")
-        cloud.ensure("volumev3", "volume_types", "multiattach", {"extra_specs": {
-            "volume_backend_name": "iscsi", "multiattach": "<is> True"}}, path="/types")
     if agent != "0":
         wait_for_agents(cloud, agent, ["kumoi-control", *hosts])
     wait_for_hosts(cloud, hosts)

@@ -64,8 +64,7 @@ def sections(state, address, password, compute):
                     "project_network_cidr": "10.200.0.0/16"},
         "network-feature-enabled": {"api_extensions": ",".join(extensions), "ipv6": "false", "floating_ips": "true"},
         "service_available": services,
-        "volume": {"catalog_type": "volumev3", "volume_type": "iscsi",
-                   "volume_type_multiattach": "multiattach", **waits},
+        "volume": {"catalog_type": "volumev3", "volume_type": "iscsi", **waits},
         "volume-feature-enabled": {"snapshot": "true", "backup": "false"},
         "image": {"region": "RegionOne", "build_interval": "1"},
     }
