@@ -220,7 +220,11 @@ Result<FileSource::Connector> PassedFiles::connector(const std::string& path) {
     if (otherwise_ != nullptr) {
         auto direct = otherwise_->connector(path);
         if (direct.ok()) {
-            return direct;
+            // A peer that serves one at a time must not be kept busy by an offer nobody takes.
+            return Connector([path, connect = std::move(*direct)] {
+                auto offered = take_offered_connection(path);
+                return offered.ok() ? std::move(offered) : connect();
+            });
         }
     }
     return Connector([path] { return take_offered_connection(path); });
