@@ -19,6 +19,7 @@ namespace kumoi::compute {
 namespace {
 
 constexpr int kPollStepMs = 10;
+constexpr int kMonitorAttempts = 50;
 constexpr int64_t kKillTimeoutMs = 10'000;
 constexpr size_t kRecordMax = 256 << 10;
 constexpr size_t kKeyringMax = 64 << 10;
@@ -213,8 +214,8 @@ Result<void> StorageDaemon::start() {
     record_.start_ticks = ticks.ok() ? *ticks : 0;
     auto started = [&]() -> Result<void> {
         TRY(save());
-        TRY(wait_monitor());
-        return serve(source);
+        QmpClient qmp = TRY(wait_monitor());
+        return serve(qmp, source);
     }();
     if (!started.ok()) {
         if (auto killed = kill(); !killed.ok()) {
@@ -235,12 +236,14 @@ Result<pid_t> StorageDaemon::spawn(const VolumeSource& source) const {
                         daemon);
 }
 
-Result<void> StorageDaemon::wait_monitor() const {
+// The monitor serves one after the other: who comes while the last one leaves may be turned away.
+Result<QmpClient> StorageDaemon::wait_monitor() const {
     const int64_t deadline =
         system_clock().monotonic_ns() + options_.start_timeout_ms * kNanosPerMilli;
     while (system_clock().monotonic_ns() < deadline) {
-        if (path_exists(qmp_socket()) && connect_unix(qmp_socket()).ok()) {
-            return {};
+        auto qmp = QmpClient::connect(qmp_socket(), options_.call_timeout_ms);
+        if (qmp.ok()) {
+            return qmp;
         }
         if (!process_alive(record_.pid)) {
             return Error::unavailable("qemu-storage-daemon ended while it started: {}", log_tail());
@@ -252,7 +255,12 @@ Result<void> StorageDaemon::wait_monitor() const {
 }
 
 Result<QmpClient> StorageDaemon::monitor() const {
-    return QmpClient::connect(qmp_socket(), options_.call_timeout_ms);
+    auto qmp = QmpClient::connect(qmp_socket(), options_.call_timeout_ms);
+    for (int attempt = 0; !qmp.ok() && is_alive() && attempt < kMonitorAttempts; ++attempt) {
+        pass_time(kPollStepMs);
+        qmp = QmpClient::connect(qmp_socket(), options_.call_timeout_ms);
+    }
+    return qmp;
 }
 
 Result<void> StorageDaemon::open_node(QmpClient& qmp, VolumeSource source,
@@ -269,8 +277,7 @@ Result<void> StorageDaemon::open_node(QmpClient& qmp, VolumeSource source,
     return {};
 }
 
-Result<void> StorageDaemon::serve(const VolumeSource& source) const {
-    QmpClient qmp = TRY(monitor());
+Result<void> StorageDaemon::serve(QmpClient& qmp, const VolumeSource& source) const {
     TRY(open_node(qmp, source, record_.node));
     return add_export(qmp, !source.read_only);
 }

@@ -82,12 +82,12 @@ private:
     Result<void> save() const;
     Result<void> make_run_folder() const;
     Result<pid_t> spawn(const VolumeSource& source) const;
-    Result<void> serve(const VolumeSource& source) const;
+    Result<void> serve(QmpClient& qmp, const VolumeSource& source) const;
     Result<void> add_export(QmpClient& qmp, bool writable) const;
     Result<void> end_export(QmpClient& qmp) const;
     Result<void> kill();
     Result<QmpClient> monitor() const;
-    Result<void> wait_monitor() const;
+    Result<QmpClient> wait_monitor() const;
     Result<std::string> exported_node(QmpClient& qmp) const;
     Result<void> open_node(QmpClient& qmp, VolumeSource source, const std::string& name) const;
     Result<void> mirror(QmpClient& qmp, const std::string& from, const std::string& to) const;
