@@ -166,8 +166,10 @@ void add_volumes(Json& disks, const GuestFiles& files, const std::string& bus) {
     }
     for (const VolumeDisk& volume : files.volumes) {
         if (!volume.root) {
-            Json disk = volume_disk_config(volume);
-            set_disk_bus(disk, volume.bus.empty() ? bus : volume.bus);
+            VolumeDisk placed = volume;
+            placed.bus = volume.bus.empty() ? bus : volume.bus;
+            Json disk = volume_disk_config(placed);
+            set_disk_bus(disk, placed.bus);
             disks.push_back(std::move(disk));
         }
     }

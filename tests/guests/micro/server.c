@@ -1,21 +1,42 @@
 // A server with nothing to do, for tests of clouds: it is up at once, tells a page about itself,
-// sleeps, and powers off when its power button is pressed. It costs no processor time where ring 0
-// is emulated.
+// sleeps, lets go of disks and cards that are asked back, and powers off when its power button is
+// pressed. It costs no processor time where ring 0 is emulated.
 #include "micro.h"
 
 enum {
     kPm1Status = 0x600,
     kPm1Enable = 0x602,
     kPowerButton = 1 << 8,
+    kGpeStatus = 0x620,
+    kGpeEnable = 0x628,
+    kGpePci = 1 << 1,
+    kInserted = 0x640,
+    kRemoving = 0x644,
+    kEject = 0x648,
     kSciPin = 9,
     kSciVector = 0x50,
     kLines = 24,
 };
 
+// What comes is left alone; what is wanted back goes at once.
+static void serve_slots(void) {
+    if ((in16(kGpeStatus) & kGpePci) == 0) {
+        return;
+    }
+    out16(kGpeStatus, kGpePci);
+    out32(kInserted, in32(kInserted));
+    const uint32_t leaving = in32(kRemoving);
+    if (leaving != 0) {
+        out32(kRemoving, leaving);
+        out32(kEject, leaving);
+    }
+}
+
 int main(void) {
     interrupts_init();
     ioapic_route(kSciPin, kSciVector);
     out16(kPm1Enable, kPowerButton);
+    out16(kGpeEnable, kGpePci);
     for (uint64_t line = 1; line <= kLines; line++) {
         print("\nmicro: server line %u of %u, memory=%u MiB", line, (uint64_t)kLines,
               memory_bytes() >> 20);
@@ -27,6 +48,7 @@ int main(void) {
             print("micro: server powers off\n");
             shut_down();
         }
+        serve_slots();
         halt_once();
     }
 }

@@ -107,6 +107,16 @@ TEST(GuestConfig, VolumesKeepTheirPlacesBehindTheServersOwnDisks) {
               "0;");
 }
 
+TEST(GuestConfig, AVolumeOnTheImagesScsiBusHasNoSlot) {
+    Instance instance = server();
+    instance.image.properties["hw_disk_bus"] = "scsi";
+    GuestFiles files;
+    files.volumes = {{"vol-a", "/s/a", "", false, 18}, {"vol-b", "/s/b", "virtio", false, 19}};
+    const std::string disks =
+        disks_of(guest_config(instance, InstanceFolder("/i", instance.uuid), files, {}));
+    EXPECT_EQ(disks, "root  scsi 0;volume-18 /s/a scsi 0;volume-19 /s/b virtio 19;");
+}
+
 TEST(GuestVolumes, GetTheFirstFreeSlotAndKeepIt) {
     std::vector<VolumeDisk> volumes = {{"root", "", "", true, 0}, {"a", "", "", false, 0}};
     assign_volume_slots(volumes, {});
