@@ -10,7 +10,6 @@
 namespace kumoi::nova {
 namespace {
 
-constexpr char kComputeVersion[] = "6.0";
 constexpr char kMigrateServerVersion[] = "1.20";
 
 compute::Migration record_from(const NovaObject& object) {
@@ -47,6 +46,14 @@ Json flavor_argument(const Json& arguments) {
 }
 
 }  // namespace
+
+amqp::Target compute_target(const std::string& host) {
+    amqp::Target target;
+    target.topic = "compute";
+    target.server = host;
+    target.version = "6.0";
+    return target;
+}
 
 Json NovaMoves::admin() const {
     return admin_context(borders_.clock, borders_.random);
@@ -191,11 +198,7 @@ Result<void> NovaMoves::drop_context(const std::string& uuid) {
 
 Result<void> NovaMoves::cast_to(const std::string& host, const Json& context,
                                 const std::string& method, Json arguments) {
-    amqp::Target target;
-    target.topic = "compute";
-    target.server = host;
-    target.version = kComputeVersion;
-    return borders_.objects.rpc().cast(target, context, method, std::move(arguments));
+    return borders_.objects.rpc().cast(compute_target(host), context, method, std::move(arguments));
 }
 
 Result<void> NovaMoves::cast(const std::string& uuid, compute::MoveCast what,
@@ -272,13 +275,10 @@ Result<void> NovaMoves::reschedule(const compute::RequestContext& context, const
 
 Result<bool> NovaMoves::sees_file(const std::string& /*uuid*/, const std::string& host,
                                   const std::string& name) {
-    amqp::Target target;
-    target.topic = "compute";
-    target.server = host;
-    target.version = kComputeVersion;
     const Json data = Json::object({{"filename", name}});
-    const Json seen = TRY(borders_.objects.rpc().call(
-        target, admin(), "check_instance_shared_storage", Json::object({{"data", data}})));
+    const Json seen = TRY(borders_.objects.rpc().call(compute_target(host), admin(),
+                                                      "check_instance_shared_storage",
+                                                      Json::object({{"data", data}})));
     return seen == Json(true);
 }
 

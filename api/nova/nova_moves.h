@@ -58,4 +58,7 @@ private:
     const Borders borders_;
 };
 
+// The compute service of a host.
+amqp::Target compute_target(const std::string& host);
+
 }  // namespace kumoi::nova

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <set>
 
+#include "api/nova/nova_moves.h"
 #include "api/nova/oslo_context.h"
 #include "base/log.h"
 #include "compute/manager/shelve_task.h"
@@ -200,12 +201,8 @@ Result<void> PeriodicTasks::confirm(NovaObject migration) {
     TRY(borders_.objects.class_action(context, "InstanceAction", "action_start",
                                       text_arguments({uuid, "confirmResize"}),
                                       Json::object({{"want_result", false}})));
-    amqp::Target target;
-    target.topic = "compute";
-    target.server = migration.text("source_compute");
-    target.version = "6.0";
     return borders_.objects.rpc().cast(
-        target, context, "confirm_resize",
+        compute_target(migration.text("source_compute")), context, "confirm_resize",
         Json::object({{"instance", instance.primitive()}, {"migration", migration.primitive()}}));
 }
 

@@ -130,7 +130,7 @@ void EvacuateTask::rollback(const Error& reason) {
     if (is_taken_over(reason)) {
         return;
     }
-    moves::record_fault(services_, instance_.uuid, reason);
+    record_fault(services_, instance_.uuid, reason);
     InstanceUpdate update;
     update.task_state = std::optional<std::string>();
     if (touched_) {  // else it is as it was, and another host may take it

@@ -12,16 +12,6 @@ namespace {
 constexpr char kDetachStep[] = "detach ";  // and the port
 constexpr char kUsersPortStep[] = "allocate port ";
 
-// Both verbs decide about the fault themselves and leave task_state alone.
-void record_fault(NodeServices& services, const Operation& operation, const Error& error) {
-    log_error("compute", "operation failed", {{"why", error.text()}});
-    const auto made =
-        services.conductor.fault_create(operation.uuid, fault_from(error, services.clock));
-    if (!made.ok() && !is_instance_gone(made.error())) {
-        log_warn("compute", "the fault was not recorded", {{"why", made.error().text()}});
-    }
-}
-
 Error no_such_port(const Instance& instance, const std::string& port_id) {
     return Error::not_found("Port {} is not attached to server {}", port_id, instance.uuid)
         .with_fault("PortNotFound");
@@ -49,7 +39,7 @@ Result<VifInfo> AttachInterfaceTask::execute(const RequestedNetwork& requested) 
     auto allocated = allocate(requested);
     auto attached = allocated.ok() ? attach(*allocated) : std::move(allocated);
     if (!attached.ok() && !is_taken_over(attached.error())) {
-        record_fault(services_, operation_, attached.error());
+        record_fault(services_, operation_.uuid, attached.error());
     }
     return attached;
 }
@@ -134,7 +124,7 @@ Result<void> AttachInterfaceTask::finish_after_restart(const std::set<std::strin
             any = true;
             auto attached = attach(vif);
             if (!attached.ok()) {
-                record_fault(services_, operation_, attached.error());
+                record_fault(services_, operation_.uuid, attached.error());
                 return std::move(attached).error();
             }
         }
@@ -169,7 +159,7 @@ Result<void> detach_interface_task(NodeServices& services, const Operation& oper
                          [&](std::vector<VifInfo>& vifs) { std::erase_if(vifs, is_it); });
     }();
     if (!result.ok() && !is_taken_over(result.error())) {
-        record_fault(services, operation, result.error());
+        record_fault(services, operation.uuid, result.error());
         warn_unless_ok(save_vifs(services, instance.uuid,
                                  [&](std::vector<VifInfo>& vifs) {
                                      for (VifInfo& other : vifs) {

@@ -114,7 +114,7 @@ void MoveAwayTask::rollback(const Error& reason) {
     if (is_taken_over(reason) && instance_.task_state != task_states::kResizeMigrating) {
         return;  // nothing was touched, or somebody else has it
     }
-    moves::record_fault(services_, instance_.uuid, reason);
+    record_fault(services_, instance_.uuid, reason);
     const bool power_on = moves::ran_before(instance_);
     const auto back = [&]() -> Result<void> {
         instance_.network_info = TRY(plug_all(services_, instance_));

@@ -1,5 +1,4 @@
 // What the tasks of a move between hosts share.
-#include "base/log.h"
 #include "compute/manager/move_tasks.h"
 #include "compute/manager/vif_plugging.h"
 #include "compute/manager/volume_connections.h"
@@ -7,11 +6,6 @@
 #include "compute/vm_states.h"
 
 namespace kumoi::compute::moves {
-namespace {
-
-constexpr char kOldVmState[] = "old_vm_state";  // Nova's key in system_metadata
-
-}  // namespace
 
 bool is_same_host(const Migration& migration) {
     return migration.source_compute == migration.dest_compute;
@@ -39,13 +33,6 @@ Result<bool> shares_storage(NodeServices& services, const Instance& instance,
     auto seen = services.moves->sees_file(instance.uuid, other, probe);
     services.driver.remove_probe(probe);
     return seen;
-}
-
-void record_fault(NodeServices& services, const std::string& uuid, const Error& reason) {
-    const auto recorded = services.conductor.fault_create(uuid, fault_from(reason, services.clock));
-    if (!recorded.ok() && !is_instance_gone(recorded.error())) {
-        log_warn("compute", "the fault was not recorded", {{"why", recorded.error().text()}});
-    }
 }
 
 Result<std::vector<VifInfo>> connect_here(NodeServices& services, const Operation& operation,

@@ -24,7 +24,7 @@ std::string state_after_confirmation(NodeServices& services, const Instance& ins
 
 Result<void> fail_to_error(NodeServices& services, const std::string& uuid, const Error& reason) {
     if (!is_taken_over(reason)) {
-        moves::record_fault(services, uuid, reason);
+        record_fault(services, uuid, reason);
         warn_unless_ok(services.conductor.migration_save(uuid, "error"),
                        "the end of a migration was not recorded");
         InstanceUpdate update;

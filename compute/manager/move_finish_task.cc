@@ -88,7 +88,7 @@ Result<void> FinishResizeTask::send_back(const Error& reason) {
     TRY(services_.conductor.instance_save(
         instance_.uuid,
         to_task_state(task_states::kResizeReverting, {task_states::kResizeFinish})));
-    moves::record_fault(services_, instance_.uuid, reason);
+    record_fault(services_, instance_.uuid, reason);
     return give_back();
 }
 

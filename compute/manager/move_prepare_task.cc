@@ -6,8 +6,6 @@
 namespace kumoi::compute {
 namespace {
 
-constexpr char kOldVmState[] = "old_vm_state";
-
 // Nova's words for a cold migration that would go nowhere.
 Error unable_to_migrate_to_self(const Instance& instance, const std::string& host) {
     return Error::conflict("Unable to migrate instance ({}) to current host ({}).", instance.uuid,
@@ -98,7 +96,7 @@ void PrepResizeTask::rollback(const Error& reason) {
     if (is_taken_over(reason) && !is_idle_again()) {
         return;
     }
-    moves::record_fault(services_, instance_.uuid, reason);
+    record_fault(services_, instance_.uuid, reason);
     warn_unless_ok(services_.moves->return_allocations(instance_.uuid),
                    "the allocation of a move was not given back");
     warn_unless_ok(services_.conductor.migration_save(instance_.uuid, "error"),

@@ -96,7 +96,6 @@ Properties without_old_vm_state(Properties system_metadata);
 // Whether both ends of the migration use the same folders; `other`: the host to ask.
 Result<bool> shares_storage(NodeServices& services, const Instance& instance,
                             const std::string& other);
-void record_fault(NodeServices& services, const std::string& uuid, const Error& reason);
 // Binds the ports here and makes their devices; returns the server's interfaces.
 Result<std::vector<VifInfo>> connect_here(NodeServices& services, const Operation& operation,
                                           Instance instance);

@@ -16,7 +16,6 @@ using TaskState = std::optional<std::string>;
 constexpr VerbInfo kLostBuild{"build", "compute__do_build_and_run_instance", true};
 constexpr VerbInfo kNoEvent{"", "", true};  // no request stands behind it
 constexpr char kMigrating[] = "migrating";
-constexpr char kOldVmState[] = "old_vm_state";  // in system_metadata
 
 bool ran_before(const Instance& instance) {
     const auto old = instance.system_metadata.find(kOldVmState);

@@ -1,18 +1,12 @@
 #include "compute/manager/resize_task.h"
 
 #include "base/log.h"
+#include "compute/manager/move_tasks.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
 namespace {
-
-constexpr char kOldVmState[] = "old_vm_state";  // Nova's key in system_metadata
-
-bool ran_before(const Instance& instance) {
-    const auto old = instance.system_metadata.find(kOldVmState);
-    return old == instance.system_metadata.end() || old->second != vm_states::kStopped;
-}
 
 // The record of a server whose resize is over: one flavor, nothing remembered.
 InstanceUpdate end_of_resize(const Instance& instance,
@@ -20,8 +14,7 @@ InstanceUpdate end_of_resize(const Instance& instance,
     InstanceUpdate update = to_task_state(std::nullopt, std::move(from));
     update.old_flavor = std::optional<Flavor>();
     update.new_flavor = std::optional<Flavor>();
-    update.system_metadata = instance.system_metadata;
-    update.system_metadata->erase(kOldVmState);
+    update.system_metadata = moves::without_old_vm_state(instance.system_metadata);
     return update;
 }
 
@@ -101,7 +94,7 @@ Result<void> ResizeTask::finish_resize() {
                                       {task_states::kResizeMigrated, task_states::kResizeFinish})));
     instance_.network_info = TRY(plug_all(services_, instance_));
     services_.journal.step(operation_.journal_id, "finish");
-    TRY(services_.driver.finish_migration(instance_, ran_before(instance_)));
+    TRY(services_.driver.finish_migration(instance_, moves::ran_before(instance_)));
     TRY(services_.conductor.migration_save(instance_.uuid, "finished"));
     InstanceUpdate update = to_task_state(std::nullopt, {task_states::kResizeFinish});
     update.vm_state = vm_states::kResized;
@@ -153,7 +146,7 @@ Result<void> revert_resize_task(NodeServices& services, const Operation& operati
     Instance instance = with_old_flavor(resized);
     instance.network_info = TRY(plug_all(services, instance));
     services.journal.step(operation.journal_id, "revert");
-    const bool power_on = ran_before(instance);
+    const bool power_on = moves::ran_before(instance);
     auto reverted = services.driver.finish_revert_migration(instance, power_on);
     if (!reverted.ok()) {
         set_error_state(services, instance.uuid);

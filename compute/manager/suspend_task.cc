@@ -4,12 +4,6 @@
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
-namespace {
-
-constexpr char kOldVmState[] = "old_vm_state";  // Nova's key in system_metadata
-
-}  // namespace
-
 Result<void> suspend_task(NodeServices& services, const Operation& operation) {
     const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     services.journal.step(operation.journal_id, "suspend");

@@ -31,8 +31,7 @@ void record_failure(NodeServices& services, const std::string& uuid, const Error
     update.task_state = std::optional<std::string>();
     warn_unless_ok_or_gone(services.conductor.instance_save(uuid, update),
                            "task state was not cleared");
-    warn_unless_ok_or_gone(services.conductor.fault_create(uuid, fault_from(error, services.clock)),
-                           "the fault was not recorded");
+    record_fault(services, uuid, error);
 }
 
 // For recovery: the request itself does not come again.
@@ -85,6 +84,11 @@ void run_and_close(NodeServices& services, const VerbInfo& info, const Operation
 }
 
 }  // namespace
+
+void record_fault(NodeServices& services, const std::string& uuid, const Error& error) {
+    warn_unless_ok_or_gone(services.conductor.fault_create(uuid, fault_from(error, services.clock)),
+                           "the fault was not recorded");
+}
 
 void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext& context,
               const std::string& uuid,

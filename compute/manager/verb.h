@@ -112,6 +112,10 @@ bool is_instance_gone(const Error& error);
 // Either of the two: the server is another operation's now, usually a delete's.
 bool is_taken_over(const Error& error);
 Fault fault_from(const Error& error, const Clock& clock);
+// The fault the server's owner sees; the caller, or run_verb for it, logs the error.
+void record_fault(NodeServices& services, const std::string& uuid, const Error& error);
+
+inline constexpr char kOldVmState[] = "old_vm_state";  // Nova's key in system_metadata
 
 // A change of task_state that holds only when it is one of `expected` until now.
 InstanceUpdate to_task_state(std::optional<std::string> to,

@@ -22,14 +22,6 @@ Error not_attached(const std::string& uuid, const std::string& volume_id) {
         .with_fault("VolumeBDMNotFound");
 }
 
-void record_fault(NodeServices& services, const std::string& uuid, const Error& error) {
-    log_error("compute", "operation failed", {{"why", error.text()}});
-    const auto made = services.conductor.fault_create(uuid, fault_from(error, services.clock));
-    if (!made.ok() && !is_instance_gone(made.error())) {
-        log_warn("compute", "the fault was not recorded", {{"why", made.error().text()}});
-    }
-}
-
 Result<BlockDevice> find_device(NodeServices& services, const RequestContext& context,
                                 const std::string& uuid, const std::string& volume_id) {
     for (BlockDevice& device : TRY(volumes_of(services, context, uuid))) {
