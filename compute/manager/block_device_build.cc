@@ -95,17 +95,44 @@ std::string root_device_name(const std::vector<BlockDevice>& devices) {
 }
 
 void name_devices(const Instance& instance, std::vector<BlockDevice>& devices) {
-    for (BlockDevice& device : devices) {
-        if (device.device_name.empty() && device.is_root()) {
-            const std::string second = next_device_name(instance, {});
-            device.device_name = second.substr(0, sizeof "/dev/vd" - 1) + "a";
+    const std::string prefix = device_prefix(instance);
+    const auto name = [&](auto&& is_meant, std::string letter) {
+        for (BlockDevice& device : devices) {
+            if (device.device_name.empty() && is_meant(device)) {
+                device.device_name =
+                    letter.empty() ? next_device_name(instance, devices) : prefix + letter;
+                letter.clear();
+            }
+        }
+    };
+    name([](const BlockDevice& device) { return device.is_root(); }, "a");
+    // The letters that next_device_name keeps free for them.
+    const bool ephemeral = instance.flavor.ephemeral_gb > 0;
+    const auto is_local = [](const BlockDevice& device) {
+        return device.source_type == "blank" && device.destination_type == "local";
+    };
+    if (ephemeral) {
+        name([&](const auto& device) { return is_local(device) && device.guest_format != "swap"; },
+             "b");
+    }
+    if (instance.flavor.swap_mb > 0) {
+        name([&](const auto& device) { return is_local(device) && device.guest_format == "swap"; },
+             ephemeral ? "c" : "b");
+    }
+    name([](const BlockDevice& device) { return device.is_volume(); }, "");
+}
+
+Result<void> record_device_names(NodeServices& services, const RequestContext& context,
+                                 const Instance& instance, std::vector<BlockDevice>& devices) {
+    const std::vector<BlockDevice> before = devices;
+    name_devices(instance, devices);
+    for (size_t i = 0; i < devices.size(); ++i) {
+        const bool named = devices[i].device_name != before[i].device_name;
+        if (named && devices[i].id != 0 && services.volumes != nullptr) {
+            TRY(services.volumes->records.block_device_save(context, devices[i]));
         }
     }
-    for (BlockDevice& device : devices) {
-        if (device.device_name.empty() && device.is_volume()) {
-            device.device_name = next_device_name(instance, devices);
-        }
-    }
+    return {};
 }
 
 Result<std::vector<VolumeDisk>> build_volumes(NodeServices& services, const Operation& operation,
@@ -118,7 +145,6 @@ Result<std::vector<VolumeDisk>> build_volumes(NodeServices& services, const Oper
     if (services.volumes == nullptr) {
         return Error::unsupported("This cloud has no volumes").with_fault(kAbort);
     }
-    name_devices(instance, devices);
     for (BlockDevice& device : devices) {
         if (!device.is_volume()) {
             continue;

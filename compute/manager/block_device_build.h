@@ -19,7 +19,11 @@ Result<std::vector<VolumeDisk>> build_volumes(NodeServices& services, const Oper
 
 std::string root_device_name(const std::vector<BlockDevice>& devices);  // "": none says so
 bool is_volume_backed(const std::vector<BlockDevice>& devices);
-// Names for those without one, in their order; the root disk's first.
+// Names for those without one, in their order; the root disk's first (Nova's
+// default_device_names_for_instance).
 void name_devices(const Instance& instance, std::vector<BlockDevice>& devices);
+// The same, and each record that has a name now says so.
+Result<void> record_device_names(NodeServices& services, const RequestContext& context,
+                                 const Instance& instance, std::vector<BlockDevice>& devices);
 
 }  // namespace kumoi::compute

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/log.h"
+#include "compute/instance_properties.h"
 #include "compute/manager/block_device_build.h"
 #include "compute/manager/unsettled.h"
 #include "compute/manager/vif_plugging.h"
@@ -164,10 +165,9 @@ Result<void> SpawnTask::prepare_block_devices() {
         to_task_state(task_states::kBlockDeviceMapping, {task_states::kNetworking});
     update.network_info = instance_.network_info;
     std::vector<BlockDevice> devices = request_.block_devices;
-    if (is_volume_backed(devices)) {
-        name_devices(instance_, devices);
-        update.root_device_name = root_device_name(devices);
-    }
+    TRY(record_device_names(services_, operation_.context, instance_, devices));
+    const std::string root = root_device_name(devices);
+    update.root_device_name = root.empty() ? root_device_name(instance_) : root;
     TRY(save(update));
     services_.journal.step(operation_.journal_id, "volumes");
     volumes_ = TRY(build_volumes(services_, operation_, instance_, devices));

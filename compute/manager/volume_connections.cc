@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "compute/manager/block_device_build.h"
 #include "compute/manager/volume_api.h"
 
 namespace kumoi::compute {
@@ -122,7 +123,15 @@ Result<std::vector<VolumeDisk>> attach_volumes(NodeServices& services,
                                                const RequestContext& context,
                                                const Instance& instance) {
     std::vector<VolumeDisk> disks;
-    for (BlockDevice& device : TRY(volumes_of(services, context, instance.uuid))) {
+    if (services.volumes == nullptr) {
+        return disks;
+    }
+    auto devices = TRY(services.volumes->records.block_devices(context, instance.uuid));
+    name_devices(instance, devices);  // one that came to a shelved server has no name yet
+    for (BlockDevice& device : devices) {
+        if (!device.is_volume() || device.volume_id.empty()) {
+            continue;
+        }
         disks.push_back(TRY_CONTEXT(connect_volume(services, context, instance, device),
                                     "attaching volume {}", device.volume_id));
         TRY(services.volumes->volumes.complete_attachment(context, device.attachment_id));

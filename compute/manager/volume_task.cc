@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/log.h"
+#include "compute/instance_properties.h"
 #include "compute/manager/volume_api.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
@@ -45,11 +46,6 @@ void journal_volumes(NodeServices& services, const Operation& operation,
     services.journal.step(operation.journal_id, step);
 }
 
-std::string bus_prefix(const Instance& instance) {
-    const auto bus = instance.image.properties.find("hw_disk_bus");
-    return bus != instance.image.properties.end() && bus->second == "scsi" ? "/dev/sd" : "/dev/vd";
-}
-
 Result<void> check_bus(const std::string& bus) {
     if (bus.empty() || bus == "virtio" || bus == "scsi") {
         return {};
@@ -76,9 +72,13 @@ std::vector<std::string> journaled_volumes(const std::vector<std::string>& steps
     return ids;
 }
 
+std::string device_prefix(const Instance& instance) {
+    return uses_scsi_disks(instance.image.properties) ? "/dev/sd" : "/dev/vd";
+}
+
 // As Nova's: "a" is the root disk's, whether or not its record says so.
 std::string next_device_name(const Instance& instance, const std::vector<BlockDevice>& devices) {
-    const std::string prefix = bus_prefix(instance);
+    const std::string prefix = device_prefix(instance);
     std::set<std::string> used = {"a"};
     for (const BlockDevice& device : devices) {
         if (device.device_name.size() > prefix.size()) {

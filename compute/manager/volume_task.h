@@ -14,6 +14,7 @@ namespace kumoi::compute {
 
 // Answers with the record of a volume that is to be attached.
 Result<BlockDevice> reserve_device(NodeServices& services, const ReserveDeviceRequest& request);
+std::string device_prefix(const Instance& instance);  // "/dev/vd", "/dev/sd"
 // "/dev/vdc": the first name that no disk of the server has.
 std::string next_device_name(const Instance& instance, const std::vector<BlockDevice>& devices);
 

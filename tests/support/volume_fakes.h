@@ -114,6 +114,7 @@ public:
             return Error::not_found("no attachment {}", id).with_fault("VolumeAttachmentNotFound");
         }
         attached[id].connected = true;
+        mountpoints[id] = connector.string_or("mountpoint");
         log_.leave();
         return record(id);
     }
@@ -159,6 +160,7 @@ public:
 
     std::map<std::string, VolumeRecord> volumes;
     std::map<std::string, Attachment> attached;
+    std::map<std::string, std::string> mountpoints;  // by attachment
     std::vector<VolumeOrder> orders;
     std::vector<std::string> rolled;
     std::string made_status = "available";

@@ -297,17 +297,25 @@ BlockDevice root_from(const std::string& source) {
 
 class BootFromVolume : public Volumes {
 protected:
-    void build(BlockDevice device) {
+    struct Disks {
+        int64_t root_gb = 1'000'000;  // on no disk of this host
+        int64_t swap_mb = 0;
+    };
+    void build(const BlockDevice& device) { build(std::vector<BlockDevice>{device}, Disks()); }
+    void build(const std::vector<BlockDevice>& devices, const Disks& disks) {
         Instance instance;
         instance.uuid = kOther;
         instance.vm_state = vm_states::kBuilding;
         instance.task_state = task_states::kScheduling;
         instance.flavor.vcpus = 1;
         instance.flavor.memory_mb = 512;
-        instance.flavor.root_gb = 1'000'000;  // on no disk of this host
+        instance.flavor.root_gb = disks.root_gb;
+        instance.flavor.swap_mb = disks.swap_mb;
         world_.conductor.add(instance);
         BuildRequest request{world_.context, instance, {}, {}, {}};
-        request.block_devices.push_back(world_.devices.add(std::move(device)));
+        for (const BlockDevice& device : devices) {
+            request.block_devices.push_back(world_.devices.add(device));
+        }
         (void)world_.manager->build_and_run_instance(request);
     }
     BlockDevice root() const { return world_.devices.devices.begin()->second; }
@@ -367,6 +375,53 @@ TEST_F(BootFromVolume, ShelvedItLeavesAReservedVolumeAndComesBack) {
     EXPECT_EQ(world_.conductor.get(kOther).vm_state, vm_states::kActive);
     EXPECT_TRUE(world_.cinder.attached.begin()->second.complete);
     EXPECT_TRUE(world_.volume_host.running.contains({kOther, "vol-1"}));
+}
+
+// As nova-api attaches to a shelved server: a record without a name, and a reserving attachment.
+TEST_F(Volumes, OneThatCameWhileItsServerWasShelvedGetsItsNameWhenItIsBack) {
+    const auto in_state = [&](const char* task_state) {
+        Instance instance = world_.conductor.get(kUuid);
+        instance.task_state = task_state;
+        world_.conductor.add(instance);
+    };
+    in_state(task_states::kShelving);
+    (void)world_.manager->shelve_offload_instance(world_.context, kUuid);
+    BlockDevice device;
+    device.instance_uuid = kUuid;
+    device.source_type = device.destination_type = "volume";
+    device.volume_id = "vol-1";
+    device.attachment_id = "of-vol-1";
+    world_.cinder.attached["of-vol-1"] = {"vol-1", kUuid, false, false};
+    const int64_t id = world_.devices.add(device).id;
+    in_state(task_states::kUnshelving);
+    (void)world_.manager->unshelve_instance(world_.context, kUuid);
+    EXPECT_EQ(world_.conductor.get(kUuid).vm_state, vm_states::kActive);
+    EXPECT_EQ(world_.devices.devices.at(id).device_name, "/dev/vdb");
+    EXPECT_EQ(world_.cinder.mountpoints["of-vol-1"], "/dev/vdb");
+    EXPECT_TRUE(world_.cinder.attached.at("of-vol-1").complete);
+    EXPECT_TRUE(world_.volume_host.running.contains({kUuid, "vol-1"}));
+    detach("vol-1");
+    expect_agreement(world_, "vol-1", false);
+}
+
+TEST_F(BootFromVolume, EveryDiskHasItsNameInTheRecordsThoughTheRootIsAnImages) {
+    BlockDevice root = root_from("image");
+    root.destination_type = "local";
+    root.volume_size.reset();
+    BlockDevice data = root_from("blank");
+    data.boot_index.reset();
+    BlockDevice swap;
+    swap.instance_uuid = kOther;
+    swap.source_type = "blank";
+    swap.destination_type = "local";
+    swap.guest_format = "swap";
+    build({root, data, swap}, {.root_gb = 1, .swap_mb = 64});
+    EXPECT_EQ(world_.conductor.get(kOther).vm_state, vm_states::kActive);
+    std::vector<std::string> names;
+    for (const auto& [id, device] : world_.devices.devices) {
+        names.push_back(device.device_name);
+    }
+    EXPECT_EQ(names, (std::vector<std::string>{"/dev/vda", "/dev/vdc", "/dev/vdb"}));
 }
 
 TEST(DeviceNames, AreTheFirstThatNoDiskHas) {
