@@ -68,7 +68,9 @@ Result<std::vector<compute::VolumeAttachmentRecord>> CinderVolumes::attachments(
     std::vector<compute::VolumeAttachmentRecord> records;
     for (const VolumeAttachment& attachment :
          TRY(cinder_.attachments(caller_of(context), instance_uuid))) {
-        records.push_back(record_of(attachment));
+        if (attachment.instance_uuid == instance_uuid) {  // an operator may have removed the filter
+            records.push_back(record_of(attachment));
+        }
     }
     return records;
 }

@@ -299,6 +299,12 @@ void ComputeManager::poll_servers() {
             submit_quietly(uuid, std::move(function));
         });
     }
+    if (services_.volumes != nullptr && services_.tasks != nullptr) {
+        lost_volume_requests_.look(services_,
+                                   [this](const std::string& uuid, std::function<void()> function) {
+                                       submit_quietly(uuid, std::move(function));
+                                   });
+    }
 }
 
 struct ComputeManager::Repeated {

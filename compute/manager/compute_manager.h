@@ -20,6 +20,7 @@
 #include "compute/manager/server_queue.h"
 #include "compute/manager/unsettled.h"
 #include "compute/manager/verb.h"
+#include "compute/manager/volume_recovery.h"
 
 namespace kumoi::compute {
 
@@ -149,6 +150,7 @@ private:
     const std::unique_ptr<Journal> journal_;
     ResourceTracker tracker_;
     UnsettledOperations unsettled_;
+    LostVolumeRequests lost_volume_requests_;
     NodeServices services_;
     std::atomic<bool> publish_pending_{false};
     std::mutex refresh_mutex_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "compute/manager/unsettled.h"
 #include "compute/nic_slots.h"
 #include "compute/vm_states.h"
 
@@ -11,6 +12,7 @@ namespace {
 
 constexpr char kDetachStep[] = "detach ";  // and the port
 constexpr char kUsersPortStep[] = "allocate port ";
+constexpr char kRollbackStep[] = "rollback";
 
 Error no_such_port(const Instance& instance, const std::string& port_id) {
     return Error::not_found("Port {} is not attached to server {}", port_id, instance.uuid)
@@ -102,25 +104,47 @@ Result<void> AttachInterfaceTask::record(const VifInfo& vif) {
 }
 
 void AttachInterfaceTask::rollback(const VifInfo& vif) {
-    services_.journal.step(operation_.journal_id, "rollback");
+    services_.journal.step(operation_.journal_id, kRollbackStep);
     Instance before = instance_;
     std::erase_if(before.network_info,
                   [&](const VifInfo& other) { return other.port_id == vif.port_id; });
-    warn_unless_ok(services_.driver.detach_interface(before, vif),
-                   "a card that was not attached stays in its guest");
-    warn_unless_ok(services_.vifs.unplug(before, vif), "a device that was not attached stays");
-    warn_unless_ok(
+    undo_or_retry(services_.driver.detach_interface(before, vif),
+                  "a card that was not attached stays in its guest");
+    undo_or_retry(services_.vifs.unplug(before, vif), "a device that was not attached stays");
+    undo_or_retry(
         services_.network.deallocate_port_for_instance(operation_.context, instance_, vif.port_id),
         "a port that was not attached stays");
+}
+
+// Recorded, though only the answer was lost, and undone then.
+Result<void> AttachInterfaceTask::forget_unbound(const std::vector<VifInfo>& bound) {
+    const auto is_lost = [&](const VifInfo& vif) {
+        return find_vif(bound, vif.port_id) == nullptr;
+    };
+    if (std::ranges::none_of(instance_.network_info, is_lost)) {
+        return {};
+    }
+    std::erase_if(instance_.network_info, is_lost);
+    return save_vifs(services_, instance_.uuid,
+                     [&](std::vector<VifInfo>& vifs) { std::erase_if(vifs, is_lost); });
 }
 
 Result<void> AttachInterfaceTask::finish_after_restart(const std::set<std::string>& steps) {
     instance_ = TRY(services_.conductor.instance_get(operation_.uuid));
     const auto bound = TRY(services_.network.refresh(operation_.context, instance_));
+    if (steps.contains(kRollbackStep)) {
+        TRY(forget_unbound(bound));
+    }
     bool any = false;
     for (VifInfo vif : bound) {
         vif.created_by_nova = vif.created_by_nova && !steps.contains(kUsersPortStep + vif.port_id);
         if (find_vif(instance_.network_info, vif.port_id) == nullptr) {
+            if (steps.contains(kRollbackStep)) {  // the caller was told that it failed
+                const VifInfo left = vif;
+                instance_.network_info.push_back(left);
+                rollback(left);
+                continue;
+            }
             any = true;
             auto attached = attach(vif);
             if (!attached.ok()) {
@@ -147,9 +171,11 @@ Result<void> detach_interface_task(NodeServices& services, const Operation& oper
     const auto is_it = [&](const VifInfo& other) { return other.port_id == port_id; };
     Instance without = instance;
     std::erase_if(without.network_info, is_it);
+    bool has_left = false;  // the guest
     auto result = [&]() -> Result<void> {
         services.journal.step(operation.journal_id, kDetachStep + port_id);
         TRY(services.driver.detach_interface(without, vif));
+        has_left = true;
         services.journal.step(operation.journal_id, "unplug");
         TRY(services.vifs.unplug(without, vif));
         services.journal.step(operation.journal_id, "deallocate");
@@ -160,6 +186,9 @@ Result<void> detach_interface_task(NodeServices& services, const Operation& oper
     }();
     if (!result.ok() && !is_taken_over(result.error())) {
         record_fault(services, operation.uuid, result.error());
+        if (has_left) {  // only the rest is missing, and is done later
+            UnsettledOperations::note_doubt();
+        }
         warn_unless_ok(save_vifs(services, instance.uuid,
                                  [&](std::vector<VifInfo>& vifs) {
                                      for (VifInfo& other : vifs) {

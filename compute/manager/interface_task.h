@@ -26,6 +26,7 @@ private:
     Result<VifInfo> allocate(const RequestedNetwork& requested);
     Result<VifInfo> attach(VifInfo vif);
     Result<void> record(const VifInfo& vif);
+    Result<void> forget_unbound(const std::vector<VifInfo>& bound);
     void rollback(const VifInfo& vif);
 
     NodeServices& services_;

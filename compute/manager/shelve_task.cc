@@ -85,7 +85,9 @@ void ShelveTask::rollback(const Error& reason) {
     }
 }
 
-Result<void> shelve_offload_task(NodeServices& services, const Operation& operation) {
+namespace {
+
+Result<void> offload(NodeServices& services, const Operation& operation) {
     const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     services.journal.step(operation.journal_id, "offload");
     TRY(services.network.unbind(operation.context, instance));
@@ -101,6 +103,17 @@ Result<void> shelve_offload_task(NodeServices& services, const Operation& operat
     TRY(services.conductor.instance_save(instance.uuid, update));
     services.tracker.release(instance.uuid);
     return {};
+}
+
+}  // namespace
+
+// A server that has lost its ports or its guest already is not given back half: it is done again.
+Result<void> shelve_offload_task(NodeServices& services, const Operation& operation) {
+    auto result = offload(services, operation);
+    if (!result.ok() && !is_taken_over(result.error())) {
+        UnsettledOperations::note_doubt();
+    }
+    return result;
 }
 
 Result<void> UnshelveTask::execute() {
@@ -177,22 +190,20 @@ Result<void> UnshelveTask::finish_after_restart() {
 
 void UnshelveTask::rollback(const Error& reason) {
     services_.journal.step(operation_.journal_id, "rollback");
+    const bool taken = is_taken_over(reason);  // a delete cleans up the rest
     const auto destroyed = services_.driver.destroy(instance_);
     const auto unplugged = unplug_all(services_, instance_);
-    for (const Result<void>* result : {&destroyed, &unplugged}) {
-        if (!result->ok()) {
-            log_error("compute", "cleaning up a failed unshelve failed",
-                      {{"why", result->error().text()}});
-            UnsettledOperations::note_doubt();
-        }
+    const auto freed = taken ? disconnect_volumes(services_, instance_)
+                             : reserve_volumes(services_, operation_.context, instance_);
+    bool clean = true;
+    for (const Result<void>* result : {&destroyed, &unplugged, &freed}) {
+        undo_or_retry(*result, "cleaning up a failed unshelve failed");
+        clean = clean && result->ok();
     }
     services_.tracker.release(instance_.uuid);
-    if (is_taken_over(reason)) {
-        warn_unless_ok(disconnect_volumes(services_, instance_), "a volume's back end goes on");
-        return;  // a delete cleans up the rest
+    if (taken || (!clean && services_.unsettled != nullptr)) {
+        return;  // a task_state that stays says what is to be cleaned up again
     }
-    warn_unless_ok(reserve_volumes(services_, operation_.context, instance_),
-                   "volumes of a failed unshelve are not free for the next");
     InstanceUpdate update;
     update.vm_state = vm_states::kShelvedOffloaded;  // also when the answer to another was lost
     update.system_metadata = instance_.system_metadata;

@@ -1,5 +1,6 @@
 #include "compute/manager/terminate_task.h"
 
+#include "compute/manager/unsettled.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
@@ -55,6 +56,10 @@ Result<void> TerminateTask::release_networks() {
 void TerminateTask::release_all_volumes() {
     services_.journal.step(operation_.journal_id, "volumes");
     release_volumes(services_, operation_.context, instance_, true);
+    if (!recorded_) {  // its volumes' records went with it
+        undo_or_retry(delete_attachments(services_, operation_.context, instance_.uuid),
+                      "attachments of a deleted server stay");
+    }
 }
 
 Result<void> TerminateTask::record_deletion() {

@@ -1,6 +1,7 @@
 #include "compute/manager/unsettled.h"
 
 #include "base/json.h"
+#include "base/log.h"
 
 namespace kumoi::compute {
 namespace {
@@ -44,6 +45,13 @@ void UnsettledOperations::forget(uint64_t journal_id) {
 std::set<uint64_t> UnsettledOperations::take() {
     const std::lock_guard lock(mutex_);
     return std::exchange(ids_, {});
+}
+
+void undo_or_retry(const Result<void>& result, std::string_view what) {
+    if (!result.ok()) {
+        log_warn("compute", what, {{"why", result.error().text()}});
+        UnsettledOperations::note_doubt();
+    }
 }
 
 std::string step_of(const TaskArguments& arguments) {

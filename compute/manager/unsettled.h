@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
 #include "compute/objects.h"
 
 namespace kumoi::compute {
@@ -35,6 +36,10 @@ private:
     std::set<uint64_t> ids_;
     std::map<uint64_t, int> attempts_;
 };
+
+// What an operation leaves behind when this part of its clean-up failed: a warning, and it stays
+// open, so that the rest is cleaned up later.
+void undo_or_retry(const Result<void>& result, std::string_view what);
 
 // A step of the journal that holds what a request said beside the record; secrets and files are
 // not kept.

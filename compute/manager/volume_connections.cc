@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "compute/manager/block_device_build.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/volume_api.h"
 
 namespace kumoi::compute {
@@ -187,9 +188,21 @@ Result<void> delete_unrecorded_attachments(NodeServices& services, const Request
     return {};
 }
 
+Result<void> delete_attachments(NodeServices& services, const RequestContext& context,
+                                const std::string& uuid) {
+    if (services.volumes == nullptr) {
+        return {};
+    }
+    VolumeApi& volumes = services.volumes->volumes;
+    for (const VolumeAttachmentRecord& attachment : TRY(volumes.attachments(context, uuid))) {
+        TRY(volumes.delete_attachment(context, attachment.id));
+    }
+    return {};
+}
+
 void release_volumes(NodeServices& services, const RequestContext& context,
                      const Instance& instance, bool delete_volumes) {
-    warn_unless_ok(disconnect_volumes(services, instance), "a volume's back end goes on");
+    undo_or_retry(disconnect_volumes(services, instance), "a volume's back end goes on");
     const auto devices = volumes_of(services, context, instance.uuid);
     if (!devices.ok()) {
         if (!is_instance_gone(devices.error())) {
@@ -198,12 +211,19 @@ void release_volumes(NodeServices& services, const RequestContext& context,
         }
         return;
     }
+    if (devices->empty()) {
+        return;
+    }
+    VolumeApi& volumes = services.volumes->volumes;
     for (const BlockDevice& device : *devices) {
-        VolumeApi& volumes = services.volumes->volumes;
         if (!device.attachment_id.empty()) {
-            warn_unless_ok(volumes.delete_attachment(context, device.attachment_id),
-                           "an attachment was not deleted");
+            undo_or_retry(volumes.delete_attachment(context, device.attachment_id),
+                          "an attachment was not deleted");
         }
+    }
+    undo_or_retry(delete_attachments(services, context, instance.uuid),
+                  "attachments that no record knows of stay");
+    for (const BlockDevice& device : *devices) {
         if (delete_volumes && device.delete_on_termination) {
             warn_unless_ok(volumes.delete_volume(context, device.volume_id),
                            "a volume was not deleted with its server");

@@ -34,6 +34,9 @@ Result<void> reserve_volumes(NodeServices& services, const RequestContext& conte
                              const Instance& instance);
 // A server is deleted or its build given up: attachments go, and volumes that were to go with it.
 // What Cinder does not do is logged, as in Nova.
+// All that Cinder counts as the server's.
+Result<void> delete_attachments(NodeServices& services, const RequestContext& context,
+                                const std::string& uuid);
 void release_volumes(NodeServices& services, const RequestContext& context,
                      const Instance& instance, bool delete_volumes);
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "compute/instance_properties.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/volume_api.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
@@ -185,22 +186,26 @@ void AttachVolumeTask::rollback() {
     if (instance_.uuid.empty()) {
         instance_.uuid = operation_.uuid;
     }
-    warn_unless_ok(services_.driver.detach_volume(instance_, device_.volume_id),
-                   "a disk that was not attached stays in its guest");
-    warn_unless_ok(volumes.host.disconnect(operation_.uuid, device_.volume_id),
-                   "the back end of a volume that was not attached goes on");
-    if (!device_.attachment_id.empty()) {
-        warn_unless_ok(volumes.volumes.delete_attachment(operation_.context, device_.attachment_id),
-                       "the attachment of a volume that was not attached stays");
-    }
-    warn_unless_ok(volumes.records.block_device_destroy(operation_.context, device_),
-                   "the record of a volume that was not attached stays");
+    const auto undo = [&]() -> Result<void> {
+        TRY(services_.driver.detach_volume(instance_, device_.volume_id));
+        TRY(volumes.host.disconnect(operation_.uuid, device_.volume_id));
+        if (!device_.attachment_id.empty()) {
+            TRY(volumes.volumes.delete_attachment(operation_.context, device_.attachment_id));
+        }
+        return volumes.records.block_device_destroy(operation_.context, device_);
+    };
+    undo_or_retry(undo(), "something of a volume that was not attached stays");
 }
 
-Result<void> AttachVolumeTask::finish_after_restart(const std::string& volume_id) {
+Result<void> AttachVolumeTask::finish_after_restart(const std::string& volume_id, bool undone) {
     auto device = find_device(services_, operation_.context, operation_.uuid, volume_id);
-    if (device.ok()) {
+    if (device.ok() && !undone) {
         return execute(*device);
+    }
+    if (device.ok()) {
+        device_ = std::move(*device);
+        rollback();
+        return {};
     }
     if (!is_not_attached(device.error())) {
         return device.error();
@@ -225,8 +230,8 @@ Result<void> detach_volume_task(NodeServices& services, const Operation& operati
     services.journal.step(operation.journal_id, "detach");
     auto detached = services.driver.detach_volume(instance, volume_id);
     if (!detached.ok()) {
-        warn_unless_ok(volumes.volumes.roll_detaching(context, volume_id),
-                       "a volume that stays attached still counts as detaching");
+        undo_or_retry(volumes.volumes.roll_detaching(context, volume_id),
+                      "a volume that stays attached still counts as detaching");
         record_fault(services, operation.uuid, detached.error());
         return detached;
     }
@@ -240,6 +245,7 @@ Result<void> detach_volume_task(NodeServices& services, const Operation& operati
     }();
     if (!result.ok()) {
         record_fault(services, operation.uuid, result.error());
+        UnsettledOperations::note_doubt();  // it has left the guest: the rest follows later
     }
     return result;
 }
@@ -262,6 +268,9 @@ Result<void> SwapVolumeTask::execute() {
     }();
     if (result.ok()) {
         result = record();
+        if (!result.ok()) {
+            UnsettledOperations::note_doubt();  // forward is the only way
+        }
     } else {
         rollback();
     }
@@ -325,11 +334,10 @@ Result<void> SwapVolumeTask::record() {
 void SwapVolumeTask::rollback() {
     VolumeServices& volumes = *services_.volumes;
     services_.journal.step(operation_.journal_id, "rollback");
-    warn_unless_ok(volumes.volumes.roll_detaching(operation_.context, request_.old_volume_id),
-                   "a volume that was not swapped still counts as detaching");
-    warn_unless_ok(
-        volumes.volumes.delete_attachment(operation_.context, request_.new_attachment_id),
-        "the attachment of a volume that was not swapped in stays");
+    undo_or_retry(volumes.volumes.roll_detaching(operation_.context, request_.old_volume_id),
+                  "a volume that was not swapped still counts as detaching");
+    undo_or_retry(volumes.volumes.delete_attachment(operation_.context, request_.new_attachment_id),
+                  "the attachment of a volume that was not swapped in stays");
     const auto old = volumes.volumes.volume(operation_.context, request_.old_volume_id);
     if (old.ok() && old->migration_status == "migrating") {
         const auto told = volumes.volumes.complete_migration(

@@ -24,8 +24,8 @@ public:
         : services_(services), operation_(operation) {}
 
     Result<void> execute(const BlockDevice& device);
-    // After a restart: forward, if its record is still there.
-    Result<void> finish_after_restart(const std::string& volume_id);
+    // After a restart: forward, if its record is still there and it was not being undone.
+    Result<void> finish_after_restart(const std::string& volume_id, bool undone = false);
 
 private:
     Result<void> attach();

@@ -256,101 +256,6 @@ size_t FakeConductor::fault_count(const std::string& uuid) const {
     return found == faults_.end() ? 0 : found->second;
 }
 
-Result<std::vector<VifInfo>> FakeNetwork::allocate_for_instance(
-    const RequestContext&, const Instance& instance,
-    const std::vector<RequestedNetwork>& requested) {
-    TRY(log_.enter("network.allocate"));
-    std::vector<VifInfo> vifs;
-    {
-        const std::lock_guard lock(mutex_);
-        auto& ports = ports_[instance.uuid];
-        const size_t wanted = std::max<size_t>(1, requested.size());
-        while (ports.size() < wanted) {
-            ports.push_back(make_port());
-        }
-        vifs = ports;
-    }
-    log_.leave();
-    return vifs;
-}
-
-VifInfo FakeNetwork::make_port() {
-    VifInfo vif;
-    vif.port_id = fmt::format("{:08}-0000-4000-8000-000000000000", next_port_);
-    vif.mac = fmt::format("fa:16:3e:00:00:{:02x}", next_port_ % 256);
-    vif.network_id = "net";
-    FixedIp ip;
-    ip.address = fmt::format("10.0.0.{}", next_port_ % 250 + 2);
-    ip.prefix_length = 24;
-    vif.fixed_ips = {ip};
-    ++next_port_;
-    return vif;
-}
-
-Result<VifInfo> FakeNetwork::allocate_port_for_instance(const RequestContext&,
-                                                        const Instance& instance,
-                                                        const RequestedNetwork&) {
-    TRY(log_.enter("network.allocate_port"));
-    VifInfo vif;
-    {
-        const std::lock_guard lock(mutex_);
-        vif = make_port();
-        ports_[instance.uuid].push_back(vif);
-    }
-    log_.leave();
-    return vif;
-}
-
-Result<void> FakeNetwork::deallocate_port_for_instance(const RequestContext&,
-                                                       const Instance& instance,
-                                                       const std::string& port_id) {
-    TRY(log_.enter("network.deallocate_port"));
-    {
-        const std::lock_guard lock(mutex_);
-        std::erase_if(ports_[instance.uuid],
-                      [&](const VifInfo& vif) { return vif.port_id == port_id; });
-    }
-    log_.leave();
-    return {};
-}
-
-Result<void> FakeNetwork::deallocate_for_instance(const RequestContext&, const Instance& instance) {
-    TRY(log_.enter("network.deallocate"));
-    {
-        const std::lock_guard lock(mutex_);
-        ports_.erase(instance.uuid);
-    }
-    log_.leave();
-    return {};
-}
-
-Result<std::vector<VifInfo>> FakeNetwork::network_info(const std::string& instance_uuid) {
-    const std::lock_guard lock(mutex_);
-    const auto found = ports_.find(instance_uuid);
-    return found == ports_.end() ? std::vector<VifInfo>() : found->second;
-}
-
-Result<void> FakeNetwork::unbind(const RequestContext&, const Instance&) {
-    TRY(log_.enter("network.unbind"));
-    log_.leave();
-    return {};
-}
-
-void FakeNetwork::change_ports(const std::string& uuid,
-                               const std::function<void(std::vector<VifInfo>& ports)>& change) {
-    const std::lock_guard lock(mutex_);
-    change(ports_[uuid]);
-}
-
-size_t FakeNetwork::port_count() const {
-    const std::lock_guard lock(mutex_);
-    size_t count = 0;
-    for (const auto& [uuid, ports] : ports_) {
-        count += ports.size();
-    }
-    return count;
-}
-
 Result<std::string> FakeVifs::plug(const Instance& instance, const VifInfo& vif) {
     TRY(log_.enter("vifs.plug"));
     const std::string tap = "tap" + vif.port_id.substr(0, 11);
@@ -410,6 +315,11 @@ void FakeDriver::set_event_listener(std::function<void(const LifecycleEvent&)> l
 Result<void> FakeDriver::spawn(const SpawnRequest& request) {
     return change_disk("driver.spawn", request.instance, power_states::kRunning,
                        [&](FakeDisk& disk) {
+                           auto& mine = volumes_[request.instance.uuid];
+                           mine.clear();
+                           for (const VolumeDisk& volume : request.volumes) {
+                               mine[volume.volume_id] = volume.socket;
+                           }
                            disk = FakeDisk();
                            disk.image_id = request.instance.image_id;
                            disk.flavor_id = request.instance.flavor.flavor_id;
@@ -530,6 +440,8 @@ Result<void> FakeDriver::destroy(const Instance& instance) {
         const std::lock_guard lock(mutex_);
         guests_.erase(instance.uuid);
         disks_.erase(instance.uuid);
+        volumes_.erase(instance.uuid);
+        cards_.erase(instance.uuid);
     }
     log_.leave();
     return {};

@@ -97,8 +97,11 @@ public:
                                               const Instance& instance,
                                               const std::string& port_id) override;
     Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) override;
+    Result<void> rebind(const RequestContext& context, const Instance& instance,
+                        const std::string& host) override;
     Result<void> unbind(const RequestContext& context, const Instance& instance) override;
     size_t port_count() const;
+    std::string bound_to(const std::string& uuid) const;  // a server's ports; "": to no host
     // As somebody else does it in the network service.
     void change_ports(const std::string& uuid,
                       const std::function<void(std::vector<VifInfo>& ports)>& change);
@@ -108,6 +111,7 @@ private:
     mutable std::mutex mutex_;
     VifInfo make_port();
     std::map<std::string, std::vector<VifInfo>> ports_;
+    std::map<std::string, std::string> bound_;  // by server
     int next_port_ = 1;
 };
 

@@ -26,6 +26,11 @@ const Json& first_argument(const Json& args) {
     return args.find("args")->as_array().at(0);
 }
 
+// Whether an allocation is this consumer's.
+bool is_of(const std::string& allocation, const std::string& consumer) {
+    return allocation == consumer || allocation.starts_with(consumer + "@");
+}
+
 }  // namespace
 
 void NovaDatabase::add(Json primitive) {
@@ -62,10 +67,13 @@ Result<Json> NovaDatabase::call(const amqp::Target& /*target*/, const Json& cont
     const std::string name =
         (object != nullptr ? object->string_or("nova_object.name") : args.string_or("objname")) +
         "." + args.string_or("objmethod");
+    if (object != nullptr && (name.starts_with("ComputeNode.") || name.starts_with("Service."))) {
+        const std::lock_guard lock(own_mutex_);
+        own_records_.insert(name);
+    }
     if (name.starts_with("ComputeNode.")) {  // from a thread of its own, whenever that runs
-        return object == nullptr
-                   ? Result<Json>(Error::not_found("no node").with_fault("ComputeHostNotFound"))
-                   : done(Json::object());
+        return object == nullptr ? compute_node(first_argument(args).as_string())
+                                 : done(Json::object());
     }
     sent.push_back({method, args});
     TRY(log_.enter("rpc " + name));
@@ -78,13 +86,135 @@ Result<Json> NovaDatabase::call(const amqp::Target& /*target*/, const Json& cont
     return result;
 }
 
-Result<void> NovaDatabase::cast(const amqp::Target& /*target*/, const Json& /*context*/,
+Result<void> NovaDatabase::cast(const amqp::Target& target, const Json& context,
                                 const std::string& method, Json args) {
-    sent.push_back({method, std::move(args)});
+    sent.push_back({method, args});
     TRY(log_.enter("cast " + method));
     casts.push_back(method);
+    if (target.topic == "compute" && !target.server.empty()) {
+        deliveries.push_back({target.server, method, context, std::move(args)});
+    }
     log_.leave();
     return {};
+}
+
+Result<Json> NovaDatabase::compute_node(const std::string& host) const {
+    const auto found = nodes.find(host);
+    if (found == nodes.end()) {
+        return Error::not_found("no node").with_fault("ComputeHostNotFound");
+    }
+    return Json::object(
+        {{"nova_object.name", "ComputeNode"},
+         {"nova_object.namespace", "nova"},
+         {"nova_object.version", "1.19"},
+         {"nova_object.data",
+          Json::object({{"uuid", found->second},
+                        {"host", host},
+                        {"hypervisor_hostname", host},
+                        {"hypervisor_type", compute::ComputeNode().hypervisor_type}})}});
+}
+
+std::set<std::string> NovaDatabase::own_records() const {
+    const std::lock_guard lock(own_mutex_);
+    return own_records_;
+}
+
+Result<Json> NovaDatabase::service(const std::string& host) const {
+    if (!nodes.contains(host)) {
+        return Error::not_found("no such service").with_fault("HostBinaryNotFound");
+    }
+    const int64_t version = nova::facts_of(nova::Release::Zed).service_version;
+    return Json::object({{"nova_object.name", "Service"},
+                         {"nova_object.namespace", "nova"},
+                         {"nova_object.version", "1.22"},
+                         {"nova_object.data", Json::object({{"id", 1},
+                                                            {"host", host},
+                                                            {"binary", "nova-compute"},
+                                                            {"version", version},
+                                                            {"disabled", false},
+                                                            {"report_count", 1}})}});
+}
+
+Json NovaDatabase::migration(const std::string& uuid) const {
+    for (const Json& migration : migrations) {
+        if (data_of(migration).string_or("uuid") == uuid) {
+            return migration;
+        }
+    }
+    return {};
+}
+
+Json NovaDatabase::migrations_like(const Json& args, const std::string& method) const {
+    Json found = Json::array();
+    for (const Json& migration : migrations) {
+        const Json& data = data_of(migration);
+        bool fits = true;
+        if (method == "get_in_progress_and_error") {
+            static const std::set<std::string> kEnded = {"confirmed", "reverted",  "failed",
+                                                         "completed", "cancelled", "done"};
+            const std::string host = first_argument(args).as_string();
+            fits = !kEnded.contains(data.string_or("status")) &&
+                   (data.string_or("source_compute") == host ||
+                    data.string_or("dest_compute") == host);
+        } else if (first_argument(args).is_object()) {
+            for (const auto& [field, wanted] : first_argument(args).as_object()) {
+                if (field == "host") {  // at either end
+                    fits = fits && (data.string_or("source_compute") == wanted.as_string() ||
+                                    data.string_or("dest_compute") == wanted.as_string());
+                    continue;
+                }
+                const std::string value = data.string_or(field);
+                fits = fits &&
+                       (wanted.is_array() ? std::ranges::find(wanted.as_array(), Json(value)) !=
+                                                wanted.as_array().end()
+                                          : !wanted.is_string() || wanted.as_string() == value);
+            }
+        }
+        if (fits) {
+            found.push_back(migration);
+        }
+    }
+    return list("MigrationList", std::move(found));
+}
+
+Result<Json> NovaDatabase::block_device_action(const Json& object, const std::string& method) {
+    const Json& data = data_of(object);
+    if (method == "create") {
+        const int64_t id = block_devices.empty() ? 1 : block_devices.rbegin()->first + 1;
+        Json& made = block_devices[id] = object;
+        made.erase("nova_object.changes");
+        const std::string uuid = fmt::format("{:08}-4444-4444-8444-444444444444", id);
+        made["nova_object.data"].set("id", id);
+        made["nova_object.data"].set("uuid", uuid);
+        return done(Json::object({{"id", id}, {"uuid", uuid}}));
+    }
+    const auto found = block_devices.find(data.integer_or("id"));
+    if (found == block_devices.end()) {
+        return Error::not_found("No Block Device Mapping with id {}.", data.integer_or("id"))
+            .with_fault("BDMNotFound");
+    }
+    if (method == "destroy") {
+        block_devices.erase(found);
+        return done(Json::object());
+    }
+    for (const Json& field : object.find("nova_object.changes")->as_array()) {
+        found->second["nova_object.data"].set(field.as_string(), *data.find(field.as_string()));
+    }
+    return done(Json::object());
+}
+
+void NovaDatabase::save_migration(const Json& object) {
+    const Json* changes = object.find("nova_object.changes");
+    for (Json& migration : migrations) {
+        if (data_of(migration).string_or("uuid") != data_of(object).string_or("uuid") ||
+            changes == nullptr) {
+            continue;
+        }
+        for (const Json& field : changes->as_array()) {
+            migration["nova_object.data"].set(field.as_string(),
+                                              *data_of(object).find(field.as_string()));
+        }
+    }
 }
 
 Json NovaDatabase::list(const std::string& name, Json objects) const {
@@ -146,8 +276,37 @@ Result<Json> NovaDatabase::class_action(const Json& context, const Json& args) {
         }
         return Json();
     }
+    if (object == "Service" && method.starts_with("get_by_")) {
+        return service(first_argument(args).as_string());
+    }
     if (object == "MigrationList") {
-        return list("MigrationList", Json(migrations));
+        return migrations_like(args, method);
+    }
+    if (object == "Migration") {
+        for (const Json& migration : migrations) {
+            const char* key = method == "get_by_id" ? "id" : "uuid";
+            if (*data_of(migration).find(key) == first_argument(args)) {
+                return migration;
+            }
+        }
+        return Error::not_found("no such migration").with_fault("MigrationNotFound");
+    }
+    if (object == "MigrationContext") {
+        const Json now = primitive(first_argument(args).as_string());
+        const Json* kept = now.find_path({"nova_object.data", "migration_context"});
+        return kept == nullptr || kept->is_null()
+                   ? Result<Json>(Error::not_found("no migration context")
+                                      .with_fault("MigrationContextNotFound"))
+                   : *kept;
+    }
+    if (object == "BlockDeviceMappingList") {
+        Json mine = Json::array();
+        for (const auto& [id, device] : block_devices) {
+            if (*data_of(device).find("instance_uuid") == first_argument(args)) {
+                mine.push_back(device);
+            }
+        }
+        return list(object, std::move(mine));
     }
     return object.ends_with("List") ? list(object, Json::array()) : Json();
 }
@@ -168,11 +327,10 @@ Result<Json> NovaDatabase::object_action(const Json& context, const Json& args) 
         ++faults[uuid];
     }
     if (name == "Migration") {
-        for (Json& migration : migrations) {
-            if (data_of(migration).string_or("uuid") == data.string_or("uuid")) {
-                migration["nova_object.data"].set("status", *data.find("status"));
-            }
-        }
+        save_migration(object);
+    }
+    if (name == "BlockDeviceMapping") {
+        return block_device_action(object, args.string_or("objmethod"));
     }
     return done(Json::object());
 }
@@ -191,6 +349,10 @@ Result<Json> NovaDatabase::instance_action(const Json& context, const Json& obje
         data.set("deleted", true);
         data.set("deleted_at", now);
         return done(Json::object({{"deleted", true}, {"deleted_at", now}}));
+    }
+    if (args.string_or("objmethod") == "drop_migration_context") {
+        data.set("migration_context", nullptr);
+        return done(Json::object());
     }
     const Json* expected = args.find("kwargs")->find("expected_task_state");
     const Json task = *data.find("task_state");
@@ -217,31 +379,51 @@ Result<Json> NovaDatabase::instance_action(const Json& context, const Json& obje
 Result<void> NovaDatabase::remove(const compute::RequestContext& /*context*/,
                                   const std::string& consumer) {
     TRY(log_.enter("placement.remove"));
-    allocations.erase(consumer);
+    std::erase_if(allocations, [&](const std::string& one) { return is_of(one, consumer); });
     log_.leave();
     return {};
 }
 
-// One node: what a consumer has is on its provider.
 Result<void> NovaDatabase::remove_from(const compute::RequestContext& context,
-                                       const std::string& consumer,
-                                       const std::string& /*provider*/) {
-    return remove(context, consumer);
+                                       const std::string& consumer, const std::string& provider) {
+    if (nodes.empty()) {  // one node: what a consumer has is on its provider
+        return remove(context, consumer);
+    }
+    TRY(log_.enter("placement.remove"));
+    allocations.erase(consumer + "@" + provider);
+    log_.leave();
+    return {};
 }
 
 Result<void> NovaDatabase::move(const compute::RequestContext& /*context*/,
                                 const std::string& source, const std::string& target) {
     TRY(log_.enter("placement.move"));
-    if (allocations.erase(source) > 0) {
-        allocations.insert(target);
+    std::set<std::string> moved;
+    for (const std::string& one : allocations) {
+        if (is_of(one, source)) {
+            moved.insert(target + one.substr(source.size()));
+        }
+    }
+    if (!moved.empty()) {
+        std::erase_if(allocations, [&](const std::string& one) {
+            return is_of(one, source) || is_of(one, target);
+        });
+        allocations.merge(moved);
     }
     log_.leave();
     return {};
 }
 
-Result<std::vector<std::string>> NovaDatabase::consumers_on(const std::string& /*provider*/) {
+Result<std::vector<std::string>> NovaDatabase::consumers_on(const std::string& provider) {
     TRY(log_.enter("placement.consumers"));
-    return std::vector<std::string>(allocations.begin(), allocations.end());
+    std::vector<std::string> consumers;
+    for (const std::string& one : allocations) {
+        const size_t at = one.find('@');
+        if (at == std::string::npos || one.substr(at + 1) == provider) {
+            consumers.push_back(one.substr(0, at));
+        }
+    }
+    return consumers;
 }
 
 }  // namespace kumoi::test

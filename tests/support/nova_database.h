@@ -5,8 +5,10 @@
 // only the compute node's record, which is not kept, may come from others.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -50,22 +52,43 @@ public:
         Json args;
     };
     std::vector<Sent> sent;  // all but the compute node's own record
+    // Consumers, each on its only host or, as "consumer@provider", on one of several.
     std::set<std::string> allocations;
     std::multiset<std::string> open_events;  // "uuid event"
     std::map<std::string, int> faults;
-    std::vector<std::string> casts;  // "build_instances", ...
-    std::vector<Json> migrations;    // primitives, for MigrationList
+    std::vector<std::string> casts;            // "build_instances", ...
+    std::vector<Json> migrations;              // primitives
+    std::map<int64_t, Json> block_devices;     // primitives by id
+    std::map<std::string, std::string> nodes;  // host -> provider; empty: recorded by nobody
+
+    // Casts to compute services that wait in the broker, where there are several hosts.
+    struct Delivery {
+        std::string host, method;
+        Json context, args;
+    };
+    std::deque<Delivery> deliveries;
+
+    Json migration(const std::string& uuid) const;  // null when unknown
+    // Which of a host's own records (Service, ComputeNode) were made and saved.
+    std::set<std::string> own_records() const;
 
 private:
     Result<Json> class_action(const Json& context, const Json& args);
     Result<Json> object_action(const Json& context, const Json& args);
     Result<Json> instance_action(const Json& context, const Json& object, const Json& args);
     Result<Json> instances(const Json& context, const Json& args) const;
+    Result<Json> service(const std::string& host) const;
+    Result<Json> compute_node(const std::string& host) const;
+    Json migrations_like(const Json& args, const std::string& method) const;
+    Result<Json> block_device_action(const Json& object, const std::string& method);
+    void save_migration(const Json& object);
     Json list(const std::string& name, Json objects) const;
 
     compute::CallLog& log_;
     const Clock& clock_;
     std::map<std::string, Json> instances_;  // primitives by uuid
+    mutable std::mutex own_mutex_;
+    std::set<std::string> own_records_;
 };
 
 }  // namespace kumoi::test

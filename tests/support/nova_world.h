@@ -1,19 +1,25 @@
 // NovaWorld: a compute host in a Nova cloud that survives its daemon: nova-conductor's records,
-// Placement, Neutron, Glance, guests, devices and the state folder stay; start_node() makes the
-// daemon anew, from the RPC endpoint down to the manager. Faults strike at the k-th border.
+// Placement, Neutron, Glance, Cinder, guests, devices and the state folder stay; start_node() makes
+// the daemon anew, from the RPC endpoint down to the manager. Faults strike at the k-th border.
+// Several hosts may share a NovaCloud.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "api/nova/block_devices.h"
 #include "api/nova/compute_endpoint.h"
+#include "api/nova/nova_moves.h"
 #include "api/nova/periodic_tasks.h"
 #include "compute/manager/compute_manager.h"
 #include "compute/vm_states.h"
 #include "tests/support/golden_messages.h"
+#include "tests/support/moving_driver.h"
 #include "tests/support/nova_database.h"
+#include "tests/support/volume_fakes.h"
 
 namespace kumoi::test {
 
@@ -29,7 +35,8 @@ public:
     }
 };
 
-class NovaWorld {
+// What all hosts have in common, and the fault that is to strike one of them.
+class NovaCloud {
 public:
     // What happens at the border that is counted down to.
     enum class Fault {
@@ -39,7 +46,7 @@ public:
         NoAnswer  // a record is kept, and the answer is lost
     };
 
-    NovaWorld() {
+    NovaCloud() {
         log.on_border = [this] {
             if (fault == Fault::Crash && left > 0 && --left == 0) {
                 throw Crash();
@@ -62,7 +69,6 @@ public:
             return Error::timeout("the answer to {} was lost", call).with_fault("MessagingTimeout");
         };
     }
-
     void arm(Fault what, int border) {
         fault = what;
         left = what == Fault::Outage ? border + kOutageLength - 1 : border;
@@ -74,25 +80,57 @@ public:
         return !reached;
     }
 
+    static constexpr int kOutageLength = 4;
+
+    ManualClock clock{1'767'323'045'000'000'000};
+    SeededRandom random{1, "nova world"};
+    compute::CallLog log;
+    NovaDatabase database{log, clock};
+    compute::FakeNetwork network{log};
+    compute::FakeImages images{log};
+    compute::FakeCinder cinder{log};
+    Fault fault = Fault::Crash;
+    int left = -1;
+    std::string struck;  // the calls that failed
+};
+
+class NovaWorld {
+public:
+    using Fault = NovaCloud::Fault;
+
+    explicit NovaWorld(std::shared_ptr<NovaCloud> shared = std::make_shared<NovaCloud>(),
+                       std::string name = kHost)
+        : cloud(std::move(shared)), host(std::move(name)) {}
+
+    void arm(Fault what, int border) { cloud->arm(what, border); }
+    bool disarm() { return cloud->disarm(); }
+
     void start_node() {
         endpoint.reset();
         manager.reset();
         tasks.reset();
+        moves.reset();
+        volumes.reset();
+        block_devices.reset();
         conductor.reset();
         objects = std::make_unique<nova::ObjectClient>(database,
                                                        nova::ObjectTable::of(nova::Release::Zed));
-        scheduler = std::make_unique<nova::SchedulerNews>(database, objects->table(), kHost, clock,
+        scheduler = std::make_unique<nova::SchedulerNews>(database, objects->table(), host, clock,
                                                           random, schedulers_hear);
         node = std::make_unique<nova::NodeRecords>(
-            *objects, clock, random, nova::NodeOptions{kHost, kHost, nova::Release::Zed},
+            *objects, clock, random, nova::NodeOptions{host, host, nova::Release::Zed},
             [](const compute::ComputeNode&, bool) { return Result<void>(); });
         conductor = std::make_unique<nova::NovaConductor>(
             nova::NovaConductor::Borders{*objects, database, *node, *scheduler, clock, random});
         tasks = std::make_unique<nova::PeriodicTasks>(
             nova::PeriodicTasks::Borders{*objects, *conductor, *node, driver, clock, random},
             periodic);
+        block_devices = std::make_unique<nova::BlockDevices>(*objects, clock, random);
+        volumes.emplace(compute::VolumeServices{*block_devices, cinder, volume_host});
+        moves = std::make_unique<nova::NovaMoves>(
+            nova::NovaMoves::Borders{*conductor, *objects, database, *node, clock, random});
         compute::ManagerOptions options;
-        options.host = kHost;
+        options.host = host;
         options.state_path = directory.path();
         options.vif_plugging_timeout_s = 0;
         options.builds_max = 1;  // few threads: worlds are many
@@ -100,13 +138,13 @@ public:
         compute::JournalOptions journal;
         journal.sync = false;
         journal.on_write = [this] { log.on_border(); };
-        auto created =
-            compute::ComputeManager::create({*conductor, network, vifs, driver, clock, images,
-                                             nullptr, std::nullopt, nullptr, tasks.get()},
-                                            options, journal, [](std::function<void()> function) {
-                                                function();
-                                                return Result<void>();
-                                            });
+        auto created = compute::ComputeManager::create(
+            {*conductor, network, vifs, driver, clock, images, nullptr, std::nullopt, &*volumes,
+             tasks.get(), with_moves ? moves.get() : nullptr},
+            options, journal, [](std::function<void()> function) {
+                function();
+                return Result<void>();
+            });
         ASSERT_TRUE(created.ok()) << created.error().text();
         manager = std::move(*created);
         tasks->set_manager(*manager);
@@ -193,32 +231,39 @@ public:
             .size();
     }
 
-    static constexpr int kOutageLength = 4;
     static constexpr char kHost[] = "cmp1.example.org";
     static constexpr char kUuid[] = "00000001-0000-4000-8000-000000000001";
 
+    const std::shared_ptr<NovaCloud> cloud;
+    const std::string host;
+    ManualClock& clock = cloud->clock;
+    SeededRandom& random = cloud->random;
+    compute::CallLog& log = cloud->log;
+    NovaDatabase& database = cloud->database;
+    compute::FakeNetwork& network = cloud->network;
+    compute::FakeImages& images = cloud->images;
+    compute::FakeCinder& cinder = cloud->cinder;
+    int& left = cloud->left;
+    std::string& struck = cloud->struck;
+
     TemporaryDirectory directory = TemporaryDirectory::create("nova").value();
-    ManualClock clock{1'767'323'045'000'000'000};
-    SeededRandom random{1, "nova world"};
-    compute::CallLog log;
-    NovaDatabase database{log, clock};
-    compute::FakeNetwork network{log};
     compute::FakeVifs vifs{log};
-    compute::FakeDriver driver{log};
-    compute::FakeImages images{log};
+    compute::moving::MovingDriver driver{log};
+    compute::FakeVolumeHost volume_host{log};
     compute::ExternalEvents events;
     NoConsoles consoles;
     compute::PeriodicOptions periodic;
     bool schedulers_hear = false;
-    Fault fault = Fault::Crash;
-    int left = -1;
-    std::string struck;  // the calls that failed
+    bool with_moves = false;  // servers go from host to host
 
     std::unique_ptr<nova::ObjectClient> objects;
     std::unique_ptr<nova::SchedulerNews> scheduler;
     std::unique_ptr<nova::NodeRecords> node;
     std::unique_ptr<nova::NovaConductor> conductor;
     std::unique_ptr<nova::PeriodicTasks> tasks;
+    std::unique_ptr<nova::BlockDevices> block_devices;
+    std::optional<compute::VolumeServices> volumes;
+    std::unique_ptr<nova::NovaMoves> moves;
     std::unique_ptr<compute::ComputeManager> manager;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
 };

@@ -143,6 +143,9 @@ public:
     Result<void> roll_detaching(const RequestContext&, const std::string& id) override {
         TRY(log_.enter("cinder.roll_detaching"));
         rolled.push_back(id);
+        if (const auto found = volumes.find(id); found != volumes.end()) {
+            found->second.status = "in-use";
+        }
         log_.leave();
         return {};
     }
