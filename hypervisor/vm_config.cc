@@ -277,6 +277,7 @@ Result<void> parse_devices(const JsonView& view, const std::string& base, VmConf
         config.console.enabled = true;
         config.console.socket = TRY(path_or(console, "socket", base));
     }
+    config.channels = TRY(parse_channels(view, base));
     if (view.has("balloon")) {
         config.balloon = TRY(parse_balloon(TRY(view.object("balloon")), config.memory_mib));
     }
@@ -443,7 +444,7 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
          "serial",    "rng",         "console",        "balloon",     "vsock",    "watchdog",
          "on_reboot", "pid_file",    "control_socket", "on_shutdown", "on_crash", "vcpus_max",
          "vcpu",      "io_affinity", "display",        "memory",      "numa",     "memory_max_mib",
-         "sandbox"}));
+         "sandbox",   "channels"}));
     VmConfig config;
     config.source = json;
     config.base_directory = base_directory;

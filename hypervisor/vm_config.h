@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "hypervisor/block/disk_format.h"
+#include "hypervisor/channel_config.h"
 #include "hypervisor/device_config.h"
 #include "hypervisor/display/display_config.h"
 #include "hypervisor/firmware/firmware.h"
@@ -95,6 +96,7 @@ struct VmConfig {
         bool enabled = false;  // the member "console" is there
         std::string socket;
     } console;
+    std::vector<ChannelConfig> channels;
     BalloonConfig balloon;
     VsockConfig vsock;
     WatchdogConfig watchdog;

@@ -2,6 +2,8 @@
 // its own.
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/pci/i6300esb.h"
+#include "hypervisor/virtio/channel_socket.h"
+#include "hypervisor/virtio/serial.h"
 #include "hypervisor/vmm_devices.h"
 
 namespace kumoi::hypervisor {
@@ -15,6 +17,16 @@ VirtioBalloonOptions balloon_options(const BalloonConfig& config) {
     options.free_page_reporting = config.free_page_reporting;
     options.statistics_interval_ms = config.statistics_interval_ms;
     return options;
+}
+
+Result<std::unique_ptr<VirtioSerial>> make_serial(const std::vector<ChannelConfig>& channels,
+                                                  FileSource& files) {
+    std::vector<SerialPort> ports;
+    for (const ChannelConfig& channel : channels) {
+        auto backend = TRY(ChannelSocket::open(files, channel.socket));
+        ports.push_back({channel.name, std::move(backend)});
+    }
+    return std::make_unique<VirtioSerial>("channels", std::move(ports));
 }
 
 }  // namespace
@@ -38,6 +50,12 @@ Result<void> MachineDevices::create_single_devices(const VmConfig& config, Platf
             pci_->add(board::kPciVsock, make_virtio_vsock(platform, files, vsock,
                                                           pci_config(board::kPciVsock, events))),
             "vsock");
+    }
+    if (!config.channels.empty()) {
+        auto serial = TRY(make_serial(config.channels, files));
+        TRY(pci_->add(board::kPciChannels,
+                      VirtioPciDevice::create(platform, std::move(serial),
+                                              pci_config(board::kPciChannels, events))));
     }
     if (config.watchdog.enabled) {
         TRY(pci_->add(board::kPciWatchdog,

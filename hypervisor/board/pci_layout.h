@@ -34,6 +34,7 @@ constexpr unsigned kPciNicSlotLast = 10;
 constexpr unsigned kPciDiskSlotFirst = 11;
 constexpr unsigned kPciDiskSlotLast = 30;
 constexpr PciAddress kPciLpcBridge{31, 0};
+constexpr PciAddress kPciChannels{31, 1};  // beside the bridge, which is always there
 
 // Interrupt pin of a function: 1 is INTA. Functions of one slot use different pins, so that they
 // spread over the four lines.

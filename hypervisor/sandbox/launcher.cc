@@ -98,6 +98,9 @@ Result<std::vector<std::string>> open_host_files(const VmConfig& config,
     TRY(opener.log(config.serial.log));
     TRY(opener.socket(config.serial.socket, "serial console"));
     TRY(opener.socket(config.console.socket, "virtio console"));
+    for (const ChannelConfig& channel : config.channels) {
+        TRY(opener.socket(channel.socket, "channel"));
+    }
     return opener.release_sockets();
 }
 
