@@ -225,6 +225,9 @@ Result<std::vector<VolumeAttachment>> CinderClient::attachments(const Caller& ca
     if (!volume_id.empty()) {
         query.add("volume_id", volume_id);
     }
+    if (caller.user_token.empty()) {  // ours, of another project than the server's
+        query.add("all_tenants", "1");
+    }
     const std::string path = "/attachments/detail" + query.text();
     const HttpReply reply = TRY(send(caller, {.path = path, .microversion = kAttachments}));
     if (!reply.ok()) {

@@ -54,7 +54,10 @@ Caller caller_of(const compute::RequestContext& context) {
 
 Result<std::string> ServiceClient::endpoint(const Caller& caller) {
     if (!options_.endpoint_override.empty()) {
-        return fill_project(options_.endpoint_override, caller.project_id);
+        // Services refuse an address with another project than the token's.
+        return fill_project(options_.endpoint_override, caller.user_token.empty()
+                                                            ? TRY(own_project(caller))
+                                                            : caller.project_id);
     }
     if (!caller.user_token.empty() && caller.catalog != nullptr) {
         if (const auto url = caller.catalog->find(options_.service_type, options_.service_name,
@@ -78,6 +81,14 @@ Result<std::string> ServiceClient::endpoint(const Caller& caller) {
         }
     }
     return url;
+}
+
+Result<std::string> ServiceClient::own_project(const Caller& caller) {
+    if (parts_.session == nullptr) {
+        return caller.project_id;
+    }
+    const auto own = TRY(parts_.session->token());
+    return own->project_id.empty() ? caller.project_id : own->project_id;
 }
 
 Result<ServiceClient::Tokens> ServiceClient::tokens_for(const Caller& caller) {

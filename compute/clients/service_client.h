@@ -73,6 +73,7 @@ private:
         bool user_is_ours = false;
     };
 
+    Result<std::string> own_project(const Caller& caller);
     Result<Tokens> tokens_for(const Caller& caller);
     Result<HttpReply> send_once(const Caller& caller, const ServiceRequest& request,
                                 const Tokens& tokens);

@@ -169,6 +169,10 @@ TEST(ClientsCinder, EncryptionAndListsAreRead) {
     EXPECT_EQ(list[0].volume_id, "v");
     EXPECT_EQ(server.requests().back().target,
               fmt::format("/v3/{}/attachments/detail?instance_id=i&volume_id=v", kProject));
+    // In our own name it is another project than the server's.
+    ASSERT_TRUE(world.cinder.attachments(world.caller.as_service(), "i").ok());
+    EXPECT_EQ(server.requests().back().target,
+              fmt::format("/v3/{}/attachments/detail?instance_id=i&all_tenants=1", kProject));
 }
 
 }  // namespace

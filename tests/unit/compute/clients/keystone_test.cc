@@ -237,6 +237,18 @@ TEST(ClientsService, AUsersVolumesAreInTheUsersProject) {
     EXPECT_EQ(cinder.endpoint(caller).value(), "http://pub/v3/theirs");
 }
 
+TEST(ClientsService, InOurOwnNameTheAddressHasOurOwnProject) {
+    MiniCloud cloud;
+    Clients clients;
+    KeystoneSession session(password_options(cloud.server.url()), clients.http, clients.clock);
+    ServiceClient cinder("Cinder", {.endpoint_override = "http://svc/v3/%(project_id)s"},
+                         {&session, nullptr, clients.transport});
+    const Caller recovered{.project_id = "theirs"};  // a journal keeps no token
+    EXPECT_EQ(cinder.endpoint(recovered).value(), "http://svc/v3/own");
+    EXPECT_EQ(cinder.endpoint(Caller{.user_token = "user", .project_id = "theirs"}).value(),
+              "http://svc/v3/theirs");
+}
+
 TEST(ClientsFault, ReadsEveryServicesRefusal) {
     const auto parsed = [](std::string body) {
         return parse_fault({.status = 409, .headers = {}, .body = std::move(body)});
