@@ -90,6 +90,11 @@ namespace {
 Result<void> offload(NodeServices& services, const Operation& operation) {
     const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     services.journal.step(operation.journal_id, "offload");
+    // A server on a volume comes here running: what it has in memory must reach the volume.
+    if (power_state_of(services.driver, instance) == power_states::kRunning) {
+        const int64_t patience_s = shutdown_timeout_of(instance, services.options, true);
+        TRY(services.driver.power_off(instance, patience_s));
+    }
     TRY(services.network.unbind(operation.context, instance));
     TRY(unplug_all(services, instance));  // can be made good; what follows cannot
     TRY(services.driver.destroy(instance));

@@ -323,6 +323,16 @@ TEST_F(Lifecycle, AShelvedServerLeavesTheHostAndComesBackFromItsDisk) {
     EXPECT_EQ(manager_->compute_node().running_vms, 1);
 }
 
+TEST_F(Lifecycle, AServerOnAVolumeShutsDownBeforeItLeaves) {
+    build();
+    set_task(task_states::kShelvingOffloading);  // nova-api asks for no snapshot of it
+    ASSERT_TRUE(manager_->shelve_offload_instance(context_, kUuid).ok());
+    EXPECT_EQ(stored().vm_state, vm_states::kShelvedOffloaded);
+    EXPECT_EQ(log_.count("driver.power_off"), 1u);
+    EXPECT_EQ(driver_.last_timeout_s(), 60);
+    EXPECT_EQ(driver_.guest_count(), 0u);
+}
+
 TEST_F(Lifecycle, AFailedShelveGivesTheServerBack) {
     build();
     fail("images.upload");
