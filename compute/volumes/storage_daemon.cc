@@ -91,9 +91,11 @@ std::vector<std::pair<std::string, Json>> open_commands(const VolumeSource& sour
     Json node = source.node;
     for (const auto& [id, content] : source.secrets) {
         const std::string object = secret_object(name, id);
-        commands.emplace_back(
-            "object-add",
-            Json::object({{"qom-type", "secret"}, {"id", object}, {"data", content}}));
+        Json secret = Json::object({{"qom-type", "secret"}, {"id", object}, {"data", content}});
+        if (node.string_or("key-secret") == id) {  // Ceph's keys are written so
+            secret.set("format", "base64");
+        }
+        commands.emplace_back("object-add", std::move(secret));
         for (const char* member : {"password-secret", "key-secret"}) {
             if (node.string_or(member) == id) {
                 node.set(member, object);

@@ -72,6 +72,11 @@ TEST(ConnectionInfo, CephImages) {
               R"("user":"cinder","key-secret":"ceph"})");
     ASSERT_EQ(source->secrets.size(), 1u);
     EXPECT_EQ(source->secrets[0].second, "AQB==");
+    // QEMU writes what it holds as base64 itself: told as text, Ceph would get it twice so.
+    const auto commands = open_commands(*source, "v1");
+    EXPECT_EQ(commands[0].second.dump(),
+              R"({"qom-type":"secret","id":"v1-ceph","data":"AQB==","format":"base64"})");
+    EXPECT_EQ(commands[1].second.string_or("key-secret"), "v1-ceph");
     const auto from_files = parse(R"({"driver_volume_type": "rbd", "data": {
         "name": "volumes/volume-a", "cluster_name": "east", "auth_enabled": true,
         "auth_username": "cinder"}})");
