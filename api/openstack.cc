@@ -69,7 +69,8 @@ Result<std::unique_ptr<Openstack>> Openstack::create(const Config& config, int64
                                                    amqp::AmqpOptions::from_config(config)));
     parts->notifier = TRY(amqp::Notifier::create(*parts->transport));
     parts->rpc = std::make_unique<amqp::AmqpRpcClient>(*parts->transport);
-    parts->cloud = TRY(clients::CloudClients::create(config, {parts->clock, parts->random}));
+    parts->cloud = TRY(clients::CloudClients::create(
+        config, {.clock = parts->clock, .random = parts->random, .metrics = &parts->metrics}));
     return std::unique_ptr<Openstack>(new Openstack(std::move(parts)));
 }
 

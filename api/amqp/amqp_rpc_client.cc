@@ -30,6 +30,8 @@ public:
                                                     "Replies that nobody waited for any more.")),
           deaf_(transport.metrics().counter("kumoi_rpc_deaf_total",
                                             "Times the reply queue was found deaf and mended.")),
+          seconds_(transport.metrics().histogram("kumoi_rpc_call_seconds",
+                                                 "From a call of ours to its answer.")),
           subscription_(reply_subscription(transport.options(), transport.unique_queue_part())) {}
 
     void start();
@@ -67,6 +69,7 @@ private:
     const Clock& clock_;
     Counter& late_replies_;
     Counter& deaf_;
+    Histogram& seconds_;
     const Subscription subscription_;
     ConsumerSet::Id consumer_ = 0;
     PendingCalls calls_;
@@ -138,9 +141,13 @@ Result<Json> AmqpRpcClient::State::call(const Target& target, const Json& contex
     if (options.call_monitor_timeout_s > 0) {
         message.call_monitor_timeout_s = options.call_monitor_timeout_s;
     }
-    return request(target, message,
-                   options.timeout_ms > 0 ? options.timeout_ms
-                                          : transport_.options().rpc_response_timeout_s * 1000);
+    const int64_t begin_ns = clock_.monotonic_ns();
+    auto answer =
+        request(target, message,
+                options.timeout_ms > 0 ? options.timeout_ms
+                                       : transport_.options().rpc_response_timeout_s * 1000);
+    seconds_.observe(static_cast<double>(clock_.monotonic_ns() - begin_ns) / 1e9);
+    return answer;
 }
 
 Result<Json> AmqpRpcClient::State::cast(const Target& target, const Json& context,

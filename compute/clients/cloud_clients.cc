@@ -3,21 +3,32 @@
 #include <algorithm>
 #include <optional>
 
+#include "compute/clients/timed_transport.h"
+
 namespace kumoi::clients {
 
 // One section of the configuration: its own connections, retry budget and identity.
 struct CloudClients::Service {
     Service(const Config& config, const std::string& section, const Parts& parts)
         : http(http_options_from_config(config, section)),
-          transport(http, {}, parts.random, parts.wait) {
+          timed(http, parts.clock, seconds_of(section, parts.metrics)),
+          transport(timed, {}, parts.random, parts.wait) {
         AuthOptions auth = AuthOptions::from_config(config, section);
         if (auth.configured()) {
             session.emplace(std::move(auth), transport, parts.clock);
         }
     }
     KeystoneSession* identity() { return session ? &*session : nullptr; }
+    static Histogram* seconds_of(const std::string& section, Metrics* metrics) {
+        return metrics == nullptr
+                   ? nullptr
+                   : &metrics->histogram("kumoi_client_request_seconds",
+                                         "From a request to a service of the cloud to its answer.",
+                                         {{"section", section}});
+    }
 
     HttpClient http;
+    TimedTransport timed;
     RetryingTransport transport;
     std::optional<KeystoneSession> session;
 };

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/config.h"
+#include "base/metrics.h"
 #include "base/random.h"
 #include "compute/clients/cinder_client.h"
 #include "compute/clients/glance_client.h"
@@ -23,6 +24,7 @@ public:
         const Clock& clock;
         Random& random;
         Wait wait = system_wait();
+        Metrics* metrics = nullptr;  // outlives this
     };
 
     // The options of client_option_table() must be declared in the configuration; clock and random
