@@ -182,6 +182,8 @@ void add_card_options(OptionTable& table) {
                1, 100});
     table.add({"kumoi", "device_detach_timeout", OptionType::Integer, "20",
                "Seconds that the guest has each time.", 1, 3600});
+    table.add({"kumoi", "guest_agent_timeout", OptionType::Integer, "10",
+               "Seconds that the agent in a guest has to show that it listens.", 1, 3600});
 }
 
 void add_node_options(OptionTable& table) {

@@ -31,6 +31,7 @@ constexpr char kRebootPendingHard[] = "reboot_pending_hard";
 constexpr char kRebootStartedHard[] = "reboot_started_hard";
 constexpr char kPausing[] = "pausing";
 constexpr char kUnpausing[] = "unpausing";
+constexpr char kUpdatingPassword[] = "updating_password";
 constexpr char kPoweringOff[] = "powering-off";
 constexpr char kPoweringOn[] = "powering-on";
 constexpr char kDeleting[] = "deleting";

@@ -96,6 +96,9 @@ private:
     Result<Json> remove_volume_connection(Call& call);
     Result<Json> cache_images(Call& call);
     Result<Json> trigger_crash_dump(Call& call);
+    Result<Json> set_admin_password(Call& call);
+    Result<Json> quiesce(Call& call);
+    Result<Json> unquiesce(Call& call);
 
     const Borders borders_;
 };

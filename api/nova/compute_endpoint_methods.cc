@@ -7,7 +7,6 @@ namespace {
 constexpr std::string_view kNotOffered = "This hypervisor does not offer it";
 constexpr std::string_view kNoLiveMigration =
     "Migration pre-check error: live migration is not offered by kumoi nodes yet";
-constexpr std::string_view kNoAgent = "No agent runs in the guests of this hypervisor";
 
 }  // namespace
 
@@ -77,7 +76,7 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_p_to
          {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
         {"prep_snapshot_based_resize_at_source",
          {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
-        {"quiesce_instance", {.refusal = "InstanceQuiesceNotSupported", .refusal_text = kNoAgent}},
+        {"quiesce_instance", {&ComputeEndpoint::quiesce}},
         {"reboot_instance", {&ComputeEndpoint::reboot}},
         {"rebuild_instance", {&ComputeEndpoint::rebuild}},
         {"remove_fixed_ip_from_instance",
@@ -93,7 +92,7 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_p_to
          {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
         {"rollback_live_migration_at_destination",
          {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
-        {"set_admin_password", {.refusal = "SetAdminPasswdNotSupported", .refusal_text = kNoAgent}},
+        {"set_admin_password", {&ComputeEndpoint::set_admin_password}},
         {"set_host_enabled", {&ComputeEndpoint::set_host_enabled}},
         {"shelve_instance", {&ComputeEndpoint::shelve}},
         {"shelve_offload_instance", {.verb = &ComputeApi::shelve_offload_instance}},
@@ -106,8 +105,7 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_p_to
         {"terminate_instance", {&ComputeEndpoint::terminate}},
         {"trigger_crash_dump", {&ComputeEndpoint::trigger_crash_dump}},
         {"unpause_instance", {.verb = &ComputeApi::unpause_instance}},
-        {"unquiesce_instance",
-         {.refusal = "InstanceQuiesceNotSupported", .refusal_text = kNoAgent}},
+        {"unquiesce_instance", {&ComputeEndpoint::unquiesce}},
         {"unrescue_instance", {.verb = &ComputeApi::unrescue_instance}},
         {"unshelve_instance", {.verb = &ComputeApi::unshelve_instance}},
         {"validate_console_port", {&ComputeEndpoint::validate_console_port}},

@@ -41,6 +41,12 @@ Result<void> CinderVolumes::delete_volume(const compute::RequestContext& context
     return cinder_.delete_volume(caller_of(context), id);
 }
 
+Result<std::string> CinderVolumes::snapshot_status(const compute::RequestContext& context,
+                                                   const std::string& id) {
+    const Json snapshot = TRY(cinder_.snapshot(caller_of(context), id));
+    return snapshot.string_or("status");
+}
+
 Result<compute::VolumeAttachmentRecord> CinderVolumes::create_attachment(
     const compute::RequestContext& context, const std::string& volume_id,
     const std::string& instance_uuid, const Json& connector) {

@@ -20,6 +20,8 @@ public:
                                                 const compute::VolumeOrder& order) override;
     Result<void> delete_volume(const compute::RequestContext& context,
                                const std::string& id) override;
+    Result<std::string> snapshot_status(const compute::RequestContext& context,
+                                        const std::string& id) override;
     Result<compute::VolumeAttachmentRecord> create_attachment(
         const compute::RequestContext& context, const std::string& volume_id,
         const std::string& instance_uuid, const Json& connector) override;

@@ -119,6 +119,9 @@ public:
     Result<void> lock_server(const RequestContext& context, const std::string& uuid,
                              const std::optional<std::string>& reason);
     Result<void> unlock_server(const RequestContext& context, const std::string& uuid);
+    // Answers when it is set; errors in Nova's words (InstancePasswordSetFailed, ...).
+    Result<void> set_server_password(const RequestContext& context, const std::string& uuid,
+                                     const std::string& password);
     Result<void> reset_state(const RequestContext& context, const std::string& uuid,
                              const std::string& vm_state);
     // Attributes that live in the record alone: names, metadata, tags. Refuses locked servers.

@@ -78,6 +78,7 @@ const std::vector<StateRule>& rules() {
         plain(Restore, "restore", "compute_restore_instance", {vm::kSoftDeleted}),
         plain(AttachInterface, "attach_interface", "compute_attach_interface", with_board),
         plain(DetachInterface, "detach_interface", "compute_detach_interface", with_board),
+        plain(ChangePassword, "changePassword", "compute_set_admin_password", {vm::kActive}),
         removal(Delete, "delete"),
         removal(ForceDelete, "forceDelete"),
     };

@@ -31,6 +31,7 @@ enum class ServerVerb {
     Restore,
     AttachInterface,
     DetachInterface,
+    ChangePassword,
     Delete,
     ForceDelete,
 };

@@ -64,6 +64,9 @@ Result<void> run_backup(const GuestProcess& process, const DiskBackup& backup, i
     }
     const std::vector<hypervisor::NamedDescriptor> passed = {{backup.target, file.get()}};
     TRY(process.call("disk_backup", params, passed));
+    if (backup.begun) {
+        backup.begun();
+    }
     auto job = wait_for_job(process, disk, timeout_ms);
     if (!job.ok()) {
         (void)process.call("disk_job_cancel", disk);

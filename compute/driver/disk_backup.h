@@ -2,6 +2,7 @@
 // as it was when the call came, while the guest goes on. Blocking.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "base/result.h"
@@ -15,7 +16,8 @@ struct DiskBackup {
     std::string format = "qcow2";
     // A chain of backups: the bitmap records what changes between them. Empty: a single copy.
     std::string bitmap;
-    std::string backing;  // incremental: the file name of the backup before this one
+    std::string backing;               // incremental: the file name of the backup before this one
+    std::function<void()> begun = {};  // called when the instant is fixed that will be copied
 };
 
 // Unavailable when the guest ended meanwhile: its disk is at rest then and can be copied as a file.

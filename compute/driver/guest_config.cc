@@ -4,6 +4,7 @@
 #include <array>
 
 #include "compute/driver/cpu_pinning.h"
+#include "compute/driver/guest_agent_channel.h"
 #include "compute/driver/guest_disk_bus.h"
 #include "compute/driver/guest_resources.h"
 #include "compute/driver/guest_volumes.h"
@@ -338,6 +339,9 @@ Json guest_config(const Instance& instance, const InstanceFolder& folder, const 
     add_guest_memory(machine, instance, options.numa_nodes);
     if (auto display = display_config(instance, from.image, folder, options.display)) {
         machine.set("display", std::move(*display));
+    }
+    if (wants_guest_agent(from.image)) {
+        machine.set("channels", agent_channels(folder));
     }
     if (files.cdrom) {
         machine.set("cdroms", cdroms(folder));

@@ -34,6 +34,7 @@ public:
     std::string console_log() const { return path_ + "/console.log"; }
     std::string console_log_before() const { return path_ + "/console.log.1"; }
     std::string console_socket() const { return path_ + "/console.sock"; }
+    std::string agent_socket() const { return path_ + "/agent.sock"; }  // the guest agent's
     std::string vnc_socket() const { return path_ + "/vnc.sock"; }
     std::string control_socket() const { return path_ + "/control.sock"; }
     std::string pid_file() const { return path_ + "/pid"; }          // written by kumoi-vmm

@@ -140,6 +140,7 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.guest.console_log_size_max = config.integer("kumoi", "console_log_size_max");
     options.detach.attempts = config.integer("kumoi", "device_detach_attempts");
     options.detach.timeout_ms = config.integer("kumoi", "device_detach_timeout") * 1000;
+    options.agent.sync_timeout_ms = config.integer("kumoi", "guest_agent_timeout") * 1000;
     options.transfer = TRY(DiskTransferOptions::from_config(config, options.instances_path));
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.disk.img_path = TRY(find_beside("kumoi-img"));

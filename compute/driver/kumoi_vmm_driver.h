@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "compute/driver/cpu_pinning.h"
 #include "compute/driver/disk_transfer.h"
+#include "compute/driver/guest_agent_channel.h"
 #include "compute/driver/guest_cgroup.h"
 #include "compute/driver/guest_config.h"
 #include "compute/driver/guest_interfaces.h"
@@ -40,6 +41,7 @@ struct KumoiDriverOptions {
     int64_t save_timeout_ms = 30 * 60'000;    // of one suspend
     DetachOptions detach;
     DiskTransferOptions transfer;
+    GuestAgentOptions agent;
     int64_t soft_reboot_timeout_s = 120;  // then the reboot becomes a hard one, as in Nova
 
     static Result<KumoiDriverOptions> from_config(const Config& config);
@@ -64,6 +66,10 @@ public:
     Result<void> suspend(const Instance& instance) override;
     Result<void> resume(const Instance& instance) override;
     Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) override;
+    // In kumoi_vmm_agent.cc
+    Result<void> set_admin_password(const Instance& instance, const std::string& password) override;
+    Result<void> quiesce(const Instance& instance) override;
+    Result<void> unquiesce(const Instance& instance) override;
     Result<void> rescue(const RescueSpec& spec) override;
     Result<void> unrescue(const Instance& instance, bool power_on) override;
     Result<void> rebuild(const SpawnRequest& request, bool preserve_ephemeral) override;
@@ -112,8 +118,10 @@ private:
     Result<void> remove_rescue(const InstanceFolder& folder) const;
     Result<CachedImage> fetch_disk_image(const RequestContext& context, const ImageMeta& image);
     // A copy of the root disk as it is at one instant, without backing file.
-    Result<void> copy_disk(const InstanceFolder& folder, const RootDisk& disk,
-                           const std::string& to) const;
+    Result<void> copy_disk(const Instance& instance, const InstanceFolder& folder,
+                           const RootDisk& disk, const std::string& to);
+    Result<std::string> agent_socket(const Instance& instance) const;
+    Result<std::unique_ptr<FrozenGuest>> freeze_for_snapshot(const Instance& instance);
     Result<void> set_power(const Instance& instance, const InstanceFolder& folder, bool on);
     Result<void> fetch_kernel(const SpawnRequest& request, const InstanceFolder& folder);
     Result<void> save_state(const GuestProcess& process, const InstanceFolder& folder) const;

@@ -151,20 +151,26 @@ Result<std::unique_ptr<DiskSnapshot>> KumoiVmmDriver::snapshot(const Instance& i
     const RootDisk disk = TRY(root_disk(folder));
     auto result = [&]() -> Result<std::unique_ptr<DiskSnapshot>> {
         const uint64_t size = TRY(virtual_size(disk));
-        TRY_CONTEXT(copy_disk(folder, disk, copy), "making an image of the disk");
+        TRY_CONTEXT(copy_disk(instance, folder, disk, copy), "making an image of the disk");
         return FileSnapshot::take(copy, options_.snapshot_image_format, size);
     }();
     (void)remove_file(copy);
     return result;
 }
 
-Result<void> KumoiVmmDriver::copy_disk(const InstanceFolder& folder, const RootDisk& disk,
-                                       const std::string& to) const {
+Result<void> KumoiVmmDriver::copy_disk(const Instance& instance, const InstanceFolder& folder,
+                                       const RootDisk& disk, const std::string& to) {
     const GuestProcess process = process_of(folder);
     if (TRY(process.is_alive())) {
+        const auto still = TRY(freeze_for_snapshot(instance));
         DiskBackup backup;
         backup.target = to;
         backup.format = options_.snapshot_image_format;
+        backup.begun = [&still] {
+            if (still) {
+                still->end();
+            }
+        };
         auto copied = backup_running_disk(process, backup, options_.backup_timeout_ms);
         if (copied.ok() || TRY(process.is_alive())) {
             return copied;

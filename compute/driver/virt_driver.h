@@ -87,7 +87,9 @@ public:
     // Keeps the guest's whole state in a file and ends it; resume() runs on from there.
     virtual Result<void> suspend(const Instance& instance) = 0;
     virtual Result<void> resume(const Instance& instance) = 0;
-    // Consistent as after a power cut, also of a running guest.
+    // Consistent as after a power cut, also of a running guest; with an agent in it, as after a
+    // sync of all its file systems. An agent that does not freeze them fails it with
+    // os_require_quiesce only.
     virtual Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) = 0;
     // Boots another image, with the server's own disks beside it; a guest that runs is stopped.
     // Repeating it starts over.
@@ -170,6 +172,23 @@ public:
     // A volume took another's place behind the same socket.
     virtual Result<void> rename_volume(const Instance& instance, const std::string& volume_id,
                                        const std::string& new_volume_id) = 0;
+
+    // Through the agent in a running guest. QemuGuestAgentNotEnabled: the server has no channel for
+    // one; NotImplementedError: nobody answers on it.
+    virtual Result<void> set_admin_password(const Instance& instance, const std::string& password) {
+        (void)password;
+        return Error::unsupported("Server {} has no agent that could set a password", instance.uuid)
+            .with_fault("SetAdminPasswdNotSupported");
+    }
+    // Its file systems stand still, or go on. snapshot() does both by itself.
+    virtual Result<void> quiesce(const Instance& instance) {
+        return Error::unsupported("Quiescing is not supported in instance {}", instance.uuid)
+            .with_fault("InstanceQuiesceNotSupported");
+    }
+    virtual Result<void> unquiesce(const Instance& instance) {
+        return Error::unsupported("Quiescing is not supported in instance {}", instance.uuid)
+            .with_fault("InstanceQuiesceNotSupported");
+    }
 
     virtual Result<InstanceInfo> get_info(
         const Instance& instance) = 0;  // NotFound: not on this host

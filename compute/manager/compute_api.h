@@ -67,6 +67,12 @@ struct SwapVolumeRequest {
     std::string new_attachment_id;
 };
 
+struct SetPasswordRequest {
+    RequestContext context;
+    std::string uuid;
+    std::string password;
+};
+
 enum class RebootType { Soft, Hard };
 
 // What another service says about a server.
@@ -158,6 +164,24 @@ public:
                                                   const std::string& uuid,
                                                   const std::string& volume_id,
                                                   bool delete_attachment) = 0;
+    // task_state is updating_password; an error's fault says what Nova's callers expect.
+    virtual Result<void> set_admin_password(const SetPasswordRequest& request) {
+        return Error::unsupported("Server {} gets no password here", request.uuid)
+            .with_fault("SetAdminPasswdNotSupported");
+    }
+    // The guest's file systems stand still until unquiesce_instance(), which may be told of
+    // snapshots of volumes that must be there first.
+    virtual Result<void> quiesce_instance(const RequestContext& context, const std::string& uuid) {
+        (void)context;
+        return Error::unsupported("Quiescing is not supported in instance {}", uuid)
+            .with_fault("InstanceQuiesceNotSupported");
+    }
+    virtual Result<void> unquiesce_instance(const RequestContext& context, const std::string& uuid,
+                                            const std::vector<std::string>& snapshot_ids) {
+        (void)context, (void)snapshot_ids;
+        return Error::unsupported("Quiescing is not supported in instance {}", uuid)
+            .with_fault("InstanceQuiesceNotSupported");
+    }
     // The last `tail_lines` lines (negative: all that is kept).
     virtual Result<std::string> get_console_output(const RequestContext& context,
                                                    const std::string& uuid, int64_t tail_lines) = 0;

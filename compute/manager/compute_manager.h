@@ -111,6 +111,10 @@ public:
     Result<void> external_instance_event(const RequestContext& context, const std::string& uuid,
                                          const ServerEvent& event) override;
     Result<VifInfo> attach_interface(const AttachInterfaceRequest& request) override;
+    Result<void> set_admin_password(const SetPasswordRequest& request) override;
+    Result<void> quiesce_instance(const RequestContext& context, const std::string& uuid) override;
+    Result<void> unquiesce_instance(const RequestContext& context, const std::string& uuid,
+                                    const std::vector<std::string>& snapshot_ids) override;
     Result<std::string> get_console_output(const RequestContext& context, const std::string& uuid,
                                            int64_t tail_lines) override;
     Result<ConsoleConnection> get_vnc_console(const RequestContext& context,

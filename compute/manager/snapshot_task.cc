@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "compute/manager/agent_tasks.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -97,6 +98,7 @@ Result<void> SnapshotTask::finish_after_restart() {
         TRY(services_.driver.unpause(
             instance_));  // an earlier release held it while its disk was copied
     }
+    thaw_after_restart(services_, instance_);
     const auto image = services_.images.show(operation_.context, instance_.task_arguments.image_id);
     if (image.ok() && image->status == "active") {
         if (kind_ == SnapshotKind::Backup) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "compute/manager/agent_tasks.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/reboot_task.h"
 #include "compute/manager/rebuild_task.h"
@@ -59,7 +60,7 @@ struct Entry {
     Function function;
 };
 
-constexpr std::array<Entry, 29> kEntries = {{
+constexpr std::array<Entry, 30> kEntries = {{
     {task_states::kDeleting, verbs::kTerminate, terminate},
     {task_states::kPoweringOff, verbs::kStop, stop_cleanly},
     {task_states::kPoweringOn, verbs::kStart, start_task},
@@ -86,6 +87,7 @@ constexpr std::array<Entry, 29> kEntries = {{
     {task_states::kResizeReverting, verbs::kRevertResize, revert_resize_task},
     {task_states::kUnshelving, verbs::kUnshelve, unshelve},
     {task_states::kSpawning, verbs::kUnshelve, finish_unshelve},
+    {task_states::kUpdatingPassword, verbs::kSetPassword, give_up_password},
     {task_states::kSoftDeleting, verbs::kSoftDelete, soft_delete_task},
     {task_states::kRestoring, verbs::kRestore, restore_task},
     {task_states::kShelving, verbs::kShelve, shelve},

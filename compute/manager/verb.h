@@ -88,6 +88,7 @@ constexpr VerbInfo kEvacuate{"evacuate", "compute_rebuild_instance", true};
 constexpr VerbInfo kShelve{"shelve", "compute_shelve_instance"};
 constexpr VerbInfo kShelveOffload{"shelve_offload", "compute_shelve_offload_instance"};
 constexpr VerbInfo kUnshelve{"unshelve", "compute_unshelve_instance"};
+constexpr VerbInfo kSetPassword{"set_admin_password", "compute_set_admin_password"};
 constexpr VerbInfo kSoftDelete{"soft_delete", "compute_soft_delete_instance"};
 constexpr VerbInfo kRestore{"restore", "compute_restore_instance"};
 // Without a task_state of their own, as in Nova: what another verb has set is not theirs to clear.

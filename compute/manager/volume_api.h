@@ -65,6 +65,13 @@ public:
     virtual Result<VolumeRecord> create_volume(const RequestContext& context,
                                                const VolumeOrder& order) = 0;
     virtual Result<void> delete_volume(const RequestContext& context, const std::string& id) = 0;
+    // "creating" until it is there, or not ("error").
+    virtual Result<std::string> snapshot_status(const RequestContext& context,
+                                                const std::string& id) {
+        (void)context;
+        return Error::not_found("Snapshot {} could not be found.", id)
+            .with_fault("SnapshotNotFound");
+    }
     // connector null: only reserves.
     virtual Result<VolumeAttachmentRecord> create_attachment(const RequestContext& context,
                                                              const std::string& volume_id,

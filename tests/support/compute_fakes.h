@@ -155,6 +155,9 @@ public:
     Result<void> suspend(const Instance& instance) override;
     Result<void> resume(const Instance& instance) override;
     Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) override;
+    Result<void> set_admin_password(const Instance& instance, const std::string& password) override;
+    Result<void> quiesce(const Instance& instance) override;
+    Result<void> unquiesce(const Instance& instance) override;
     Result<void> rescue(const RescueSpec& spec) override;
     Result<void> unrescue(const Instance& instance, bool power_on) override;
     Result<void> rebuild(const SpawnRequest& request, bool preserve_ephemeral) override;
@@ -181,6 +184,8 @@ public:
     Result<HostResources> get_available_resource() override;
 
     std::map<std::string, std::string> volumes(const std::string& uuid) const;  // id -> socket
+    std::string admin_password(const std::string& uuid) const;
+    bool frozen(const std::string& uuid) const;
     FakeDisk disk(const std::string& uuid) const;
     void write(const std::string& uuid, const std::string& data);          // as the guest would
     void set_guest(const std::string& uuid, int power_state);              // made when absent
@@ -200,6 +205,8 @@ private:
     std::map<std::string, FakeDisk> disks_;
     std::map<std::string, std::map<std::string, unsigned>> cards_;       // that came later
     std::map<std::string, std::map<std::string, std::string>> volumes_;  // server -> id -> socket
+    std::map<std::string, std::string> passwords_;
+    std::set<std::string> frozen_;
     std::function<void(const LifecycleEvent&)> listener_;
     int64_t last_timeout_s_ = -1;
 };

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/ranges.h>
+
 #include "base/clock.h"
 #include "compute/manager/compute_api.h"
 #include "compute/manager/image_api.h"
@@ -280,6 +282,24 @@ public:
         return verb(context, "restore", uuid, vm_states::kActive, power_states::kRunning);
     }
     std::string rebuild_password;
+    Result<void> set_admin_password(const SetPasswordRequest& request) override {
+        note("set_admin_password " + request.uuid);
+        if (refusal) {
+            return *refusal;
+        }
+        admin_password = request.password;
+        return verb(request.context, "password", request.uuid, nullptr, power_states::kRunning);
+    }
+    std::string admin_password;
+    Result<void> quiesce_instance(const RequestContext&, const std::string& uuid) override {
+        note("quiesce " + uuid);
+        return {};
+    }
+    Result<void> unquiesce_instance(const RequestContext&, const std::string& uuid,
+                                    const std::vector<std::string>& snapshot_ids) override {
+        note(fmt::format("unquiesce {} after {}", uuid, fmt::join(snapshot_ids, ",")));
+        return {};
+    }
 
     Result<std::string> get_console_output(const RequestContext&, const std::string&,
                                            int64_t tail_lines) override {

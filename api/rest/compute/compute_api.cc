@@ -107,6 +107,7 @@ Router make_compute_router(const ComputeServices& services) {
     add_server_address_routes(routes);
     add_instance_action_routes(routes);
     add_server_extra_routes(routes);
+    add_server_password_routes(routes);
     add_flavor_routes(routes);
     add_flavor_extra_routes(routes);
     add_keypair_routes(routes);

@@ -16,6 +16,7 @@ void add_server_tag_routes(ComputeRoutes& routes);         // server_tags.cc
 void add_server_address_routes(ComputeRoutes& routes);     // server_addresses.cc
 void add_instance_action_routes(ComputeRoutes& routes);    // instance_actions.cc
 void add_server_extra_routes(ComputeRoutes& routes);       // server_extras.cc
+void add_server_password_routes(ComputeRoutes& routes);    // server_password.cc
 void add_flavor_routes(ComputeRoutes& routes);             // flavors.cc
 void add_flavor_extra_routes(ComputeRoutes& routes);       // flavor_extras.cc
 void add_keypair_routes(ComputeRoutes& routes);            // keypairs.cc

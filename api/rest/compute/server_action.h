@@ -31,6 +31,8 @@ Result<Reply> get_spice_console(const ActionCall& action);
 // server_rebuild.cc
 Result<Reply> rebuild(const ActionCall& action);
 Result<Reply> rescue(const ActionCall& action);
+// server_password.cc
+Result<Reply> change_password(const ActionCall& action);
 // server_resize.cc
 Result<Reply> resize(const ActionCall& action);
 Result<Reply> migrate(const ActionCall& action);

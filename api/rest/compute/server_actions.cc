@@ -139,7 +139,7 @@ constexpr std::array<ActionEntry, 36> kActions = {{
     {"os-resetState", "os_compute_api:os-admin-actions:reset_state", reset_state},
     {"addSecurityGroup", "os_compute_api:os-security-groups:add", not_offered},
     {"removeSecurityGroup", "os_compute_api:os-security-groups:remove", not_offered},
-    {"changePassword", "os_compute_api:os-admin-password", not_offered},
+    {"changePassword", "os_compute_api:os-admin-password", change_password},
     {"confirmResize", "os_compute_api:servers:confirm_resize", confirm_resize},
     {"createBackup", "os_compute_api:os-create-backup", create_backup},
     {"createImage", "os_compute_api:servers:create_image", create_image},

@@ -47,11 +47,6 @@ Result<Reply> detach_volume(Call& call) {
                             call.parameter("volume_id"));
 }
 
-Result<Reply> show_password(Call& call) {
-    TRY(call.server("os_compute_api:os-server-password:show"));
-    return Reply::json(Json::object({{"password", ""}}));
-}
-
 Result<Reply> show_topology(Call& call) {
     const auto server = TRY(call.server("compute:server:topology:index"));
     // One virtual NUMA node that holds everything; host pins only for administrators.
@@ -80,7 +75,6 @@ void add_server_extra_routes(ComputeRoutes& routes) {
     routes.add("POST", "/servers/{server_id}/os-volume_attachments", attach_volume);
     routes.add("GET", "/servers/{server_id}/os-volume_attachments/{volume_id}", show_volume);
     routes.add("DELETE", "/servers/{server_id}/os-volume_attachments/{volume_id}", detach_volume);
-    routes.add("GET", "/servers/{server_id}/os-server-password", show_password);
     routes.add("GET", "/servers/{server_id}/topology", show_topology, {78, 96});
 }
 

@@ -1,13 +1,10 @@
 #include "api/rest/metadata/metadata_router.h"
 
 #include "api/rest/fault.h"
+#include "compute/server_password.h"
 
 namespace kumoi::api {
 namespace {
-
-// Nova keeps the password a guest made for itself in four values of 255 characters.
-constexpr size_t kPasswordSizeMax = 1020;
-constexpr const char* kPasswordKey = "password_0";
 
 Reply refusal(int status, const std::string& message) {
     return Reply::text(message + "\n", status);
@@ -36,8 +33,7 @@ public:
             return refuse(instance.error());
         }
         if (is_password_path(request)) {
-            const auto stored = instance->system_metadata.find(kPasswordKey);
-            return Reply::text(stored == instance->system_metadata.end() ? "" : stored->second);
+            return Reply::text(compute::stored_password(instance->system_metadata));
         }
         const auto vifs = dependencies_.networks.network_info(instance->uuid);
         if (!vifs.ok()) {
@@ -59,16 +55,18 @@ public:
         if (!instance.ok()) {
             return refuse(instance.error());
         }
-        if (request.body.empty() || request.body.size() > kPasswordSizeMax) {
+        if (request.body.empty() || request.body.size() > compute::kStoredPasswordMax) {
             return refusal(400, fmt::format("A password has 1 to {} bytes, this one has {}",
-                                            kPasswordSizeMax, request.body.size()));
+                                            compute::kStoredPasswordMax, request.body.size()));
         }
-        if (instance->system_metadata.contains(kPasswordKey)) {
+        if (!compute::stored_password(instance->system_metadata).empty()) {
             return refusal(409, "The password of this server is set already");
         }
         compute::InstanceUpdate update;
         update.system_metadata = instance->system_metadata;
-        (*update.system_metadata)[kPasswordKey] = request.body;
+        for (const auto& [key, piece] : compute::password_pieces(request.body)) {
+            (*update.system_metadata)[key] = piece;
+        }
         const auto saved = dependencies_.conductor.instance_save(instance->uuid, update);
         return saved.ok() ? Reply::ok() : refuse(saved.error());
     }

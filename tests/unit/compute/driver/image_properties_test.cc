@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/file.h"
+#include "compute/driver/guest_agent_channel.h"
 #include "compute/driver/guest_config.h"
 
 namespace kumoi::compute {
@@ -145,6 +146,7 @@ TEST(ImageProperties, WhatIsHonouredIsSeenInTheMachineOrRefused) {
         {"hw_numa_cpus", {{}, {{"hw_numa_nodes", "2"}, {"hw_numa_cpus.0", "x"}}}},
         {"hw_numa_mem", {{}, {{"hw_numa_nodes", "2"}, {"hw_numa_mem.0", "x"}}}},
         {"hw_numa_nodes", {{}, {{"hw_numa_nodes", "x"}}}},
+        {"hw_qemu_guest_agent", {{{"hw_qemu_guest_agent", "yes"}}, {}}},
         {"hw_rescue_bus", {{{"hw_rescue_bus", "scsi"}}, {{"hw_rescue_bus", "usb"}}}},
         {"hw_video_model", {{{"hw_video_model", "none"}}, {{"hw_video_model", "qxl"}}}},
         {"hw_video_ram", {{}, {{"hw_video_ram", "64"}}}},  // no flavor's limit
@@ -158,6 +160,9 @@ TEST(ImageProperties, WhatIsHonouredIsSeenInTheMachineOrRefused) {
             continue;
         }
         const std::string name(property.name);
+        if (name.starts_with("os_admin_user") || name.starts_with("os_require_quiesce")) {
+            continue;  // of what is done with a guest that runs, below
+        }
         honoured.insert(name);
         ASSERT_TRUE(cases.contains(name)) << "no case shows that it is honoured: " << name;
         const auto& [with, refused] = cases.at(name);
@@ -173,6 +178,23 @@ TEST(ImageProperties, WhatIsHonouredIsSeenInTheMachineOrRefused) {
         }
     }
     EXPECT_EQ(honoured.size(), cases.size());
+}
+
+TEST(ImageProperties, WhatTheAgentInTheGuestIsAskedFor) {
+    for (const char* yes : {"yes", "True", "1", "on"}) {
+        EXPECT_TRUE(wants_guest_agent({{"hw_qemu_guest_agent", yes}})) << yes;
+        EXPECT_TRUE(requires_quiesce({{"os_require_quiesce", yes}})) << yes;
+    }
+    for (const char* no : {"no", "False", "0", "", "maybe"}) {
+        EXPECT_FALSE(wants_guest_agent({{"hw_qemu_guest_agent", no}})) << no;
+        EXPECT_FALSE(requires_quiesce({{"os_require_quiesce", no}})) << no;
+    }
+    EXPECT_EQ(admin_user({}), "root");
+    EXPECT_EQ(admin_user({{"os_type", "windows"}}), "Administrator");
+    EXPECT_EQ(admin_user({{"os_type", "windows"}, {"os_admin_user", "me"}}), "me");
+    EXPECT_NE(machine_of({{"hw_qemu_guest_agent", "yes"}})
+                  .find(R"("channels":[{"name":"org.qemu.guest_agent.0","socket":"/i/)"),
+              std::string::npos);
 }
 
 }  // namespace

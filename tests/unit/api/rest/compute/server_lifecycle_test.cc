@@ -192,6 +192,27 @@ TEST_F(ServerLifecycle, RebuildChangesWhatItNames) {
     EXPECT_EQ(show("alice", uuid, "2.90").string_or("OS-EXT-SRV-ATTR:hostname"), "host-1");
 }
 
+TEST_F(ServerLifecycle, APasswordIsSetOrTheRefusalIsNovas) {
+    const std::string uuid = create("alice");
+    const std::string body = R"({"changePassword": {"adminPass": "s3cret"}})";
+    EXPECT_EQ(act("alice", uuid, body).status, 202);
+    EXPECT_EQ(cn1_.admin_password, "s3cret");
+    EXPECT_EQ(status(uuid), "ACTIVE");
+    EXPECT_EQ(actions(uuid), (std::vector<std::string>{"changePassword", "create"}));
+    EXPECT_EQ(act("alice", uuid, R"({"changePassword": {}})").status, 400);
+    EXPECT_EQ(act("alice", uuid, R"({"changePassword": {"adminPass": 1}})").status, 400);
+
+    cn1_.refusal =
+        Error::conflict("QEMU guest agent is not enabled").with_fault("QemuGuestAgentNotEnabled");
+    EXPECT_EQ(act("alice", uuid, body).status, 409);
+    EXPECT_EQ(status(uuid), "ACTIVE");  // the task is over
+    cn1_.refusal = Error::unsupported("no").with_fault("NotImplementedError");
+    EXPECT_EQ(act("alice", uuid, body).status, 501);
+    cn1_.refusal.reset();
+    EXPECT_EQ(act("alice", uuid, R"({"pause": null})").status, 202);
+    EXPECT_EQ(act("alice", uuid, body).status, 409);
+}
+
 TEST_F(ServerLifecycle, AResizeHoldsBothSizesUntilConfirmed) {
     const std::string uuid = create("alice");
     EXPECT_EQ(act("alice", uuid, R"({"resize": {"flavorRef": 43}})").status, 202);

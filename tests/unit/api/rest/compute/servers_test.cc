@@ -247,7 +247,6 @@ TEST_F(Servers, ActionsGoThroughTheTable) {
     EXPECT_EQ(act(R"({"dance": null})").status, 400);
     EXPECT_EQ(act(R"({"os-stop": null, "os-start": null})").status, 400);
     EXPECT_EQ(act("{}").status, 400);
-    EXPECT_EQ(act(R"({"changePassword": {"adminPass": "1"}})").status, 501);
     EXPECT_EQ(act(R"({"os-getVNCConsole": {"type": "novnc"}})", "2.6").status, 404);
 }
 
