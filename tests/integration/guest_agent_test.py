@@ -68,6 +68,7 @@ class GuestAgent(harness.Test):
 
         password = {"username": "root", "password": "czNjcmV0", "crypted": False}  # s3cret
         self.assertEqual(agent.ask("guest-set-user-password", **password), {"return": {}})
+        self.assertIn("error", agent.ask("guest-set-user-password", **{**password, "username": "nobody"}))
         console = guest.console()
         console.sendall(b"cat /etc/shadow\n")
         self.assertRegex(harness.read_until(console, b":99999:").decode(), r"root:[^*!:]{10,}:")
