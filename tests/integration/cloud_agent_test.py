@@ -20,8 +20,6 @@ PATIENCE = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
 class CloudAgent(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        if reason := agent_guest.missing():
-            raise unittest.SkipTest(reason)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         folders = [subprocess.run([str(GUESTS / script)], capture_output=True, text=True, check=True).stdout.strip()
                    for script in ("build.sh", "make-root.sh")]
@@ -35,7 +33,7 @@ class CloudAgent(unittest.TestCase):
                    "-f", "json")["id"]
             for name, kind, path in (("kernel", "aki", f"{folders[0]}/vmlinux"),
                                      ("initrd", "ari", agent_guest.make_initrd(cls.cloud.state))))
-        for name, properties in (("agent", ["hw_qemu_guest_agent=yes", "os_require_quiesce=yes"]), ("none", [])):
+        for name, properties in (("agent", ["hw_qemu_guest_agent=yes", "os_require_quiesce=yes"]), ("none", ["os_require_quiesce=yes"])):
             cls.os("image", "create", name, "--disk-format", "raw", "--file", f"{folders[1]}/kumoi-tiny.raw",
                    *(word for property in (f"kernel_id={kernel}", f"ramdisk_id={initrd}", *properties,
                                            "os_command_line=console=ttyS0 quiet") for word in ("--property", property)),
@@ -52,6 +50,9 @@ class CloudAgent(unittest.TestCase):
                     "--key-name", "mine", "--os-compute-api-version", "2.37", "--wait")
         refusal = self.cloud.refused("server", "set", "none", "--password", "s3cret")
         self.assertIn("QEMU guest agent is not enabled", refusal)
+        self.cloud.refused("server", "image", "create", "--wait", "--name", "torn", "none")
+        self.assertEqual(self.os("server", "show", "none", "-f", "json")["status"], "ACTIVE")
+        self.assertNotIn("torn", [image["Name"] for image in self.os("image", "list", "-f", "json")])
         self.os("server", "delete", "none", "--wait")
 
         log = self.folder("agent") / "console.log"
@@ -85,5 +86,5 @@ class CloudAgent(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    enter_own_namespace()
-    unittest.main(verbosity=2)
+    enter_own_namespace((agent_guest.AGENT, "install qemu-guest-agent"))
+    unittest.main()

@@ -22,10 +22,23 @@ Result<Reply> show_password(Call& call) {
         Json::object({{"password", compute::stored_password(server->instance.system_metadata)}}));
 }
 
+Result<Reply> clear_password(Call& call) {
+    const auto server = TRY(call.server("os_compute_api:os-server-password:clear"));
+    TRY(call.conductor().change_server(
+        call.context(), server->instance.uuid, [](compute::Instance& instance) -> Result<void> {
+            for (const auto& [key, piece] : compute::password_pieces("")) {
+                instance.system_metadata.erase(key);
+            }
+            return {};
+        }));
+    return Reply::no_content();
+}
+
 }  // namespace
 
 void add_server_password_routes(ComputeRoutes& routes) {
     routes.add("GET", "/servers/{server_id}/os-server-password", show_password);
+    routes.add("DELETE", "/servers/{server_id}/os-server-password", clear_password);
 }
 
 }  // namespace kumoi::api

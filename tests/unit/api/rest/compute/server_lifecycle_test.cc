@@ -2,6 +2,7 @@
 // in which state, what they answer, and what they leave in the records.
 #include <gmock/gmock.h>
 
+#include "compute/server_password.h"
 #include "tests/support/compute_rest_fixture.h"
 
 namespace kumoi::api {
@@ -201,6 +202,16 @@ TEST_F(ServerLifecycle, APasswordIsSetOrTheRefusalIsNovas) {
     EXPECT_EQ(actions(uuid), (std::vector<std::string>{"changePassword", "create"}));
     EXPECT_EQ(act("alice", uuid, R"({"changePassword": {}})").status, 400);
     EXPECT_EQ(act("alice", uuid, R"({"changePassword": {"adminPass": 1}})").status, 400);
+
+    compute::InstanceUpdate kept;  // as a node, or the guest itself, leaves it
+    kept.system_metadata = compute::password_pieces(std::string(300, 'x') + "end");
+    ASSERT_TRUE(conductor_->instance_save(uuid, kept).ok());
+    const std::string path = "/servers/" + uuid + "/os-server-password";
+    EXPECT_EQ(json(call("alice", "GET", path)).string_or("password"),
+              std::string(300, 'x') + "end");
+    EXPECT_EQ(call("bob", "DELETE", path).status, 404);
+    EXPECT_EQ(call("alice", "DELETE", path).status, 204);
+    EXPECT_EQ(json(call("alice", "GET", path)).string_or("password", "?"), "");
 
     cn1_.refusal =
         Error::conflict("QEMU guest agent is not enabled").with_fault("QemuGuestAgentNotEnabled");
