@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <zstd.h>
 
-#include "hypervisor/snapshot/crc32c.h"
+#include "base/crc32c.h"
 #include "hypervisor/snapshot/pages.h"
 
 namespace kumoi::hypervisor {

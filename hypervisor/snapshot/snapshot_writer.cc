@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "hypervisor/snapshot/crc32c.h"
+#include "base/crc32c.h"
 #include "hypervisor/snapshot/index.h"
 #include "hypervisor/snapshot/pages.h"
 

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 
 #include "base/log.h"
-#include "hypervisor/snapshot/crc32c.h"
+#include "base/crc32c.h"
 
 namespace kumoi::hypervisor {
 

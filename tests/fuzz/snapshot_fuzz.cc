@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "hypervisor/snapshot/crc32c.h"
+#include "base/crc32c.h"
 #include "hypervisor/snapshot/snapshot_reader.h"
 
 using namespace kumoi;

@@ -15,6 +15,7 @@ MAY_INCLUDE = {
     "hypervisor/control/protocol": ["base/", "hypervisor/control/protocol"],
     "migration": ["base/", "hypervisor/", "migration/"],
     "migration/policy": ["base/", "migration/policy/"],
+    "migration/handover": ["base/", "migration/handover/"],
     "migration/transfer": ["base/", "migration/transfer/"],
     "compute": ["base/", "scheduler/", "migration/policy/", "migration/transfer/", "compute/",
                 "hypervisor/control/protocol", "hypervisor/control/control_client"],

@@ -10,7 +10,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
-#include "hypervisor/snapshot/crc32c.h"
+#include "base/crc32c.h"
 #include "hypervisor/snapshot/memory_loader.h"
 #include "hypervisor/snapshot/pages.h"
 #include "hypervisor/snapshot/snapshot_reader.h"

@@ -1,11 +1,11 @@
-#include "hypervisor/snapshot/crc32c.h"
+#include "base/crc32c.h"
 
 #include <array>
 #include <cstring>
 
 #include <nmmintrin.h>
 
-namespace kumoi::hypervisor {
+namespace kumoi {
 
 namespace {
 
@@ -56,4 +56,4 @@ uint32_t crc32c(std::span<const std::byte> bytes, uint32_t before) {
     return fast ? crc32c_sse42(bytes, before) : crc32c_portable(bytes, before);
 }
 
-}  // namespace kumoi::hypervisor
+}  // namespace kumoi
