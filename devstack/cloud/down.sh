@@ -21,6 +21,7 @@ stop mariadb 20 &
 stop rabbit 10 &
 wait
 stop epmd
+if [ -d "$STATE/ceph" ]; then "$CLOUD_ROOT/../ceph.sh" stop "$STATE/ceph"; fi
 # Guests outlive their daemon on purpose. Each names its folder.
 for pid in $(pgrep -f "^[^ ]*kumoi-vmm .*$STATE/" || true); do kill "$pid"; done
 # Neutron's agents leave dnsmasq and haproxy behind on purpose: networks outlive their agents. Each names its state.

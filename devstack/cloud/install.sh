@@ -9,6 +9,7 @@ source "$CLOUD_ROOT/lib/process.sh"
 
 lists=("$CLOUD_ROOT/packages.txt")
 [ "$NETWORK" != ovs ] || lists+=("$CLOUD_ROOT/packages-ovs.txt")
+[ "$WITH_CEPH" = 0 ] || lists+=("$CLOUD_ROOT/packages-ceph.txt")
 [ "$WITH_L3" = 0 ] || lists+=("$CLOUD_ROOT/packages-l3.txt")
 stamp=$CACHE/installed-$(cat "${lists[@]}" | md5sum | cut -c1-12)
 [ ! -e "$stamp" ] || exit 0

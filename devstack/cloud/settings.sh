@@ -35,6 +35,7 @@ NOVA_CONF_EXTRA=${KUMOI_CLOUD_NOVA_CONF:-} # a file; its text ends up in every n
 # Parts that can be left out (0) to save memory.
 WITH_CINDER=${KUMOI_CLOUD_CINDER:-1}
 WITH_NFS=${KUMOI_CLOUD_NFS:-$WITH_CINDER}
+WITH_CEPH=${KUMOI_CLOUD_CEPH:-0} # 1: a Ceph of one monitor and one OSD, and volumes of type rbd on it
 WITH_AGENTS=${KUMOI_CLOUD_AGENTS:-1} # 0: ports are bound by drivers/kumoi_cloud_ml2.py and never wired
 NETWORK=${KUMOI_CLOUD_NETWORK:-bridge} # what Neutron's agents wire: Linux bridges, or Open vSwitch (ovs)
 WITH_L3=${KUMOI_CLOUD_L3:-0} # 1: Neutron's L3 agent; floating addresses reach guests, and one image has an SSH server

@@ -48,6 +48,7 @@ agents=neutron-linuxbridge-agent
 [ "$WITH_AGENTS" = 1 ] || agents=0
 words=("$STATE" "$CONTROL_IP" "$PASSWORD" "$agents")
 [ "$WITH_CINDER" = 0 ] || words+=(--volumes)
+[ "$WITH_CEPH" = 0 ] || words+=(--rbd)
 # shellcheck disable=SC2206  # one word a node
 [ "$COMPUTE" = none ] || words+=($NODES)
 /usr/bin/python3 "$CLOUD_ROOT/lib/resources.py" "${words[@]}"

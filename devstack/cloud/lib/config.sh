@@ -366,7 +366,7 @@ state_path = $STATE/cinder
 image_conversion_dir = $STATE/cinder/conversion
 transport_url = $(transport_url)
 auth_strategy = keystone
-enabled_backends = iscsi$([ "$WITH_NFS" = 0 ] || echo ,nfs)
+enabled_backends = iscsi$([ "$WITH_NFS" = 0 ] || echo ,nfs)$([ "$WITH_CEPH" = 0 ] || echo ,rbd)
 default_volume_type = iscsi
 api_paste_config = $ETC/cinder/api-paste.ini
 rootwrap_config = /etc/cinder/rootwrap.conf
@@ -394,6 +394,13 @@ nas_secure_file_operations = false
 nas_secure_file_permissions = false
 nfs_snapshot_support = true
 nfs_qcow2_volumes = false
+[rbd]
+volume_backend_name = rbd
+volume_driver = cinder.volume.drivers.rbd.RBDDriver
+rbd_pool = volumes
+rbd_user = volumes
+rbd_ceph_conf = $STATE/ceph/ceph.conf
+rbd_secret_uuid = 2f1a5a1e-5d0e-4b6c-9b0e-0c3f6f8a1d77
 [database]
 connection = $(database_url cinder)
 $(authtoken cinder)

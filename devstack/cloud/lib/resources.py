@@ -93,12 +93,12 @@ def wait_for_agents(cloud, agent, hosts):
 def main():
     state, address, password, agent, *rest_of_words = sys.argv[1:]
     volumes = "--volumes" in rest_of_words
-    hosts = [word for word in rest_of_words if word != "--volumes"]
+    hosts = [word for word in rest_of_words if not word.startswith("--")]
     cloud = rest.Cloud(f"http://{address}:5000/v3", "admin", password, "admin")
     ids = {**flavors(cloud), **images(cloud, os.environ.get("GUEST_KERNEL"), os.environ.get("GUEST_ROOT"),
                                        os.environ.get("GUEST_SSH", "")), **networks(cloud)}
     if volumes:
-        for backend in ("iscsi", "nfs"):
+        for backend in ("iscsi", "nfs", *(["rbd"] if "--rbd" in rest_of_words else [])):
             cloud.ensure("volumev3", "volume_types", backend, {"extra_specs": {"volume_backend_name": backend}}, path="/types")
     if agent != "0":
         wait_for_agents(cloud, agent, ["kumoi-control", *hosts])

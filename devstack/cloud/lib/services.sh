@@ -86,6 +86,10 @@ start_cinder() {
     local conf=$ETC/cinder/cinder.conf mount
     start tgtd "$CONTROL_NS" tgtd -f --iscsi portal="$CONTROL_IP:$ISCSI_PORT"
     if [ "$WITH_NFS" = 1 ]; then start_nfs; fi
+    if [ "$WITH_CEPH" = 1 ]; then
+        "$CLOUD_ROOT/lib/in-namespace.sh" "$CONTROL_NS" "$CLOUD_ROOT/../ceph.sh" up "$STATE/ceph" "$CONTROL_IP"
+        "$CLOUD_ROOT/lib/in-namespace.sh" "$CONTROL_NS" "$CLOUD_ROOT/../ceph.sh" manager "$STATE/ceph"
+    fi
     rest cinder-api $CINDER_PORT /usr/bin/cinder-wsgi "" "--config-file $conf --log-file $LOG/cinder-api.log"
     start cinder-scheduler "$CONTROL_NS" cinder-scheduler --config-file "$conf" --log-file "$LOG/cinder-scheduler.log"
     # Cinder would mount its NFS share. Here it is on the server itself, and a kernel without NFS can do this too:
@@ -134,8 +138,12 @@ start_compute() { # NODE
         for program in kumoi-compute kumoi-vmm kumoi-img; do
             [ -x "$KUMOI_BUILD/bin/$program" ] || die "$KUMOI_BUILD/bin/$program is missing: build it, or set KUMOI_BUILD"
         done
-        start "nova-compute-$1" "$1" env OVS_RUNDIR="$(ovs_folder "$1")" "$KUMOI_BUILD/bin/kumoi-compute" \
-            --config-file "$ETC/$1/nova.conf"
+        local words=(env "OVS_RUNDIR=$(ovs_folder "$1")" "$KUMOI_BUILD/bin/kumoi-compute" --config-file "$ETC/$1/nova.conf")
+        if [ "$WITH_CEPH" = 1 ]; then # what a host of a Ceph has in /etc/ceph
+            # shellcheck disable=SC2016
+            words=(sh -c 'mkdir -p /etc/ceph && mount --bind "$0" /etc/ceph && exec "$@"' "$STATE/ceph" "${words[@]}")
+        fi
+        start "nova-compute-$1" "$1" "${words[@]}"
         ;;
     *) die "KUMOI_CLOUD_COMPUTE is $COMPUTE: python, kumoi or none" ;;
     esac

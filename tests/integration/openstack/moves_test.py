@@ -19,7 +19,7 @@ def setUpModule():
     global CLOUD  # pylint: disable=global-statement
     if not shutil.which("qemu-io"):
         skip("qemu-io writes on the servers' disks here: install qemu-utils")
-    CLOUD = OpenStackCloud.up(compute="kumoi")
+    CLOUD = OpenStackCloud.up(compute="kumoi", proxy=True)
     unittest.addModuleCleanup(CLOUD.release)
     if not CLOUD.has_guests():
         skip("the servers of this cloud have no disks")
