@@ -11,6 +11,8 @@
 #include "api/nova/nova_moves.h"
 #include "api/nova/periodic_tasks.h"
 #include "api/nova/placement_report.h"
+#include "api/nova/server_records.h"
+#include "api/nova/vif_records.h"
 #include "compute/network/no_vifs.h"
 #include "compute/network/vif_plug.h"
 
@@ -18,6 +20,24 @@ namespace kumoi::api {
 namespace {
 
 const std::vector<std::string> kTopics = {"compute", "compute-alt"};
+
+class NeutronAddresses final : public nova::PortAddresses {
+public:
+    explicit NeutronAddresses(clients::NeutronNetwork& network) : network_(network) {}
+    Result<void> add_fixed_ip(const compute::RequestContext& context,
+                              const compute::Instance& instance,
+                              const std::string& network_id) override {
+        return network_.add_fixed_ip(context, instance, network_id);
+    }
+    Result<void> remove_fixed_ip(const compute::RequestContext& context,
+                                 const compute::Instance& instance,
+                                 const std::string& address) override {
+        return network_.remove_fixed_ip(context, instance, address);
+    }
+
+private:
+    clients::NeutronNetwork& network_;
+};
 
 }  // namespace
 
@@ -42,13 +62,19 @@ struct OpenstackNode::Parts {
     std::unique_ptr<nova::NovaMoves> moves;
     compute::ExternalEvents events;
     std::unique_ptr<nova::NovaConsoles> consoles;
+    std::unique_ptr<nova::UsageAudit> audit;
     std::unique_ptr<nova::PeriodicTasks> tasks;
+    std::unique_ptr<nova::VifRecords> network;
 
     NodeDriver node_driver;
     std::unique_ptr<compute::VifDriver> vifs;
     std::unique_ptr<NodeVolumes> volumes;
     std::unique_ptr<compute::ComputeManager> manager;
     std::unique_ptr<nova::NodeExtras> extras;
+    std::unique_ptr<nova::ServerRecords> server_records;
+    std::unique_ptr<NeutronAddresses> addresses;
+    std::unique_ptr<nova::FixedIps> fixed_ips;
+    std::unique_ptr<nova::HostPower> host_power;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
     std::unique_ptr<amqp::RpcServer> server;
 
@@ -73,7 +99,9 @@ Result<void> OpenstackNode::Parts::open_records() {
         shared.config.boolean("filter_scheduler", "track_instance_changes"));
     placement = std::make_unique<nova::PlacementReport>(
         shared.config, shared.cloud.make_report_client(), shared.release,
-        shared.config.string("DEFAULT", "compute_driver") != "simulated");
+        shared.config.string("DEFAULT", "compute_driver") != "simulated",
+        TRY(clients::load_provider_configs(
+            shared.config.string("compute", "provider_config_location"))));
     records = std::make_unique<nova::NodeRecords>(
         shared.objects, shared.clock, shared.random, nova::NodeOptions{host, host, shared.release},
         [this](const compute::ComputeNode& node, bool disabled) {
@@ -117,19 +145,35 @@ Result<void> OpenstackNode::Parts::open_manager() {
     }
     compute::JournalOptions journal;
     journal.sync = settings.durable;
+    const compute::PeriodicOptions periodic = periodic_options();
+    if (periodic.usage_audit) {
+        TRY_CONTEXT(nova::last_audit_period(periodic.usage_audit_period, clock.wall_ns()),
+                    "[DEFAULT] instance_usage_audit_period");
+        audit = std::make_unique<nova::UsageAudit>(
+            nova::UsageAudit::Borders{shared.objects, *records, notifications.get(), clock,
+                                      shared.random},
+            periodic.usage_audit_period);
+    }
     tasks = std::make_unique<nova::PeriodicTasks>(
         nova::PeriodicTasks::Borders{shared.objects, *conductor, *records, *node_driver.driver,
-                                     clock, shared.random},
-        periodic_options());
+                                     clock, shared.random, audit.get()},
+        periodic);
+    network = std::make_unique<nova::VifRecords>(shared.cloud.network(), shared.objects, clock,
+                                                 shared.random);
     compute::ComputeManager::Borders borders{
-        *conductor, shared.cloud.network(), *vifs,   *node_driver.driver,
-        clock,      shared.cloud.glance(),  awaited, shared.pools};
+        *conductor, *network,    *vifs, *node_driver.driver, clock, shared.cloud.glance(),
+        awaited,    shared.pools};
     borders.tasks = tasks.get();
     volumes = TRY(NodeVolumes::create(shared.config, settings.options, shared.objects,
                                       shared.cloud.cinder(), clock, shared.random,
                                       node_driver.is_simulated()));
     borders.volumes = &volumes->services();
     borders.moves = moves.get();
+    server_records = std::make_unique<nova::ServerRecords>(nova::ServerRecords::Borders{
+        *conductor, shared.objects, *records, clock, shared.random,
+        !shared.config.boolean("workarounds", "disable_group_policy_check_upcall"),
+        notifications.get()});
+    borders.cloud = server_records.get();
     manager = TRY(compute::ComputeManager::create(borders, settings.options, std::move(journal)));
     tasks->set_manager(*manager);
     auto console_options = nova::NovaConsoleOptions::from_config(shared.config);
@@ -140,8 +184,15 @@ Result<void> OpenstackNode::Parts::open_manager() {
     extras = std::make_unique<nova::NodeExtras>(
         *conductor, settings.options.host, shared.cloud.glance(), node_driver.image_cache.get(),
         node_driver.keeps_qcow2, node_driver.inject_nmi, clock);
-    endpoint = std::make_unique<nova::ComputeEndpoint>(nova::ComputeEndpoint::Borders{
-        *manager, *conductor, shared.objects, *records, events, *consoles, extras.get()});
+    addresses = std::make_unique<NeutronAddresses>(shared.cloud.network());
+    fixed_ips = std::make_unique<nova::FixedIps>(
+        nova::FixedIps::Borders{*addresses, *conductor, *manager, clock});
+    if (!node_driver.is_simulated()) {
+        host_power = std::make_unique<nova::HostPower>(nova::HostPower::from_config(shared.config));
+    }
+    endpoint = std::make_unique<nova::ComputeEndpoint>(
+        nova::ComputeEndpoint::Borders{*manager, *conductor, shared.objects, *records, events,
+                                       *consoles, extras.get(), fixed_ips.get(), host_power.get()});
     return {};
 }
 

@@ -186,6 +186,21 @@ void add_card_options(OptionTable& table) {
                "Seconds that the agent in a guest has to show that it listens.", 1, 3600});
 }
 
+// Of a host in a real cloud.
+void add_host_options(OptionTable& table) {
+    table.add(
+        {"kumoi", "host_power_command", OptionType::String, "",
+         "OpenStack: what turns this host off (poweroff) or starts it anew (reboot), the word "
+         "is its last argument: systemctl. Empty: such requests are refused."});
+    table.add({"compute", "provider_config_location", OptionType::Path,
+               "/etc/nova/provider_config/",
+               "OpenStack: folder of *.yaml files with what this host's resource provider has "
+               "besides (Nova's provider.yaml). Read at start."});
+    table.add({"workarounds", "disable_group_policy_check_upcall", OptionType::Boolean, "false",
+               "OpenStack: no second look at a server's group when it arrives on this host, for "
+               "cells whose conductors cannot reach the API's database."});
+}
+
 void add_node_options(OptionTable& table) {
     table.add(
         {"kumoi", "vmm_path", OptionType::Path, "",
@@ -239,6 +254,7 @@ void add_node_options(OptionTable& table) {
                "4-12,^8,15. Empty: no such servers here."});
     table.add({"compute", "cpu_shared_set", OptionType::String, "",
                "Host processors that the threads of all other servers stay on. Empty: any."});
+    add_host_options(table);
     table.add({"simulated", "seed", OptionType::Integer, "1",
                "Seed of the simulated driver's random stream."});
     table.add({"simulated", "vcpus", OptionType::Integer, "64", "Host threads it pretends to have.",

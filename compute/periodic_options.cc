@@ -31,6 +31,8 @@ PeriodicOptions PeriodicOptions::from_config(const Config& config) {
     options.running_deleted_action = config.string("DEFAULT", "running_deleted_instance_action");
     options.running_deleted_poll_interval_s = number("running_deleted_instance_poll_interval");
     options.running_deleted_timeout_s = number("running_deleted_instance_timeout");
+    options.usage_audit = config.boolean("DEFAULT", "instance_usage_audit");
+    options.usage_audit_period = config.string("DEFAULT", "instance_usage_audit_period");
     return options;
 }
 
@@ -71,6 +73,11 @@ void add_periodic_options(OptionTable& table) {
                "OpenStack: seconds a server must have been deleted before its guest counts as "
                "left behind.",
                0, kYearS});
+    table.add({"DEFAULT", "instance_usage_audit", OptionType::Boolean, "false",
+               "OpenStack: whether this node tells, once in a period, which servers used it "
+               "(compute.instance.exists)."});
+    table.add({"DEFAULT", "instance_usage_audit_period", OptionType::String, "month",
+               "OpenStack: hour, day, month or year; month@15 begins on the 15th."});
     table.add({"image_cache", "manager_interval", OptionType::Integer, "2400",
                "Seconds between two looks for cached images nobody needs. 0: every 60 seconds. "
                "-1: never.",

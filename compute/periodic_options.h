@@ -24,6 +24,8 @@ struct PeriodicOptions {
     std::string running_deleted_action = "reap";
     int64_t running_deleted_poll_interval_s = 1800;
     int64_t running_deleted_timeout_s = 0;
+    bool usage_audit = false;
+    std::string usage_audit_period = "month";
 
     static PeriodicOptions from_config(const Config& config);
 };

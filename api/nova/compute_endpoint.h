@@ -10,6 +10,8 @@
 #include <string_view>
 
 #include "api/amqp/rpc_server.h"
+#include "api/nova/fixed_ips.h"
+#include "api/nova/host_power.h"
 #include "api/nova/node_extras.h"
 #include "api/nova/nova_conductor.h"
 #include "compute/manager/compute_api.h"
@@ -38,7 +40,9 @@ public:
         NodeRecords& node;
         compute::ExternalEvents& events;
         ConsolePorts& consoles;
-        NodeExtras* extras = nullptr;  // null: their methods are refused
+        NodeExtras* extras = nullptr;  // null: their methods are refused; so are those of the next
+        FixedIps* fixed_ips = nullptr;
+        const HostPower* host_power = nullptr;
     };
     explicit ComputeEndpoint(const Borders& borders) : borders_(borders) {}
 
@@ -99,6 +103,10 @@ private:
     Result<Json> set_admin_password(Call& call);
     Result<Json> quiesce(Call& call);
     Result<Json> unquiesce(Call& call);
+    Result<Json> add_fixed_ip(Call& call);
+    Result<Json> remove_fixed_ip(Call& call);
+    Result<Json> inject_network_info(Call& call);
+    Result<Json> host_power_action(Call& call);
 
     const Borders borders_;
 };

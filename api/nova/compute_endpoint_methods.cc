@@ -7,14 +7,16 @@ namespace {
 constexpr std::string_view kNotOffered = "This hypervisor does not offer it";
 constexpr std::string_view kNoLiveMigration =
     "Migration pre-check error: live migration is not offered by kumoi nodes yet";
+constexpr std::string_view kNoMaintenanceMode =
+    "A host has no maintenance mode of its own here, as with libvirt: disable its compute service "
+    "and migrate its servers";
 
 }  // namespace
 
 std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_a_to_l() {
     using compute::ComputeApi;
     return {
-        {"add_fixed_ip_to_instance",
-         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"add_fixed_ip_to_instance", {&ComputeEndpoint::add_fixed_ip}},
         {"allow_share", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
         {"attach_interface", {&ComputeEndpoint::attach_interface}},
         {"attach_volume", {&ComputeEndpoint::attach_volume}},
@@ -51,9 +53,10 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_a_to
         {"get_serial_console", {&ComputeEndpoint::console}},
         {"get_spice_console", {&ComputeEndpoint::console}},
         {"get_vnc_console", {&ComputeEndpoint::console}},
-        {"host_maintenance_mode", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
-        {"host_power_action", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
-        {"inject_network_info", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"host_maintenance_mode",
+         {.refusal = "NotImplementedError", .refusal_text = kNoMaintenanceMode}},
+        {"host_power_action", {&ComputeEndpoint::host_power_action}},
+        {"inject_network_info", {&ComputeEndpoint::inject_network_info}},
         {"live_migration", {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
         {"live_migration_abort",
          {.refusal = "NotImplementedError", .refusal_text = kNoLiveMigration}},
@@ -79,8 +82,7 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_p_to
         {"quiesce_instance", {&ComputeEndpoint::quiesce}},
         {"reboot_instance", {&ComputeEndpoint::reboot}},
         {"rebuild_instance", {&ComputeEndpoint::rebuild}},
-        {"remove_fixed_ip_from_instance",
-         {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
+        {"remove_fixed_ip_from_instance", {&ComputeEndpoint::remove_fixed_ip}},
         {"remove_volume_connection", {&ComputeEndpoint::remove_volume_connection}},
         {"rescue_instance", {&ComputeEndpoint::rescue}},
         {"reserve_block_device_name", {&ComputeEndpoint::reserve_block_device_name}},

@@ -39,6 +39,17 @@ std::string without_slash(std::string url) {
     return url;
 }
 
+// Null when the request did not bring one.
+Json new_flavor_payload(const NovaObject& instance, const InstanceNotifications::Details& details) {
+    const auto flavor = NovaObject::parse(instance.table(), details.new_flavor);
+    return flavor.ok() ? flavor_payload(*flavor) : Json();
+}
+
+std::string volume_action(const compute::VolumeNews& news) {
+    constexpr const char* kNames[] = {"attach", "detach", "swap"};
+    return kNames[static_cast<int>(news.action)];
+}
+
 }  // namespace
 
 // One kind of action, by the event that conductor records for it.
@@ -64,10 +75,11 @@ const InstanceNotifications::Action* InstanceNotifications::find(std::string_vie
     constexpr std::string_view kAction = "InstanceActionPayload";
     constexpr std::string_view kCreate = "InstanceCreatePayload";
     constexpr std::string_view kRescue = "InstanceActionRescuePayload";
+    constexpr std::string_view kPrep = "InstanceActionResizePrepPayload";
     constexpr std::string_view kRebuild = "InstanceActionRebuildPayload";
     constexpr std::string_view kSnapshot = "InstanceActionSnapshotPayload";
     // clang-format off
-    static constexpr std::array<Action, 27> kActions = {{
+    static constexpr std::array<Action, 30> kActions = {{
         {"compute__do_build_and_run_instance", "create", "create", kCreate, kErrors | kIpsAtEnd},
         {"compute_terminate_instance", "delete", "delete", kAction, kShutsDown},
         {"compute_stop_instance", "power_off", "power_off", kAction, 0},
@@ -91,6 +103,9 @@ const InstanceNotifications::Action* InstanceNotifications::find(std::string_vie
         {"compute_trigger_crash_dump", "trigger_crash_dump", "trigger_crash_dump", kAction, 0},
         {"compute_attach_interface", "interface_attach", "", kAction, kErrors},
         {"compute_detach_interface", "interface_detach", "", kAction, 0},
+        {"compute_add_fixed_ip_to_instance", "", "create_ip", kAction, kIpsAtEnd},
+        {"compute_remove_fixed_ip_from_instance", "", "delete_ip", kAction, kIpsAtEnd},
+        {"compute_prep_resize", "resize_prep", "resize.prep", kPrep, kExists},
         {"compute_resize_instance", "resize", "resize", kAction, kErrors | kIpsAlways},
         {"compute_finish_resize", "resize_finish", "finish_resize", kAction, kIpsAlways},
         {"compute_confirm_resize", "resize_confirm", "resize.confirm", kAction, kIpsAtEnd},
@@ -136,7 +151,7 @@ void InstanceNotifications::started(std::string_view event, const NovaObject& in
         return;
     }
     if (action->is(kExists)) {
-        exists(instance, context);
+        exists(instance, context, current_audit_period(clock_.wall_ns()));
     }
     send(*action, {instance, context, details, kStart, std::nullopt});
     if (action->is(kShutsDown)) {
@@ -172,8 +187,60 @@ void InstanceNotifications::finished(std::string_view event, const NovaObject& i
     send(*action, {instance, context, details, kEnd, failure});
 }
 
-void InstanceNotifications::exists(const NovaObject& instance, const Json& context) const {
-    const AuditPeriod period = current_audit_period(clock_.wall_ns());
+// Nova's order: the legacy message is a single one, between the versioned two.
+void InstanceNotifications::volume_started(const compute::VolumeNews& news,
+                                           const NovaObject& instance, const Json& context) const {
+    send_volume(news, kStart, instance, context, std::nullopt);
+}
+
+void InstanceNotifications::volume_ended(const compute::VolumeNews& news,
+                                         const NovaObject& instance, const Json& context,
+                                         const std::optional<Error>& failure) const {
+    const std::string action = volume_action(news);
+    if (failure) {
+        if (news.action != compute::VolumeNews::Action::Detach) {
+            send_volume(news, kError, instance, context, failure);
+        }
+        if (sink_.wants(Format::Versioned)) {
+            sink_.send(Format::Versioned, "ERROR", "nova-compute:" + host_, "compute.exception",
+                       exception_payload(*failure, action + "_volume"), context);
+        }
+        return;
+    }
+    if (news.action != compute::VolumeNews::Action::Swap && sink_.wants(Format::Legacy)) {
+        Json payload = legacy_payload(instance, image_base(context));
+        payload.set("volume_id", news.volume_id);
+        sink_.send(Format::Legacy, "INFO", "compute." + host_, "compute.instance.volume." + action,
+                   payload, context);
+    }
+    send_volume(news, kEnd, instance, context, std::nullopt);
+}
+
+void InstanceNotifications::send_volume(const compute::VolumeNews& news, std::string_view phase,
+                                        const NovaObject& instance, const Json& context,
+                                        const std::optional<Error>& failure) const {
+    if (!sink_.wants(Format::Versioned)) {
+        return;
+    }
+    const bool swaps = news.action == compute::VolumeNews::Action::Swap;
+    const std::string action = volume_action(news);
+    Json extra = swaps ? Json::object({{"old_volume_id", news.volume_id},
+                                       {"new_volume_id", news.new_volume_id}})
+                       : Json::object({{"volume_id", news.volume_id}});
+    if (failure) {
+        extra.set("fault", exception_payload(*failure, action + "_volume"));
+    }
+    sink_.send(
+        Format::Versioned, failure ? "ERROR" : "INFO", "nova-compute:" + host_,
+        fmt::format("instance.volume_{}.{}", action, phase),
+        versioned_payload(release_,
+                          swaps ? "InstanceActionVolumeSwapPayload" : "InstanceActionVolumePayload",
+                          instance, context, extra),
+        context);
+}
+
+void InstanceNotifications::exists(const NovaObject& instance, const Json& context,
+                                   const AuditPeriod& period) const {
     if (sink_.wants(Format::Legacy)) {
         Json payload = legacy_payload(instance, image_base(context));
         payload.set("audit_period_beginning", python_time(period.begin_ns));
@@ -202,6 +269,11 @@ void InstanceNotifications::send(const Action& action, const Message& message) c
         } else if (action.is(kIpsAlways) || (action.is(kIpsAtEnd) && !is_start)) {
             payload.set("fixed_ips", legacy_fixed_ips(message.instance));
         }
+        const Json* flavor = message.details.new_flavor.find("nova_object.data");
+        if (action.payload == "InstanceActionResizePrepPayload" && !is_start && flavor != nullptr) {
+            payload.set("new_instance_type", flavor->string_or("name"));
+            payload.set("new_instance_type_id", flavor->integer_or("id"));
+        }
         if (creates && is_start) {
             payload.set("image_name", message.details.image_name);
         } else if (creates && !message.failure) {
@@ -221,6 +293,8 @@ void InstanceNotifications::send(const Action& action, const Message& message) c
         } else if (action.payload == "InstanceActionRescuePayload") {
             extra.set("rescue_image_ref",
                       message.details.image_id.empty() ? Json() : Json(message.details.image_id));
+        } else if (action.payload == "InstanceActionResizePrepPayload") {
+            extra.set("new_flavor", new_flavor_payload(message.instance, message.details));
         } else if (action.payload == "InstanceActionRebuildPayload") {
             extra.set("trusted_image_certificates", nullptr);
         }

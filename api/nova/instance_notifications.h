@@ -10,9 +10,11 @@
 #include <string_view>
 
 #include "api/amqp/notifier.h"
+#include "api/nova/notification_payload.h"
 #include "api/nova/nova_object.h"
 #include "api/nova/release.h"
 #include "base/clock.h"
+#include "compute/manager/cloud_records.h"
 
 namespace kumoi::nova {
 
@@ -31,6 +33,7 @@ public:
         std::string image_id;    // the image to fill (snapshot), or to boot (rescue)
         std::string image_name;  // create
         Json block_devices;      // create: the request's BlockDeviceMappingList
+        Json new_flavor;         // resize_prep: the request's Flavor
     };
 
     // `image_endpoint`: [glance] endpoint_override; "": that of the request's catalogue.
@@ -46,11 +49,20 @@ public:
     void finished(std::string_view event, const NovaObject& instance, const Json& context,
                   const Details& details, const std::optional<Error>& failure) const;
 
+    void volume_started(const compute::VolumeNews& news, const NovaObject& instance,
+                        const Json& context) const;
+    void volume_ended(const compute::VolumeNews& news, const NovaObject& instance,
+                      const Json& context, const std::optional<Error>& failure) const;
+    // What a server used in a period; of the audit, and before what ends its use.
+    void exists(const NovaObject& instance, const Json& context, const AuditPeriod& period) const;
+
 private:
     struct Action;
     struct Message;
     static const Action* find(std::string_view event);
-    void exists(const NovaObject& instance, const Json& context) const;
+    void send_volume(const compute::VolumeNews& news, std::string_view phase,
+                     const NovaObject& instance, const Json& context,
+                     const std::optional<Error>& failure) const;
     void send(const Action& action, const Message& message) const;
     std::string image_base(const Json& context) const;
 

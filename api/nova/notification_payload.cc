@@ -13,13 +13,14 @@ struct PayloadVersion {
     std::string_view zed;
     std::string_view gazpacho;  // one more each: the field `shares`
 };
-constexpr std::array<PayloadVersion, 8> kVersions = {{
+constexpr std::array<PayloadVersion, 9> kVersions = {{
     {"InstanceActionPayload", "1.8", "1.9"},
     {"InstanceActionRebuildPayload", "1.9", "1.10"},
     {"InstanceActionRescuePayload", "1.3", "1.4"},
     {"InstanceActionResizePrepPayload", "1.3", "1.4"},
     {"InstanceActionSnapshotPayload", "1.9", "1.10"},
     {"InstanceActionVolumePayload", "1.6", "1.7"},
+    {"InstanceActionVolumeSwapPayload", "1.8", "1.9"},
     {"InstanceCreatePayload", "1.12", "1.13"},
     {"InstanceExistsPayload", "2.0", "2.1"},
 }};

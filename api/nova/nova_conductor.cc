@@ -265,8 +265,49 @@ Result<void> NovaConductor::fault_create(const std::string& uuid, const compute:
     return {};
 }
 
+std::string NovaConductor::group_hint(const std::string& uuid) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    if (!entry->build) {
+        return {};
+    }
+    const Json& asked = entry->build->arguments;
+    const Json* hints = asked.find_path({"request_spec", "nova_object.data", "scheduler_hints"});
+    if (hints == nullptr || !hints->is_object()) {
+        hints = asked.find_path({"filter_properties", "scheduler_hints"});
+    }
+    const Json* group = hints == nullptr ? nullptr : hints->find("group");
+    if (group != nullptr && group->is_array() && group->size() > 0) {
+        group = &group->as_array()[0];  // a RequestSpec has lists
+    }
+    return group != nullptr && group->is_string() ? group->as_string() : "";
+}
+
+Result<void> NovaConductor::touch(const std::string& uuid) {
+    return with_server(uuid, [&](const Known& known) -> Result<void> {
+        NovaObject changed = known.instance;
+        changed.set("updated_at", date_time(borders_.clock.wall_ns()));
+        TRY(borders_.objects.action(known.context, changed, "save"));
+        known.instance = std::move(changed);
+        return {};
+    });
+}
+
+void NovaConductor::with_complete(const std::string& uuid,
+                                  const std::function<void(const NovaObject& instance)>& work) {
+    const auto entry = server(uuid);
+    const std::lock_guard lock(entry->mutex);
+    complete(*entry, uuid);
+    if (entry->object) {
+        work(*entry->object);
+    }
+}
+
 InstanceNotifications::Details NovaConductor::details_of(const Server& server) {
-    InstanceNotifications::Details details{server.arguments.image_id, {}, {}};
+    InstanceNotifications::Details details{server.arguments.image_id, {}, {}, {}};
+    if (const Json* flavor = server.move_arguments.find("flavor"); flavor != nullptr) {
+        details.new_flavor = *flavor;
+    }
     const Json* image = server.build ? server.build->arguments.find("image") : nullptr;
     if (image != nullptr && image->is_object()) {
         details.image_name = image->string_or("name");

@@ -78,6 +78,19 @@ public:
     Result<void> with_server(const std::string& uuid,
                              const std::function<Result<void>(const Known&)>& work);
 
+    // The group that a build's request names (a uuid or a name); empty: none.
+    std::string group_hint(const std::string& uuid);
+    // Only moves updated_at.
+    Result<void> touch(const std::string& uuid);
+    // With what notifications need of the record; nothing when it cannot be read.
+    void with_complete(const std::string& uuid,
+                       const std::function<void(const NovaObject& instance)>& work);
+    // Tells listeners that an action starts, or ends.
+    void announce_start(const compute::RequestContext& context, const std::string& uuid,
+                        const std::string& event);
+    void announce_end(const compute::RequestContext& context, const std::string& uuid,
+                      const std::string& event, const std::optional<Error>& failure);
+
     // A cast this node cannot do: the action says so, a fault is recorded, task_state is cleared,
     // and a migration that conductor had begun is over, with its allocation back at the server.
     Result<void> refuse(const compute::RequestContext& context, const std::string& uuid,
@@ -126,11 +139,6 @@ private:
     Json context_of(Server& server);
     bool is_lost_build(const NovaObject& instance);
     Result<void> end_lost_build(const NovaObject& instance);
-    // Tells listeners that an action starts, or ends.
-    void announce_start(const compute::RequestContext& context, const std::string& uuid,
-                        const std::string& event);
-    void announce_end(const compute::RequestContext& context, const std::string& uuid,
-                      const std::string& event, const std::optional<Error>& failure);
     static InstanceNotifications::Details details_of(const Server& server);
     void complete(Server& server, const std::string& uuid);  // with server.mutex held
     Result<compute::Instance> record_of(const Server& server) const;

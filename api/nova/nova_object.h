@@ -32,6 +32,7 @@ public:
     // version (IncompatibleObjectVersion), and known fields of a wrong type.
     static Result<NovaObject> parse(const ObjectTable& table, Json primitive);
 
+    const ObjectTable& table() const { return *table_; }
     const std::string& name() const { return name_; }
     const std::string& version() const { return version_; }
     // The sender's minor version is above the table's: conductor can translate it.

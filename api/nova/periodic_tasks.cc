@@ -61,6 +61,7 @@ std::vector<compute::HostTasks::Periodic> PeriodicTasks::periodic_tasks() {
         &Self::cleanup_expired_console_auth_tokens);
     add("cleanup_running_deleted_instances", o.running_deleted_poll_interval_s, reaps,
         &Self::cleanup_running_deleted_instances);
+    add("instance_usage_audit", kTickS, borders_.audit != nullptr, &Self::instance_usage_audit);
     return tasks;
 }
 
@@ -359,6 +360,10 @@ void PeriodicTasks::cleanup_running_deleted_instances() {
                                     "it could not be powered off");
         }
     }
+}
+
+void PeriodicTasks::instance_usage_audit() {
+    compute::warn_unless_ok(borders_.audit->run(), "the use of this host was not told");
 }
 
 void PeriodicTasks::cleanup_expired_console_auth_tokens() {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "api/nova/nova_conductor.h"
+#include "api/nova/usage_audit.h"
 #include "compute/driver/virt_driver.h"
 #include "compute/manager/compute_api.h"
 #include "compute/manager/host_tasks.h"
@@ -26,6 +27,7 @@ public:
         compute::VirtDriver& driver;
         const Clock& clock;
         Random& random;
+        UsageAudit* audit = nullptr;  // null: not wanted
     };
     PeriodicTasks(const Borders& borders, compute::PeriodicOptions options)
         : borders_(borders), options_(std::move(options)) {}
@@ -46,6 +48,7 @@ public:
     void cleanup_incomplete_migrations();
     void cleanup_running_deleted_instances();
     void cleanup_expired_console_auth_tokens();
+    void instance_usage_audit();
 
 private:
     using Instances = std::vector<compute::Instance>;

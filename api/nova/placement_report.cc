@@ -1,6 +1,7 @@
 #include "api/nova/placement_report.h"
 
 #include "api/nova/provider_facts.h"
+#include "base/log.h"
 
 namespace kumoi::nova {
 namespace {
@@ -8,8 +9,10 @@ namespace {
 // What this node's driver can do, in the words of Nova's driver capabilities.
 const std::set<std::string>& capabilities() {
     static const std::set<std::string> all = {
-        "attach_interface", "extend_volume",    "multiattach",   "bfv_rescue",
-        "image_type_raw",   "image_type_qcow2", "image_type_iso"};
+        "attach_interface",     "device_tagging", "tagged_attach_interface",
+        "tagged_attach_volume", "extend_volume",  "multiattach",
+        "bfv_rescue",           "image_type_raw", "image_type_qcow2",
+        "image_type_iso"};
     return all;
 }
 
@@ -36,10 +39,11 @@ int64_t reserved_disk_gb(const Config& config) {
 
 PlacementReport::PlacementReport(const Config& config,
                                  std::unique_ptr<clients::ReportClient> report, Release release,
-                                 bool real_guests)
+                                 bool real_guests, clients::ProviderConfigs provider_configs)
     : config_(config),
       report_(std::move(report)),
       real_guests_(real_guests),
+      provider_configs_(std::move(provider_configs)),
       cpu_ratio_(ratio(config, "cpu_allocation_ratio", release == Release::Zed ? 16.0 : 4.0)),
       memory_ratio_(ratio(config, "ram_allocation_ratio", release == Release::Zed ? 1.5 : 1.0)),
       disk_ratio_(ratio(config, "disk_allocation_ratio", 1.0)) {}
@@ -69,6 +73,12 @@ Result<void> PlacementReport::update(const compute::ComputeNode& node, bool disa
     if (real_guests_) {
         root.traits.merge(cpu_traits(node.cpu_info_json));
         root.traits.insert(guest_traits().begin(), guest_traits().end());
+    }
+    for (const std::string& name : TRY(clients::merge_provider_configs(provider_configs_, root))) {
+        if (warned_of_.insert(name).second) {
+            log_warn("nova", "a provider of a provider config file is not this host's; ignored",
+                     {{"provider", name}});
+        }
     }
     TRY(report_->update_from(caller, {root}));
     return report_->set_disabled(caller, node.uuid, disabled);

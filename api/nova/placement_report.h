@@ -7,6 +7,7 @@
 #include "api/nova/nova_conductor.h"
 #include "base/config.h"
 #include "compute/clients/host_inventory_report.h"
+#include "compute/clients/provider_config.h"
 #include "compute/clients/report_client.h"
 
 namespace kumoi::nova {
@@ -16,7 +17,8 @@ public:
     // `real_guests`: false for the simulated driver, which has no processors of its own. `config`
     // outlives this.
     PlacementReport(const Config& config, std::unique_ptr<clients::ReportClient> report,
-                    Release release, bool real_guests);
+                    Release release, bool real_guests,
+                    clients::ProviderConfigs provider_configs = {});
 
     // Makes the resource provider say what the node has. `disabled`: the scheduler must avoid it.
     Result<void> update(const compute::ComputeNode& node, bool disabled);
@@ -32,6 +34,8 @@ private:
     const Config& config_;
     const std::unique_ptr<clients::ReportClient> report_;
     const bool real_guests_;
+    const clients::ProviderConfigs provider_configs_;
+    std::set<std::string> warned_of_;  // of update() alone
     const clients::AllocationRatio cpu_ratio_, memory_ratio_, disk_ratio_;
 };
 

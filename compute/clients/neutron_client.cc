@@ -111,6 +111,10 @@ Result<Json::Array> NeutronClient::subnets(const Caller& caller,
     return list(caller, "subnets", query, "NetworkNotFound");
 }
 
+Result<Json::Array> NeutronClient::subnets_of(const Caller& caller, const std::string& network_id) {
+    return list(caller, "subnets", QueryString().add("network_id", network_id), "NetworkNotFound");
+}
+
 Result<std::string> NeutronClient::auto_allocated_network(const Caller& caller,
                                                           const std::string& project_id) {
     const std::string what = fmt::format("make a network for project {}", project_id);

@@ -31,6 +31,7 @@ public:
 
     Result<Json::Array> networks(const Caller& caller, const QueryString& query);
     Result<Json::Array> subnets(const Caller& caller, const std::vector<std::string>& ids);
+    Result<Json::Array> subnets_of(const Caller& caller, const std::string& network_id);
     // The network that Neutron makes for a project that has none.
     Result<std::string> auto_allocated_network(const Caller& caller, const std::string& project_id);
     Result<Json::Array> floating_ips(const Caller& caller,

@@ -50,6 +50,13 @@ public:
     // Takes the host from all ports and leaves them the server's (shelve offload).
     Result<void> unbind(const Context& context, const Instance& instance) override;
 
+    // One more address from a subnet of the network, for a port of the server in it; one less. In
+    // the user's name. NetworkNotFoundForInstance, FixedIpNotFoundForInstance.
+    Result<void> add_fixed_ip(const Context& context, const Instance& instance,
+                              const std::string& network_id);
+    Result<void> remove_fixed_ip(const Context& context, const Instance& instance,
+                                 const std::string& address);
+
     // Live migration. Marks the ports bound to `source` as moving to `destination`; empty: no more.
     Result<void> set_migrating_to(const Context& context, const Instance& instance,
                                   const std::string& source, const std::string& destination);

@@ -304,6 +304,30 @@ Result<void> check_guest_supported(const Instance& instance) {
     return {};
 }
 
+std::vector<DiskPlace> guest_disk_places(const Instance& instance, const InstanceFolder& folder,
+                                         const GuestFiles& files) {
+    const std::string bus = disk_bus(instance.image.properties);
+    Json disks = own_disks(instance, folder, files);
+    put_on_bus(disks, bus);
+    std::vector<DiskPlace> places;
+    unsigned slot = kDiskSlotFirst;
+    const auto add = [&](std::string disk, const std::string& its_bus, unsigned its_slot) {
+        const bool scsi = its_bus == "scsi";
+        places.push_back(
+            {std::move(disk), scsi ? "scsi" : "pci", scsi ? "" : pci_address(its_slot)});
+    };
+    for (const Json& own : disks.as_array()) {
+        const std::string its_bus = own.string_or("bus", "virtio");
+        add(own.string_or("id"), its_bus, its_bus == "virtio" ? slot++ : 0);
+    }
+    for (const VolumeDisk& volume : files.volumes) {
+        if (!volume.root) {
+            add(volume.volume_id, volume.bus.empty() ? bus : volume.bus, volume.slot);
+        }
+    }
+    return places;
+}
+
 Json guest_config(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
                   const GuestOptions& options) {
     Boot from = files.rescue ? rescue_boot(instance, folder, files, options)

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "compute/block_device.h"
+#include "compute/device_tags.h"
 #include "compute/driver/guest_display.h"
 #include "compute/driver/guest_firmware.h"
 #include "compute/driver/guest_memory_specs.h"
@@ -58,5 +59,10 @@ struct GuestFiles {
 
 Json guest_config(const Instance& instance, const InstanceFolder& folder, const GuestFiles& files,
                   const GuestOptions& options);
+
+// Where the server's own disks and volumes are in it. A disk on SCSI has no address before the
+// machine gives it one.
+std::vector<DiskPlace> guest_disk_places(const Instance& instance, const InstanceFolder& folder,
+                                         const GuestFiles& files);
 
 }  // namespace kumoi::compute

@@ -310,6 +310,7 @@ Result<void> KumoiVmmDriver::write_config_drive(const SpawnRequest& request,
     metadata.dhcp_domain = options_.dhcp_domain;
     metadata.with_admin_password = true;
     metadata.injected_files = request.injected_files;
+    metadata.devices = request.devices;
     const auto built =
         InstanceMetadata::build(request.instance, request.instance.network_info, metadata, random_);
     return make_config_drive(built.files(), to);

@@ -92,6 +92,8 @@ public:
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> set_volumes(const Instance& instance,
                              const std::vector<VolumeDisk>& volumes) override;
+    Result<std::vector<DiskPlace>> disk_places(const Instance& instance,
+                                               const std::vector<VolumeDisk>& volumes) override;
     Result<void> attach_volume(const Instance& instance, const VolumeDisk& volume) override;
     Result<void> detach_volume(const Instance& instance, const std::string& volume_id) override;
     Result<void> reconnect_volume(const Instance& instance, const std::string& volume_id) override;

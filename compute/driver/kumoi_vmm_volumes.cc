@@ -31,6 +31,18 @@ Result<void> KumoiVmmDriver::set_volumes(const Instance& instance,
     return now == before ? Result<void>() : write_volumes(folder, now);
 }
 
+Result<std::vector<DiskPlace>> KumoiVmmDriver::disk_places(const Instance& instance,
+                                                           const std::vector<VolumeDisk>& volumes) {
+    const InstanceFolder folder = folder_of(instance);
+    GuestFiles files;
+    files.ephemeral = instance.flavor.ephemeral_gb > 0;
+    files.swap = instance.flavor.swap_mb > 0;
+    files.volumes = volumes;
+    const auto known = folder.exists() ? TRY(read_volumes(folder)) : std::vector<VolumeDisk>();
+    assign_volume_slots(files.volumes, known);
+    return guest_disk_places(instance, folder, files);
+}
+
 // The files first: a guest that is started again has the disk, whatever becomes of this call.
 Result<void> KumoiVmmDriver::attach_volume(const Instance& instance, const VolumeDisk& volume) {
     const InstanceFolder folder = TRY(existing_folder(instance));

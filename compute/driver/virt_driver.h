@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "compute/block_device.h"
+#include "compute/device_tags.h"
 #include "compute/manager/compute_api.h"
 #include "compute/objects.h"
 
@@ -45,7 +46,8 @@ struct SpawnRequest {
     RequestContext context;
     Instance instance;  // network_info filled, tap_name set
     std::map<std::string, std::string> injected_files;
-    std::vector<VolumeDisk> volumes = {};  // one of them may be the root disk
+    std::vector<VolumeDisk> volumes = {};    // one of them may be the root disk
+    std::vector<TaggedDevice> devices = {};  // for the guest's metadata
 };
 
 // The root disk of a server as one flat image, extracted at one instant. Gone when destroyed.
@@ -166,6 +168,12 @@ public:
                                      const std::vector<VolumeDisk>& volumes) = 0;
     virtual Result<void> attach_volume(const Instance& instance, const VolumeDisk& volume) = 0;
     virtual Result<void> detach_volume(const Instance& instance, const std::string& volume_id) = 0;
+    // Where each disk of the server is in its guest, or will be with these volumes.
+    virtual Result<std::vector<DiskPlace>> disk_places(const Instance& instance,
+                                                       const std::vector<VolumeDisk>& volumes) {
+        (void)instance, (void)volumes;
+        return std::vector<DiskPlace>();
+    }
     // Its back end was started anew: a running guest gets a new connection to it.
     virtual Result<void> reconnect_volume(const Instance& instance,
                                           const std::string& volume_id) = 0;

@@ -60,7 +60,7 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
       tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
       services_{borders.conductor, borders.network, borders.vifs,  borders.driver, borders.images,
                 tracker_,          *journal_,       borders.clock, options_,       borders.events,
-                borders.volumes,   borders.tasks,   &unsettled_,   borders.moves},
+                borders.volumes,   borders.tasks,   &unsettled_,   borders.moves,  borders.cloud},
       own_workers_(borders.pools
                        ? nullptr
                        : std::make_unique<WorkerPool>(

@@ -45,6 +45,7 @@ public:
         VolumeServices* volumes = nullptr;          // Cinder's; null in a standalone cloud
         HostTasks* tasks = nullptr;                 // where Nova keeps the records; null standalone
         MoveRecords* moves = nullptr;               // null where servers never leave their host
+        CloudRecords* cloud = nullptr;              // null standalone
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.

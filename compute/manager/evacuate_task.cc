@@ -1,6 +1,8 @@
 #include "compute/manager/evacuate_task.h"
 
 #include "base/log.h"
+#include "compute/manager/cloud_records.h"
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/move_tasks.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
@@ -42,6 +44,9 @@ Result<void> EvacuateTask::check(const MoveRequest& request) {
 Result<void> EvacuateTask::claim() {
     services_.tracker.release(instance_.uuid);  // an earlier try that failed
     claim_ = TRY(services_.tracker.claim(instance_));
+    if (services_.cloud != nullptr) {
+        TRY(services_.cloud->check_group(operation_.context, instance_.uuid, false));
+    }
     InstanceUpdate update;
     update.expected_task_state = kRebuilding;
     return services_.moves->prepare(instance_.uuid, update, services_.options.host,
@@ -85,7 +90,8 @@ Result<void> EvacuateTask::start_guest(const std::string& admin_password) {
     Instance fresh = instance_;
     fresh.admin_password = admin_password;
     const auto volumes = TRY(attach_volumes(services_, operation_.context, instance_));
-    return services_.driver.spawn({operation_.context, fresh, {}, volumes});
+    const auto tagged = TRY(record_tagged_devices(services_, operation_.context, instance_));
+    return services_.driver.spawn({operation_.context, fresh, {}, volumes, tagged});
 }
 
 Result<void> EvacuateTask::record(bool stopped) {

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "compute/manager/compute_manager.h"
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/volume_task.h"
 #include "compute/nic_slots.h"
@@ -55,6 +56,7 @@ Result<void> vif_deleted_task(NodeServices& services, const std::string& uuid,
     InstanceUpdate update;
     update.network_info = instance.network_info;
     TRY(services.conductor.instance_save(uuid, update));
+    renew_tagged_devices(services, {}, uuid, vif.tag);
     warn_unless_ok(services.driver.detach_interface(instance, vif),
                    "the card of a deleted port stays in its guest");
     warn_unless_ok(services.vifs.unplug(instance, vif), "the device of a deleted port stays");

@@ -23,11 +23,12 @@ struct OpenstackVersion {
 constexpr int kHavana = 3;     // vendor_data.json
 constexpr int kLiberty = 4;    // network_data.json
 constexpr int kNewtonTwo = 6;  // vendor_data2.json
+constexpr int kRocky = 8;      // a device's vf_trusted
 constexpr int kVictoria = 9;   // dedicated_cpus
 constexpr OpenstackVersion kOpenstackVersions[] = {
-    {"2012-08-10", 1},        {"2013-04-04", 2}, {"2013-10-17", kHavana},
-    {"2015-10-15", kLiberty}, {"2016-06-30", 5}, {"2016-10-06", kNewtonTwo},
-    {"2017-02-22", 7},        {"2018-08-27", 8}, {"2020-10-14", kVictoria},
+    {"2012-08-10", 1},        {"2013-04-04", 2},      {"2013-10-17", kHavana},
+    {"2015-10-15", kLiberty}, {"2016-06-30", 5},      {"2016-10-06", kNewtonTwo},
+    {"2017-02-22", 7},        {"2018-08-27", kRocky}, {"2020-10-14", kVictoria},
     {"latest", kVictoria}};
 constexpr const char* kEc2Versions[] = {"1.0",        "2007-01-19", "2007-03-01", "2007-08-29",
                                         "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01",
@@ -107,7 +108,7 @@ Json meta_data(const Instance& instance, const MetadataOptions& options, int ver
         json.set("project_id", instance.project_id);
     }
     if (version >= 5) {
-        json.set("devices", Json::array());
+        json.set("devices", devices_json(options.devices, version >= kRocky));
     }
     if (version >= kVictoria) {
         json.set("dedicated_cpus", Json::array());

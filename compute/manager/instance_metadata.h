@@ -18,6 +18,7 @@
 
 #include "base/json.h"
 #include "base/random.h"
+#include "compute/device_tags.h"
 #include "compute/objects.h"
 
 namespace kumoi::compute {
@@ -27,6 +28,7 @@ struct MetadataOptions {
     // The admin password is only for the config drive, never for the metadata address.
     bool with_admin_password = false;
     std::map<std::string, std::string> injected_files;  // path in the guest -> content
+    std::vector<TaggedDevice> devices = {};
     std::string vendor_data_json = "{}";  // operator's static vendor data, a JSON object
 };
 

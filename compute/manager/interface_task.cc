@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/unsettled.h"
 #include "compute/nic_slots.h"
 #include "compute/vm_states.h"
@@ -88,7 +89,9 @@ Result<VifInfo> AttachInterfaceTask::attach(VifInfo vif) {
         TRY_CONTEXT(services_.driver.attach_interface(instance_, added),
                     "Failed to attach network adapter device to {}", instance_.uuid);
         services_.journal.step(operation_.journal_id, "record");
-        return record(added);
+        TRY(record(added));
+        renew_tagged_devices(services_, operation_.context, instance_.uuid, added.tag);
+        return {};
     }();
     if (!result.ok()) {
         rollback(added);
@@ -181,8 +184,10 @@ Result<void> detach_interface_task(NodeServices& services, const Operation& oper
         services.journal.step(operation.journal_id, "deallocate");
         TRY(services.network.deallocate_port_for_instance(operation.context, without, port_id));
         services.journal.step(operation.journal_id, "record");
-        return save_vifs(services, instance.uuid,
-                         [&](std::vector<VifInfo>& vifs) { std::erase_if(vifs, is_it); });
+        TRY(save_vifs(services, instance.uuid,
+                      [&](std::vector<VifInfo>& vifs) { std::erase_if(vifs, is_it); }));
+        renew_tagged_devices(services, operation.context, instance.uuid, vif.tag);
+        return {};
     }();
     if (!result.ok() && !is_taken_over(result.error())) {
         record_fault(services, operation.uuid, result.error());

@@ -1,4 +1,5 @@
 // What the tasks of a move between hosts share.
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/move_tasks.h"
 #include "compute/manager/vif_plugging.h"
 #include "compute/manager/volume_connections.h"
@@ -46,11 +47,12 @@ Result<std::vector<VifInfo>> connect_here(NodeServices& services, const Operatio
 
 Result<void> bring_volumes(NodeServices& services, const Operation& operation,
                            const Instance& instance) {
-    if (services.volumes == nullptr) {
-        return {};
+    if (services.volumes != nullptr) {
+        const auto disks = TRY(attach_volumes(services, operation.context, instance));
+        TRY(services.driver.set_volumes(instance, disks));
     }
-    const auto disks = TRY(attach_volumes(services, operation.context, instance));
-    return services.driver.set_volumes(instance, disks);
+    TRY(record_tagged_devices(services, operation.context, instance));
+    return {};
 }
 
 }  // namespace kumoi::compute::moves

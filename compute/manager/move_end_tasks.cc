@@ -1,5 +1,6 @@
 // The ends of a move between hosts: confirm_resize, or revert_resize and finish_revert_resize.
 #include "base/log.h"
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/move_tasks.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
@@ -117,6 +118,7 @@ Result<void> finish_revert(NodeServices& services, const Operation& operation) {
     TRY(attach_volumes(services, operation.context, instance));
     services.journal.step(operation.journal_id, "restore");
     TRY(services.driver.finish_revert_migration(instance, moves::ran_before(instance)));
+    TRY(record_tagged_devices(services, operation.context, instance));
     TRY(record_return(services, instance));
     instance.old_flavor = instance.new_flavor = std::nullopt;
     services.tracker.set_share(instance);

@@ -1,5 +1,6 @@
 // prep_resize, on the destination: room is held for the server, and the source is asked for it.
 #include "base/log.h"
+#include "compute/manager/cloud_records.h"
 #include "compute/manager/move_tasks.h"
 #include "compute/vm_states.h"
 
@@ -31,6 +32,9 @@ Result<void> PrepResizeTask::run_steps(const Flavor& flavor) {
     const bool same_host = migration.source_compute == here;
     if (same_host && flavor.flavor_id == instance_.flavor.flavor_id) {
         return unable_to_migrate_to_self(instance_, here);
+    }
+    if (services_.cloud != nullptr) {
+        TRY(services_.cloud->check_group(operation_.context, instance_.uuid, false));
     }
     if (!same_host) {
         TRY(services_.moves->check_peer(migration.source_compute, migration.source_node));

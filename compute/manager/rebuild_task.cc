@@ -1,5 +1,6 @@
 #include "compute/manager/rebuild_task.h"
 
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/manager/volume_reimage.h"
@@ -62,9 +63,10 @@ Result<void> RebuildTask::build() {
         to_task_state(task_states::kRebuildSpawning, {task_states::kRebuildBlockDeviceMapping})));
     instance_.network_info = TRY(plug_all(services_, instance_));
     instance_.admin_password = admin_password_;
+    const auto tagged = TRY(record_tagged_devices(services_, operation_.context, instance_));
     services_.journal.step(operation_.journal_id, "rebuild");
     TRY(services_.driver.rebuild(
-        {operation_.context, instance_, instance_.task_arguments.injected_files, volumes},
+        {operation_.context, instance_, instance_.task_arguments.injected_files, volumes, tagged},
         instance_.task_arguments.preserve_ephemeral));
     if (instance_.task_arguments.old_vm_state == vm_states::kStopped) {
         services_.journal.step(operation_.journal_id, "stop");

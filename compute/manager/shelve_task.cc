@@ -1,6 +1,7 @@
 #include "compute/manager/shelve_task.h"
 
 #include "base/log.h"
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/snapshot_task.h"
 #include "compute/manager/unsettled.h"
@@ -156,9 +157,10 @@ Result<void> UnshelveTask::run_steps() {
     instance_.network_info = TRY(plug_all(services_, instance_));
     services_.journal.step(operation_.journal_id, "volumes");
     const auto volumes = TRY(attach_volumes(services_, operation_.context, instance_));
+    const auto tagged = TRY(record_tagged_devices(services_, operation_.context, instance_));
     services_.journal.step(operation_.journal_id, "spawn");
     const Instance spawned = on_image(instance_, shelved);
-    TRY(services_.driver.spawn({operation_.context, spawned, {}, volumes}));
+    TRY(services_.driver.spawn({operation_.context, spawned, {}, volumes, tagged}));
     services_.journal.step(operation_.journal_id, "spawned");
     TRY(record());
     services_.tracker.set_building(instance_.uuid, false);

@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "compute/instance_properties.h"
 #include "compute/manager/block_device_build.h"
+#include "compute/manager/cloud_records.h"
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/unsettled.h"
 #include "compute/manager/vif_plugging.h"
 #include "compute/manager/volume_connections.h"
@@ -154,9 +156,13 @@ Result<void> SpawnTask::allocate_networks() {
     update.host = instance_.host;
     update.node = instance_.node;
     TRY(save(update));
+    if (services_.cloud != nullptr) {  // others of its group see it here by now
+        TRY(services_.cloud->check_group(operation_.context, instance_.uuid, true));
+    }
     services_.journal.step(operation_.journal_id, "networks");
     instance_.network_info = TRY(services_.network.allocate_for_instance(
         operation_.context, instance_, request_.requested_networks));
+    tag_vifs(instance_.network_info, request_.requested_networks);
     return {};
 }
 
@@ -164,13 +170,13 @@ Result<void> SpawnTask::prepare_block_devices() {
     InstanceUpdate update =
         to_task_state(task_states::kBlockDeviceMapping, {task_states::kNetworking});
     update.network_info = instance_.network_info;
-    std::vector<BlockDevice> devices = request_.block_devices;
-    TRY(record_device_names(services_, operation_.context, instance_, devices));
-    const std::string root = root_device_name(devices);
+    devices_ = request_.block_devices;
+    TRY(record_device_names(services_, operation_.context, instance_, devices_));
+    const std::string root = root_device_name(devices_);
     update.root_device_name = root.empty() ? root_device_name(instance_) : root;
     TRY(save(update));
     services_.journal.step(operation_.journal_id, "volumes");
-    volumes_ = TRY(build_volumes(services_, operation_, instance_, devices));
+    volumes_ = TRY(build_volumes(services_, operation_, instance_, devices_));
     return {};
 }
 
@@ -182,8 +188,11 @@ Result<void> SpawnTask::plug_interfaces() {
 }
 
 Result<void> SpawnTask::spawn_guest() {
+    const auto tagged =
+        TRY(record_tagged_devices(services_, operation_.context, instance_, devices_));
     services_.journal.step(operation_.journal_id, "spawn");
-    TRY(services_.driver.spawn({operation_.context, instance_, request_.injected_files, volumes_}));
+    TRY(services_.driver.spawn(
+        {operation_.context, instance_, request_.injected_files, volumes_, tagged}));
     services_.journal.step(operation_.journal_id, "spawned");
     return {};
 }

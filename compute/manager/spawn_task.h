@@ -35,6 +35,7 @@ private:
     const Operation& operation_;
     Instance instance_;
     Claim claim_;
+    std::vector<BlockDevice> devices_;
     std::vector<VolumeDisk> volumes_;
 };
 

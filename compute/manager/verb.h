@@ -22,6 +22,7 @@
 
 namespace kumoi::compute {
 
+class CloudRecords;
 class ExternalEvents;
 class HostTasks;
 class UnsettledOperations;
@@ -43,7 +44,8 @@ struct NodeServices {
     VolumeServices* volumes = nullptr;  // null: this cloud has no volumes
     HostTasks* tasks = nullptr;         // null: standalone; else Nova keeps the records
     UnsettledOperations* unsettled = nullptr;
-    MoveRecords* moves = nullptr;  // null: servers never leave their host
+    MoveRecords* moves = nullptr;   // null: servers never leave their host
+    CloudRecords* cloud = nullptr;  // null: standalone
 };
 
 // Which server, for whom, and under which journal entry a task runs.

@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "compute/instance_properties.h"
+#include "compute/manager/cloud_records.h"
+#include "compute/manager/device_metadata.h"
 #include "compute/manager/unsettled.h"
 #include "compute/manager/volume_api.h"
 #include "compute/manager/volume_connections.h"
@@ -54,6 +56,19 @@ Result<void> check_bus(const std::string& bus) {
     return Error::unsupported("Disk bus '{}' is not offered here", bus)
         .with_hint("Use virtio or scsi.")
         .with_fault("InvalidBDMDiskBus");
+}
+
+void tell_start(NodeServices& services, const Operation& operation, const VolumeNews& news) {
+    if (services.cloud != nullptr) {
+        services.cloud->volume_started(operation.context, operation.uuid, news);
+    }
+}
+
+void tell_end(NodeServices& services, const Operation& operation, const VolumeNews& news,
+              const Result<void>& result) {
+    if (services.cloud != nullptr) {
+        services.cloud->volume_ended(operation.context, operation.uuid, news, result);
+    }
 }
 
 }  // namespace
@@ -106,10 +121,6 @@ Result<BlockDevice> reserve_device(NodeServices& services, const ReserveDeviceRe
     if (services.volumes == nullptr) {
         return no_volumes();
     }
-    if (!request.tag.empty()) {
-        return Error::unsupported("Tagged volume attachment is not supported for this server")
-            .with_fault("VolumeTaggedAttachNotSupported");
-    }
     TRY(check_bus(request.disk_bus));
     const Instance instance = TRY(services.conductor.instance_get(request.uuid));
     const auto devices =
@@ -121,6 +132,7 @@ Result<BlockDevice> reserve_device(NodeServices& services, const ReserveDeviceRe
     device.device_name = request.device_name;
     device.disk_bus = request.disk_bus;
     device.device_type = request.device_type;
+    device.tag = request.tag;
     for (const BlockDevice& other : devices) {
         if (!other.volume_id.empty() && other.volume_id == request.volume_id) {
             return Error::conflict("Invalid volume: Volume {} is already attached to instance {}",
@@ -148,7 +160,10 @@ Result<void> AttachVolumeTask::execute(const BlockDevice& device) {
     }
     device_ = device;
     journal_volumes(services_, operation_, {device.volume_id});
+    const VolumeNews news{VolumeNews::Action::Attach, device.volume_id};
+    tell_start(services_, operation_, news);
     auto attached = attach();
+    tell_end(services_, operation_, news, attached);
     if (!attached.ok()) {
         if (!is_taken_over(attached.error())) {
             record_fault(services_, operation_.uuid, attached.error());
@@ -175,8 +190,9 @@ Result<void> AttachVolumeTask::attach() {
         return error.fault.empty() ? std::move(error).with_fault("VolumeAttachFailed") : error;
     }
     services_.journal.step(operation_.journal_id, "complete");
-    return services_.volumes->volumes.complete_attachment(operation_.context,
-                                                          device_.attachment_id);
+    TRY(services_.volumes->volumes.complete_attachment(operation_.context, device_.attachment_id));
+    renew_tagged_devices(services_, operation_.context, instance_.uuid, device_.tag);
+    return {};
 }
 
 // In this order a crash on the way leaves the record, which says what is left to do.
@@ -227,12 +243,15 @@ Result<void> detach_volume_task(NodeServices& services, const Operation& operati
     const Instance instance = TRY(services.conductor.instance_get(operation.uuid));
     const BlockDevice device = TRY(find_device(services, context, operation.uuid, volume_id));
     const std::string attachment = attachment_id.empty() ? device.attachment_id : attachment_id;
+    const VolumeNews news{VolumeNews::Action::Detach, volume_id};
+    tell_start(services, operation, news);
     services.journal.step(operation.journal_id, "detach");
     auto detached = services.driver.detach_volume(instance, volume_id);
     if (!detached.ok()) {
         undo_or_retry(volumes.volumes.roll_detaching(context, volume_id),
                       "a volume that stays attached still counts as detaching");
         record_fault(services, operation.uuid, detached.error());
+        tell_end(services, operation, news, detached);
         return detached;
     }
     auto result = [&]() -> Result<void> {
@@ -241,12 +260,15 @@ Result<void> detach_volume_task(NodeServices& services, const Operation& operati
         if (!attachment.empty()) {
             TRY(volumes.volumes.delete_attachment(context, attachment));
         }
-        return volumes.records.block_device_destroy(context, device);
+        TRY(volumes.records.block_device_destroy(context, device));
+        renew_tagged_devices(services, context, operation.uuid, device.tag);
+        return {};
     }();
     if (!result.ok()) {
         record_fault(services, operation.uuid, result.error());
         UnsettledOperations::note_doubt();  // it has left the guest: the rest follows later
     }
+    tell_end(services, operation, news, result);
     return result;
 }
 
@@ -262,6 +284,8 @@ Result<void> SwapVolumeTask::execute() {
     }
     journal_volumes(services_, operation_,
                     {request_.old_volume_id, request_.new_volume_id, request_.new_attachment_id});
+    const VolumeNews news{VolumeNews::Action::Swap, request_.old_volume_id, request_.new_volume_id};
+    tell_start(services_, operation_, news);
     auto result = [&]() -> Result<void> {
         TRY(load(request_.old_volume_id));
         return copy();
@@ -277,6 +301,7 @@ Result<void> SwapVolumeTask::execute() {
     if (!result.ok()) {
         record_fault(services_, operation_.uuid, result.error());
     }
+    tell_end(services_, operation_, news, result);
     return result;
 }
 
@@ -325,6 +350,7 @@ Result<void> SwapVolumeTask::record() {
     }
     TRY(volumes.records.block_device_save(context, device_));
     TRY(volumes.volumes.complete_attachment(context, request_.new_attachment_id));
+    renew_tagged_devices(services_, context, operation_.uuid, device_.tag);
     if (!old_attachment.empty() && old_attachment != request_.new_attachment_id) {
         TRY(volumes.volumes.delete_attachment(context, old_attachment));
     }

@@ -323,6 +323,7 @@ Result<void> FakeDriver::spawn(const SpawnRequest& request) {
                            disk = FakeDisk();
                            disk.image_id = request.instance.image_id;
                            disk.flavor_id = request.instance.flavor.flavor_id;
+                           told_devices = request.devices;
                        });
 }
 

@@ -170,6 +170,8 @@ public:
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> set_volumes(const Instance& instance,
                              const std::vector<VolumeDisk>& volumes) override;
+    Result<std::vector<DiskPlace>> disk_places(const Instance& instance,
+                                               const std::vector<VolumeDisk>& volumes) override;
     Result<void> attach_volume(const Instance& instance, const VolumeDisk& volume) override;
     Result<void> detach_volume(const Instance& instance, const std::string& volume_id) override;
     Result<void> reconnect_volume(const Instance& instance, const std::string& volume_id) override;
@@ -190,6 +192,7 @@ public:
     void write(const std::string& uuid, const std::string& data);          // as the guest would
     void set_guest(const std::string& uuid, int power_state);              // made when absent
     int power(const std::string& uuid) const;                              // 0 when absent
+    std::vector<TaggedDevice> told_devices;                                // by the newest spawn
     std::map<std::string, unsigned> cards(const std::string& uuid) const;  // port -> slot
     size_t guest_count() const;
     int64_t last_timeout_s() const;

@@ -13,6 +13,7 @@
 #include "compute/manager/host_recovery.h"
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
+#include "tests/support/fake_cloud_records.h"
 #include "tests/support/volume_fakes.h"
 
 namespace kumoi::compute::crash {
@@ -37,13 +38,13 @@ public:
         JournalOptions journal;
         journal.sync = false;  // this process lives on: what is written is there
         journal.on_write = [this] { at_border(); };
-        auto created =
-            ComputeManager::create({conductor, network, vifs, driver, clock, images, nullptr,
-                                    std::nullopt, with_volumes ? &volumes : nullptr},
-                                   options, journal, [](std::function<void()> function) {
-                                       function();
-                                       return Result<void>();
-                                   });
+        auto created = ComputeManager::create(
+            {conductor, network, vifs, driver, clock, images, nullptr, std::nullopt,
+             with_volumes ? &volumes : nullptr, nullptr, nullptr, &cloud},
+            options, journal, [](std::function<void()> function) {
+                function();
+                return Result<void>();
+            });
         ASSERT_TRUE(created.ok());
         manager = std::move(*created);
         ASSERT_TRUE(manager->init_host().ok());
@@ -91,6 +92,7 @@ public:
     FakeCinder cinder{log};
     FakeVolumeHost volume_host{log};
     VolumeServices volumes{devices, cinder, volume_host};
+    FakeCloudRecords cloud{log};
     bool with_volumes = false;
     RequestContext context{"req-1", "user", "project", false};
     std::unique_ptr<ComputeManager> manager;

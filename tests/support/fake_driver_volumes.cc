@@ -14,6 +14,18 @@ Result<void> FakeDriver::set_volumes(const Instance& instance,
     return {};
 }
 
+Result<std::vector<DiskPlace>> FakeDriver::disk_places(const Instance&,
+                                                       const std::vector<VolumeDisk>& volumes) {
+    std::vector<DiskPlace> places = {{kRootDisk, "pci", pci_address(11)}};
+    unsigned slot = 17;
+    for (const VolumeDisk& volume : volumes) {
+        if (!volume.root) {
+            places.push_back({volume.volume_id, "pci", pci_address(slot++)});
+        }
+    }
+    return places;
+}
+
 Result<void> FakeDriver::attach_volume(const Instance& instance, const VolumeDisk& volume) {
     TRY(log_.enter("driver.attach_volume"));
     {

@@ -279,6 +279,16 @@ Result<Json> NovaDatabase::class_action(const Json& context, const Json& args) {
     if (object == "Service" && method.starts_with("get_by_")) {
         return service(first_argument(args).as_string());
     }
+    if (object == "VirtualInterface") {
+        const std::string uuid = first_argument(args).as_string();
+        if (method == "get_by_uuid") {
+            return vifs.contains(uuid) ? vifs.at(uuid) : Json();
+        }
+        std::erase_if(vifs, [&](const auto& vif) {
+            return data_of(vif.second).string_or("instance_uuid") == uuid;
+        });
+        return Json();
+    }
     if (object == "MigrationList") {
         return migrations_like(args, method);
     }
@@ -322,6 +332,18 @@ Result<Json> NovaDatabase::object_action(const Json& context, const Json& args) 
     if (name == "InstanceInfoCache" && !is_deleted(uuid)) {
         Json& cache = instances_.at(uuid)["nova_object.data"]["info_cache"];
         cache["nova_object.data"].set("network_info", *data.find("network_info"));
+    }
+    if (name == "VirtualInterface") {
+        const std::string port = data.string_or("uuid");
+        if (args.string_or("objmethod") == "destroy") {
+            vifs.erase(port);
+            return done(Json::object());
+        }
+        if (!vifs.emplace(port, object).second) {
+            return Error::conflict("VIF {} is there twice", port)
+                .with_fault("VirtualInterfaceCreateException");
+        }
+        return done(Json::object());
     }
     if (name == "InstanceFault") {
         ++faults[uuid];

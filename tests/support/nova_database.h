@@ -59,6 +59,7 @@ public:
     std::vector<std::string> casts;            // "build_instances", ...
     std::vector<Json> migrations;              // primitives
     std::map<int64_t, Json> block_devices;     // primitives by id
+    std::map<std::string, Json> vifs;          // VirtualInterface primitives by port
     std::map<std::string, std::string> nodes;  // host -> provider; empty: recorded by nobody
 
     // Casts to compute services that wait in the broker, where there are several hosts.

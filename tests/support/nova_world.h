@@ -14,6 +14,7 @@
 #include "api/nova/compute_endpoint.h"
 #include "api/nova/nova_moves.h"
 #include "api/nova/periodic_tasks.h"
+#include "api/nova/vif_records.h"
 #include "compute/manager/compute_manager.h"
 #include "compute/vm_states.h"
 #include "tests/support/golden_messages.h"
@@ -112,6 +113,7 @@ public:
         moves.reset();
         volumes.reset();
         block_devices.reset();
+        records.reset();
         conductor.reset();
         objects = std::make_unique<nova::ObjectClient>(database,
                                                        nova::ObjectTable::of(nova::Release::Zed));
@@ -129,6 +131,7 @@ public:
         volumes.emplace(compute::VolumeServices{*block_devices, cinder, volume_host});
         moves = std::make_unique<nova::NovaMoves>(
             nova::NovaMoves::Borders{*conductor, *objects, database, *node, clock, random});
+        records = std::make_unique<nova::VifRecords>(network, *objects, clock, random);
         compute::ManagerOptions options;
         options.host = host;
         options.state_path = directory.path();
@@ -139,7 +142,7 @@ public:
         journal.sync = false;
         journal.on_write = [this] { log.on_border(); };
         auto created = compute::ComputeManager::create(
-            {*conductor, network, vifs, driver, clock, images, nullptr, std::nullopt, &*volumes,
+            {*conductor, *records, vifs, driver, clock, images, nullptr, std::nullopt, &*volumes,
              tasks.get(), with_moves ? moves.get() : nullptr},
             options, journal, [](std::function<void()> function) {
                 function();
@@ -264,6 +267,7 @@ public:
     std::unique_ptr<nova::BlockDevices> block_devices;
     std::optional<compute::VolumeServices> volumes;
     std::unique_ptr<nova::NovaMoves> moves;
+    std::unique_ptr<nova::VifRecords> records;
     std::unique_ptr<compute::ComputeManager> manager;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
 };

@@ -39,8 +39,10 @@ public:
         if (!vifs.ok()) {
             return refuse(vifs.error());
         }
+        compute::MetadataOptions options = options_;
+        options.devices = compute::tagged_nics(instance->network_info);
         const auto metadata =
-            compute::InstanceMetadata::build(*instance, *vifs, options_, dependencies_.random);
+            compute::InstanceMetadata::build(*instance, *vifs, options, dependencies_.random);
         const std::string path = decoded_path(request);
         auto body = metadata.lookup(path);
         if (!body) {

@@ -178,8 +178,20 @@ protected:
         if (networks != nullptr && networks->is_string()) {
             world.network.change_ports(uuid, [&](std::vector<compute::VifInfo>& ports) {
                 ports = clients::parse_network_info(networks->as_string()).value();
+                for (const compute::VifInfo& port : ports) {
+                    add_record(uuid, port);
+                }
             });
         }
+    }
+    void add_record(const std::string& uuid, const compute::VifInfo& port) {
+        NovaObject record =
+            NovaObject::make(ObjectTable::of(nova::Release::Zed), "VirtualInterface");
+        record.set("uuid", port.port_id);
+        record.set("instance_uuid", uuid);
+        record.set("address", port.mac + "/" + port.port_id);
+        record.set("tag", nullptr);
+        world.database.vifs[port.port_id] = record.primitive();
     }
     void add_images(const Json& args) {
         const std::string id = args.string_or("image_id");

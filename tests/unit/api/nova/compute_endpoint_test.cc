@@ -26,6 +26,24 @@ public:
     std::string asked;
 };
 
+class ScriptedPorts final : public PortAddresses {
+public:
+    Result<void> add_fixed_ip(const compute::RequestContext& /*context*/,
+                              const compute::Instance& instance,
+                              const std::string& network_id) override {
+        asked.push_back("add " + instance.uuid + " " + network_id);
+        return answer;
+    }
+    Result<void> remove_fixed_ip(const compute::RequestContext& /*context*/,
+                                 const compute::Instance& instance,
+                                 const std::string& address) override {
+        asked.push_back("remove " + instance.uuid + " " + address);
+        return answer;
+    }
+    std::vector<std::string> asked;
+    Result<void> answer;
+};
+
 class ComputeEndpointTest : public testing::TestWithParam<Release> {
 protected:
     ComputeEndpointTest() {
@@ -62,7 +80,11 @@ protected:
     ComputeApiFake manager{"cmp1"};
     compute::ExternalEvents events;
     OneConsole consoles;
-    ComputeEndpoint endpoint{{manager, conductor, objects, node, events, consoles}};
+    ScriptedPorts ports;
+    FixedIps fixed_ips{{ports, conductor, manager, clock}};
+    HostPower host_power{{}};
+    ComputeEndpoint endpoint{
+        {manager, conductor, objects, node, events, consoles, nullptr, &fixed_ips, &host_power}};
     const std::string uuid = "00000001-0000-4000-8000-000000000001";
 };
 
@@ -226,6 +248,40 @@ TEST_P(ComputeEndpointTest, EveryMethodOfNovaIsAnsweredOrRefusedByAnExceptionOfN
     for (const std::string_view method : ComputeEndpoint::methods()) {
         EXPECT_NE(page->find(fmt::format("| {} |", method)), std::string::npos) << method;
     }
+}
+
+TEST_P(ComputeEndpointTest, AddressesChangeInNeutronAndAreReadAgain) {
+    const Json instance =
+        *test::golden_message(GetParam(), "compute.stop_instance").find_path({"args", "instance"});
+    const auto ask = [&](const std::string& method, const char* name, const char* value) {
+        rpc.sent.clear();
+        return handle(method, Json::object({{"instance", instance}, {name, value}}));
+    };
+    ASSERT_TRUE(ask("add_fixed_ip_to_instance", "network_id", "net").ok());
+    EXPECT_EQ(rpc.calls().back(), "Instance.save");
+    EXPECT_EQ(rpc.sent.back().args.find_path({"objinst", "nova_object.changes"})->dump(),
+              R"(["updated_at"])");
+    ASSERT_TRUE(ask("remove_fixed_ip_from_instance", "address", "10.0.0.5").ok());
+    EXPECT_EQ(ports.asked,
+              (std::vector<std::string>{"add " + uuid + " net", "remove " + uuid + " 10.0.0.5"}));
+    EXPECT_EQ(manager.calls.back(), "network-changed " + uuid + " ");
+    const size_t before = manager.calls.size();
+    ASSERT_TRUE(ask("inject_network_info", "unused", "").ok());
+    EXPECT_EQ(manager.calls.size(), before + 1);
+    ports.answer = Error::not_found("no").with_fault("NetworkNotFoundForInstance");
+    EXPECT_EQ(ask("add_fixed_ip_to_instance", "network_id", "net").error().fault,
+              "NetworkNotFoundForInstance");
+    EXPECT_EQ(rpc.calls().back(), "InstanceFault.create");
+}
+
+TEST_P(ComputeEndpointTest, TheHostsOwnPowerIsItsOperators) {
+    const auto ask = [&] {
+        return handle("host_power_action", Json::object({{"action", "reboot"}}));
+    };
+    EXPECT_EQ(ask().error().fault, "NotImplementedError");
+    host_power = HostPower({"systemctl"}, [](const auto&) { return Result<void>(); });
+    EXPECT_EQ(ask()->as_string(), "reboot");
+    EXPECT_EQ(handle("host_maintenance_mode", Json::object()).error().fault, "NotImplementedError");
 }
 
 TEST_P(ComputeEndpointTest, ARefusedCastLeavesTheServerFreeAndSaysWhy) {

@@ -65,7 +65,8 @@ std::string event_of(const std::string& capture) {
         {"14", "compute_rescue_instance"},
         {"22", "compute_snapshot_instance"},
         {"26", "compute_shelve_offload_instance"},
-        {"28", "compute_terminate_instance"}};
+        {"28", "compute_terminate_instance"},
+        {"30", "compute_prep_resize"}};
     return kEvents.at(capture);
 }
 
@@ -98,6 +99,29 @@ Json comparable(const Json& payload, const std::string& event) {
     return same;
 }
 
+compute::VolumeNews volume_news(const Json& one) {
+    using Action = compute::VolumeNews::Action;
+    static const std::map<std::string, Action> kActions = {
+        {"44", Action::Attach}, {"45", Action::Swap}, {"48", Action::Detach}};
+    const auto action = kActions.find(one.string_or("capture"));
+    const Json& arguments = *one.find("arguments");
+    return action == kActions.end()
+               ? compute::VolumeNews{}
+               : compute::VolumeNews{action->second, arguments.string_or("volume_id"),
+                                     arguments.string_or("new_volume_id")};
+}
+
+void expect_sent(const Listener& listener, const Json& one) {
+    const std::string name = one.string_or("event_type");
+    const auto found = std::find_if(listener.sent.begin(), listener.sent.end(),
+                                    [&](const Sent& sent) { return sent.event_type == name; });
+    ASSERT_NE(found, listener.sent.end());
+    EXPECT_EQ(found->publisher, one.string_or("publisher"));
+    EXPECT_EQ(found->priority, one.string_or("priority"));
+    EXPECT_TRUE(comparable(found->payload, name) == comparable(*one.find("payload"), name))
+        << "ours " << found->payload.dump() << "\nNova's " << one.find("payload")->dump();
+}
+
 TEST(InstanceNotifications, SayWhatNovaSaid) {
     const auto cases = recorded();
     ASSERT_GT(cases.size(), 20u);
@@ -109,25 +133,53 @@ TEST(InstanceNotifications, SayWhatNovaSaid) {
         ASSERT_TRUE(instance.ok()) << instance.error().text();
         ManualClock clock(moment_of(*one.find("payload")));
         Listener listener;
-        const InstanceNotifications notifications(listener.sink(), Release::Zed, "cn1",
-                                                  "http://127.0.0.1:19004/", clock);
+        const std::string publisher = one.string_or("publisher");
+        const std::string host = publisher.substr(publisher.find_first_of(".:") + 1);
+        const InstanceNotifications notifications(
+            listener.sink(), Release::Zed, host,
+            host == "cn1" ? "http://127.0.0.1:19004/" : "http://127.0.0.1:19104/", clock);
         const Json& arguments = *one.find("arguments");
-        const InstanceNotifications::Details details{
-            arguments.string_or("image_id"), arguments.string_or("image_name"), {}};
+        const Json* flavor = arguments.find("flavor");
+        const InstanceNotifications::Details details{arguments.string_or("image_id"),
+                                                     arguments.string_or("image_name"),
+                                                     {},
+                                                     flavor == nullptr ? Json() : *flavor};
+        if (const auto news = volume_news(one); !news.volume_id.empty()) {
+            notifications.volume_started(news, *instance, *one.find("context"));
+            notifications.volume_ended(news, *instance, *one.find("context"), std::nullopt);
+            expect_sent(listener, one);
+            continue;
+        }
         const std::string event = event_of(one.string_or("capture"));
         if (name.ends_with(".end")) {
             notifications.finished(event, *instance, *one.find("context"), details, std::nullopt);
         } else {
             notifications.started(event, *instance, *one.find("context"), details);
         }
-        const auto found = std::find_if(listener.sent.begin(), listener.sent.end(),
-                                        [&](const Sent& sent) { return sent.event_type == name; });
-        ASSERT_NE(found, listener.sent.end());
-        EXPECT_EQ(found->publisher, one.string_or("publisher"));
-        EXPECT_EQ(found->priority, one.string_or("priority"));
-        EXPECT_TRUE(comparable(found->payload, name) == comparable(*one.find("payload"), name))
-            << "ours " << found->payload.dump() << "\nNova's " << one.find("payload")->dump();
+        expect_sent(listener, one);
     }
+}
+
+TEST(InstanceNotifications, AVolumeThatFailsIsAnError) {
+    const Json one = recorded().back();
+    const auto instance = NovaObject::parse(ObjectTable::of(Release::Zed), *one.find("instance"));
+    ManualClock clock;
+    Listener listener;
+    const InstanceNotifications notifications(listener.sink(), Release::Zed, "cn1", "", clock);
+    const Error why = Error::conflict("no").with_fault("VolumeAttachFailed");
+    using Action = compute::VolumeNews::Action;
+    for (const Action action : {Action::Attach, Action::Detach, Action::Swap}) {
+        notifications.volume_ended({action, "v"}, *instance, *one.find("context"), why);
+    }
+    EXPECT_EQ(listener.events(),
+              (std::vector<std::string>{"instance.volume_attach.error", "compute.exception",
+                                        "compute.exception", "instance.volume_swap.error",
+                                        "compute.exception"}));
+    EXPECT_EQ(
+        listener.sent[0]
+            .payload.find_path({"nova_object.data", "fault", "nova_object.data", "function_name"})
+            ->as_string(),
+        "attach_volume");
 }
 
 class AnnouncingConductor : public testing::TestWithParam<Release> {

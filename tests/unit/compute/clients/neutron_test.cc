@@ -133,6 +133,45 @@ TEST(ClientsNeutron, AServerThatNamesNoNetworkGetsTheOnlyOneOrOneMadeForIt) {
     EXPECT_NE(none.posted.find(R"("network_id":"made")"), std::string::npos) << none.posted;
 }
 
+// A server with one port in a network of two subnets, the first of which is full.
+TEST(ClientsNeutron, AnAddressComesFromTheFirstSubnetWithRoomAndGoesAlone) {
+    std::vector<std::string> puts, token;
+    std::string ports = R"({"ports":[{"id":"p1","fixed_ips":[
+        {"subnet_id":"s1","ip_address":"10.0.0.5"},{"subnet_id":"s1","ip_address":"10.0.0.6"}]}]})";
+    ScriptServer server([&](const Request& request) {
+        if (request.method == "PUT") {
+            puts.push_back(request.target + " " + request.body);
+            token.push_back(request.header("x-auth-token"));
+            const bool full = request.body.find(R"({"subnet_id":"s1"}]})") != std::string::npos;
+            return full ? Reply{.status = 409,
+                                .body = R"({"NeutronError":{"type":"IpAddressGenerationFailure"}})"}
+                        : Reply{.body = R"({"port":{"id":"p1"}})"};
+        }
+        if (request.target.starts_with("/v2.0/subnets?network_id=net")) {
+            return Reply{.body = R"({"subnets":[{"id":"s1"},{"id":"s2"}]})"};
+        }
+        const bool asked = request.target.find("device_owner=compute%3Anova") != std::string::npos;
+        return Reply{.body = asked ? ports : R"({"ports":[],"subnets":[]})"};
+    });
+    World world(server.url());
+    const Instance instance = server_of("s1");
+    ASSERT_TRUE(world.network.add_fixed_ip(world.context, instance, "net").ok());
+    ASSERT_EQ(puts.size(), 2u);
+    EXPECT_NE(puts[1].find(R"("ip_address":"10.0.0.6"},{"subnet_id":"s2"}])"), std::string::npos);
+    EXPECT_EQ(token[1], "user-token");
+    puts.clear();
+    ASSERT_TRUE(world.network.remove_fixed_ip(world.context, instance, "10.0.0.5").ok());
+    EXPECT_EQ(puts[0], R"(/v2.0/ports/p1 {"port":{"fixed_ips":[{"subnet_id":"s1",)"
+                       R"("ip_address":"10.0.0.6"}]}})");
+    ports = R"({"ports":[]})";
+    EXPECT_EQ(world.network.remove_fixed_ip(world.context, instance, "10.0.0.5").error().fault,
+              "FixedIpNotFoundForInstance");
+    for (const char* network : {"net", "elsewhere"}) {
+        const auto none = world.network.add_fixed_ip(world.context, instance, network);
+        EXPECT_EQ(none.error().fault, "NetworkNotFoundForInstance") << network;
+    }
+}
+
 TEST(ClientsNeutron, AUsersOwnPortIsTakenOverAndKept) {
     RecordedCloud cloud(test::load_recording("create_existing_port_neutron.json"));
     World world(cloud.url());

@@ -117,6 +117,27 @@ TEST(GuestConfig, AVolumeOnTheImagesScsiBusHasNoSlot) {
     EXPECT_EQ(disks, "root  scsi 0;volume-18 /s/a scsi 0;volume-19 /s/b virtio 19;");
 }
 
+// As the machine itself places its disks.
+TEST(GuestConfig, SaysWhereEachDiskIs) {
+    Instance instance = server();
+    GuestFiles files;
+    files.swap = true;
+    files.volumes = {{"vol-a", "/s/a", "", false, 18}, {"vol-b", "/s/b", "scsi", false, 19}};
+    const InstanceFolder folder("/i", instance.uuid);
+    std::string places;
+    const auto list = [&] {
+        places.clear();
+        for (const DiskPlace& place : guest_disk_places(instance, folder, files)) {
+            places += place.disk + " " + place.bus + " " + place.address + ";";
+        }
+        return places;
+    };
+    EXPECT_EQ(list(),
+              "root pci 0000:00:0b.0;swap pci 0000:00:0c.0;vol-a pci 0000:00:12.0;vol-b scsi ;");
+    instance.image.properties["hw_disk_bus"] = "scsi";
+    EXPECT_EQ(list(), "root scsi ;swap scsi ;vol-a scsi ;vol-b scsi ;");
+}
+
 TEST(GuestVolumes, GetTheFirstFreeSlotAndKeepIt) {
     std::vector<VolumeDisk> volumes = {{"root", "", "", true, 0}, {"a", "", "", false, 0}};
     assign_volume_slots(volumes, {});

@@ -60,6 +60,19 @@ TEST_F(Interfaces, ACardComesIntoTheNextSlotAndNoneMovesWhenOneGoes) {
     EXPECT_EQ(world_.open_operations(), 0u);
 }
 
+TEST_F(Interfaces, ACardWithATagIsInTheServersRecordWhileItIsThere) {
+    RequestedNetwork requested = on_network();
+    requested.tag = "backup";
+    const auto vif = world_.manager->attach_interface({world_.context, kUuid, requested});
+    ASSERT_TRUE(vif.ok());
+    ASSERT_EQ(world_.cloud.devices[kUuid].size(), 1u);
+    EXPECT_EQ(world_.cloud.devices[kUuid][0].tag, "backup");
+    EXPECT_EQ(world_.cloud.devices[kUuid][0].address, "0000:00:04.0");
+    EXPECT_EQ(world_.cloud.devices[kUuid][0].mac, vif->mac);
+    ASSERT_TRUE(detach(vif->port_id).ok());
+    EXPECT_TRUE(world_.cloud.devices[kUuid].empty());
+}
+
 TEST_F(Interfaces, TheNinthCardIsRefused) {
     for (size_t i = 1; i < kNicsMax; ++i) {
         ASSERT_TRUE(attach().ok());

@@ -80,6 +80,10 @@ TEST_F(Volumes, OneComesAndGoes) {
     expect_agreement(world_, "vol-1", false);
     expect_agreement(world_, "vol-2", true);
     EXPECT_EQ(world_.conductor.fault_count(kUuid), 0u);
+    EXPECT_EQ(
+        world_.cloud.news,
+        (std::vector<std::string>{"attach vol-1 start", "attach vol-1 end", "attach vol-2 start",
+                                  "attach vol-2 end", "detach vol-1 start", "detach vol-1 end"}));
 }
 
 TEST_F(Volumes, AReservationIsCheckedBeforeAnythingIsMade) {
@@ -88,14 +92,28 @@ TEST_F(Volumes, AReservationIsCheckedBeforeAnythingIsMade) {
     ReserveDeviceRequest request{world_.context, kUuid, "vol-2", "/dev/vdb", "", "", ""};
     EXPECT_EQ(world_.manager->reserve_block_device_name(request).error().fault, "DevicePathInUse");
     request.device_name.clear();
-    request.tag = "database";
-    EXPECT_EQ(world_.manager->reserve_block_device_name(request).error().fault,
-              "VolumeTaggedAttachNotSupported");
-    request.tag.clear();
     request.disk_bus = "floppy";
     EXPECT_EQ(world_.manager->reserve_block_device_name(request).error().fault,
               "InvalidBDMDiskBus");
     EXPECT_EQ(world_.devices.devices.size(), 1u);
+}
+
+TEST_F(Volumes, OneWithATagIsInTheServersRecordWhileItIsAttached) {
+    ReserveDeviceRequest request{world_.context, kUuid, "vol-1", "", "", "", "database"};
+    auto device = world_.manager->reserve_block_device_name(request);
+    ASSERT_TRUE(device.ok());
+    EXPECT_EQ(device->tag, "database");
+    world_.cinder.attached["of-vol-1"] = {"vol-1", kUuid, false, false};
+    device->attachment_id = "of-vol-1";
+    world_.devices.devices[device->id] = *device;
+    (void)world_.manager->attach_volume(world_.context, kUuid, *device);
+    attach(world_, "vol-2");  // without one
+    const TaggedDevice expected{TaggedDevice::Kind::Disk, "",        "vol-1", "pci",
+                                "0000:00:11.0",           "database"};
+    EXPECT_EQ(world_.cloud.devices[kUuid], std::vector<TaggedDevice>{expected});
+    detach("vol-1");
+    EXPECT_TRUE(world_.cloud.devices[kUuid].empty());
+    expect_agreement(world_, "vol-1", false);
 }
 
 TEST_F(Volumes, AFailedAttachLeavesNothing) {
@@ -109,6 +127,7 @@ TEST_F(Volumes, AFailedAttachLeavesNothing) {
         SCOPED_TRACE(call);
         expect_agreement(world_, "vol-1", false);
         EXPECT_EQ(world_.conductor.fault_count(kUuid), ++faults);
+        EXPECT_EQ(world_.cloud.news.back(), "attach vol-1 error");
     }
 }
 
@@ -137,6 +156,7 @@ TEST_F(Volumes, TwoAreExchanged) {
     (void)world_.manager->swap_volume({world_.context, kUuid, "vol-1", "vol-2", "new"});
     expect_agreement(world_, "vol-1", false);
     expect_agreement(world_, "vol-2", true);
+    EXPECT_EQ(world_.cloud.news.back(), "swap vol-1 vol-2 end");
     EXPECT_EQ(world_.log.count("cinder.migration_done"), 0u);
 }
 
@@ -422,6 +442,16 @@ TEST_F(BootFromVolume, EveryDiskHasItsNameInTheRecordsThoughTheRootIsAnImages) {
         names.push_back(device.device_name);
     }
     EXPECT_EQ(names, (std::vector<std::string>{"/dev/vda", "/dev/vdc", "/dev/vdb"}));
+}
+
+TEST_F(BootFromVolume, AGuestIsToldWhichOfItsDevicesHaveTags) {
+    BlockDevice root = root_from("image");
+    root.tag = "system";
+    build(root);
+    ASSERT_EQ(world_.driver.told_devices.size(), 1u);
+    EXPECT_EQ(world_.driver.told_devices[0].tag, "system");
+    EXPECT_EQ(world_.driver.told_devices[0].address, "0000:00:0b.0");
+    EXPECT_EQ(world_.cloud.devices[kOther], world_.driver.told_devices);
 }
 
 TEST(DeviceNames, AreTheFirstThatNoDiskHas) {
