@@ -115,11 +115,10 @@ void MoveAwayTask::rollback(const Error& reason) {
         return;  // nothing was touched, or somebody else has it
     }
     record_fault(services_, instance_.uuid, reason);
-    const bool power_on = moves::ran_before(instance_);
     const auto back = [&]() -> Result<void> {
         instance_.network_info = TRY(plug_all(services_, instance_));
-        TRY(attach_volumes(services_, operation_.context, instance_));
-        return services_.driver.finish_revert_migration(instance_, power_on);
+        const auto volumes = TRY(attach_volumes(services_, operation_.context, instance_));
+        return moves::restore_here(services_, instance_, volumes);
     }();
     warn_unless_ok(services_.moves->return_allocations(instance_.uuid),
                    "the allocation of a move was not given back");

@@ -55,4 +55,16 @@ Result<void> bring_volumes(NodeServices& services, const Operation& operation,
     return {};
 }
 
+Result<void> restore_here(NodeServices& services, const Instance& instance,
+                          const std::vector<VolumeDisk>& volumes) {
+    // One that runs (its leaving failed early, or a crash came after its start) has them.
+    if (volumes.empty() || power_state_of(services.driver, instance) == power_states::kRunning) {
+        return services.driver.finish_revert_migration(instance, ran_before(instance));
+    }
+    // The folder comes back with the places its volumes had; their back ends are others now.
+    TRY(services.driver.finish_revert_migration(instance, false));
+    TRY(services.driver.set_volumes(instance, volumes));
+    return ran_before(instance) ? services.driver.power_on(instance) : Result<void>();
+}
+
 }  // namespace kumoi::compute::moves

@@ -114,10 +114,9 @@ Result<void> finish_revert(NodeServices& services, const Operation& operation) {
     instance.host = instance.node = services.options.host;
     TRY(services.moves->return_allocations(instance.uuid));
     instance.network_info = TRY(moves::connect_here(services, operation, instance));
-    // Its folder comes back with the places of its volumes in it.
-    TRY(attach_volumes(services, operation.context, instance));
+    const auto volumes = TRY(attach_volumes(services, operation.context, instance));
     services.journal.step(operation.journal_id, "restore");
-    TRY(services.driver.finish_revert_migration(instance, moves::ran_before(instance)));
+    TRY(moves::restore_here(services, instance, volumes));
     TRY(record_tagged_devices(services, operation.context, instance));
     TRY(record_return(services, instance));
     instance.old_flavor = instance.new_flavor = std::nullopt;

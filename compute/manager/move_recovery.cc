@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "compute/manager/evacuate_task.h"
 #include "compute/manager/move_tasks.h"
+#include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -65,8 +66,7 @@ Result<void> remove_one(NodeServices& services, const EvacuatedServer& server) {
     log_warn("compute", "a server was evacuated while this node was down; what is here of it goes",
              {{"server", server.uuid}, {"now_on", server.host}, {"disks_kept", keep_disks}});
     TRY(services.driver.leave(instance, keep_disks));
-    TRY(unplug_all(services, instance));
-    return services.moves->drop_allocation_here(server.uuid);
+    return unplug_all(services, instance);
 }
 
 }  // namespace
@@ -189,22 +189,27 @@ std::set<std::string> remove_evacuated(NodeServices& services) {
     for (const EvacuatedServer& server : *evacuated) {
         const LogScope scope({{"server", server.uuid}});
         const bool is_ours = server.host == services.options.host;
+        Instance instance;
+        instance.uuid = server.uuid;
         if (is_ours && server.done) {  // it has come back since
             warn_unless_ok(services.moves->evacuation_completed(server),
                            "the end of an evacuation was not recorded");
             continue;
         }
         if (is_ours) {  // another host is at it just now
-            Instance instance;
-            instance.uuid = server.uuid;
             warn_unless_ok(services.driver.leave(instance, true),
                            "the guest of a server that is being evacuated was not stopped");
+            warn_unless_ok(disconnect_volumes(services, instance), "a volume's back end goes on");
             leaving.insert(server.uuid);
             continue;
         }
-        auto removed = here.contains(server.uuid)
-                           ? remove_one(services, server)
-                           : services.moves->drop_allocation_here(server.uuid);
+        auto removed = here.contains(server.uuid) ? remove_one(services, server) : Result<void>();
+        if (removed.ok()) {  // they write to what another host serves now
+            removed = disconnect_volumes(services, instance);
+        }
+        if (removed.ok()) {
+            removed = services.moves->drop_allocation_here(server.uuid);
+        }
         if (removed.ok()) {
             removed = services.moves->evacuation_completed(server);
         }

@@ -102,6 +102,9 @@ Result<std::vector<VifInfo>> connect_here(NodeServices& services, const Operatio
 // The server's volumes get this host's back ends, before its guest starts from its folder here.
 Result<void> bring_volumes(NodeServices& services, const Operation& operation,
                            const Instance& instance);
+// A server that had left is on this host again, with the back ends its volumes have now.
+Result<void> restore_here(NodeServices& services, const Instance& instance,
+                          const std::vector<VolumeDisk>& volumes);
 }  // namespace moves
 
 }  // namespace kumoi::compute

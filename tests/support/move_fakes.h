@@ -19,6 +19,7 @@
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
 #include "tests/support/moving_driver.h"
+#include "tests/support/volume_fakes.h"
 
 namespace kumoi::compute::moving {
 
@@ -172,6 +173,7 @@ public:
                                                .driver = driver,
                                                .clock = clock,
                                                .images = images,
+                                               .volumes = &volumes,
                                                .moves = &moves},
                                               options, journal, [](std::function<void()> function) {
                                                   function();
@@ -195,6 +197,10 @@ public:
     FakeImages images{log};
     MovingDriver driver{log};
     FakeMoves moves;
+    FakeBlockDevices devices{log};
+    FakeCinder cinder{log};
+    FakeVolumeHost volume_host{log};
+    VolumeServices volumes{devices, cinder, volume_host};
     std::unique_ptr<ComputeManager> manager;
 };
 

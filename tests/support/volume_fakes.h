@@ -189,13 +189,14 @@ private:
 class FakeVolumeHost final : public VolumeHost {
 public:
     explicit FakeVolumeHost(CallLog& log) : log_(log) {}
+    std::string folder = "/run/";  // of the sockets made from now on
     Result<Json> connector() override {
         return Json::object({{"initiator", "iqn.test"}, {"host", "cn-1"}});
     }
     Result<std::string> connect(const std::string& uuid, const std::string& volume_id,
                                 const Json&) override {
         TRY(log_.enter("host.connect"));
-        const std::string socket = "/run/" + volume_id;
+        const std::string socket = folder + volume_id;
         running.insert({uuid, volume_id});
         log_.leave();
         return socket;

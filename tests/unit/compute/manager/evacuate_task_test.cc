@@ -118,6 +118,17 @@ TEST(EvacuateTask, AHostThatComesBackRemovesWhatLeftIt) {
     EXPECT_FALSE(world.cloud.allocations.contains(kServer + "@cn-1"));
 }
 
+TEST(EvacuateTask, AHostThatComesBackEndsTheBackEndsOfItsVolumes) {
+    for (const char* now_on : {"cn-2", "cn-1"}) {  // cn-1: it is recorded here until that is done
+        World world;
+        ask(world);
+        world.source.volume_host.running = {{kServer, "vol-1"}};
+        world.cloud.evacuated = {{kServer, "move-1", now_on, false}};
+        world.start("cn-1");
+        EXPECT_TRUE(world.source.volume_host.running.empty()) << now_on;
+    }
+}
+
 TEST(EvacuateTask, AHostThatComesBackToSharedDisksLeavesThem) {
     World world;
     ask(world);

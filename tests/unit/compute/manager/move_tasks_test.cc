@@ -75,6 +75,30 @@ TEST(MoveTasks, ARevertBringsItBackAsItWas) {
     EXPECT_EQ(world.status(), "reverted");
 }
 
+TEST(MoveTasks, AServerThatComesBackGetsTheBackEndsItsVolumesHaveNow) {
+    World world;
+    world.make_server();
+    world.source.cinder.volumes["vol-1"] = {.id = "vol-1", .status = "in-use", .size_gb = 1};
+    world.source.cinder.attached["of-1"] = {"vol-1", kServer, true, true};
+    BlockDevice device;
+    device.instance_uuid = kServer;
+    device.volume_id = "vol-1";
+    device.destination_type = "volume";
+    device.device_name = "/dev/vdb";
+    device.attachment_id = "of-1";
+    device.connection_info = Json::object({{"driver_volume_type", "test"}});
+    world.source.devices.add(device);
+    world.ask_for_move();
+    world.deliver_all();
+    world.source.volume_host.folder = "/now/";
+    world.set_task(task_states::kResizeReverting);
+    world.ask("cn-2", MoveStep::RevertResize);
+    world.deliver_all();
+    const std::map<std::string, std::string> sockets = {{"vol-1", "/now/vol-1"}};
+    EXPECT_EQ(world.source.driver.volumes(kServer), sockets);
+    EXPECT_EQ(world.source.driver.power(kServer), power_states::kRunning);
+}
+
 TEST(MoveTasks, AStoppedServerStaysStopped) {
     World world;
     world.make_server(vm_states::kStopped);
