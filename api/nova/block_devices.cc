@@ -63,6 +63,18 @@ void set_changeable(NovaObject& object, const ObjectTable& table, const BlockDev
                device.connection_info.size() == 0 ? Json() : Json(device.connection_info.dump()));
 }
 
+void keep_changes_since(NovaObject& object, const NovaObject& before) {
+    const auto all = object.changes();
+    object.reset_changes();
+    for (const auto& field : all) {
+        const Json* old = before.get(field);
+        const Json now = *object.get(field);
+        if (old == nullptr || !(*old == now)) {
+            object.set(field, now);
+        }
+    }
+}
+
 }  // namespace
 
 NovaObject block_device_object(const ObjectTable& table, const BlockDevice& device) {
@@ -114,21 +126,45 @@ Result<std::vector<BlockDevice>> BlockDevices::block_devices(const compute::Requ
          TRY(objects_.class_objects(wire(context), "BlockDeviceMappingList", "get_by_instance_uuid",
                                     text_arguments({instance_uuid})))) {
         devices.push_back(block_device_from(object));
+        remember(devices.back());
     }
     return devices;
+}
+
+void BlockDevices::remember(const BlockDevice& device) {
+    const std::lock_guard lock(mutex_);
+    if (known_.size() >= kKnownMax) {
+        known_.clear();  // then a save names all fields
+    }
+    known_.insert_or_assign(device.id, device);
 }
 
 Result<BlockDevice> BlockDevices::block_device_create(const compute::RequestContext& context,
                                                       const BlockDevice& device) {
     NovaObject object = block_device_object(objects_.table(), device);
     TRY(objects_.action(wire(context), object, "create"));
-    return block_device_from(object);
+    BlockDevice made = block_device_from(object);
+    remember(made);
+    return made;
 }
 
 Result<void> BlockDevices::block_device_save(const compute::RequestContext& context,
                                              const BlockDevice& device) {
     NovaObject object = block_device_object(objects_.table(), device);
-    TRY(objects_.action(wire(context), object, "save"));
+    {
+        const std::lock_guard lock(mutex_);
+        const auto before = known_.find(device.id);
+        if (before != known_.end()) {  // what others changed meanwhile stays
+            keep_changes_since(object, block_device_object(objects_.table(), before->second));
+        }
+    }
+    auto saved = objects_.action(wire(context), object, "save");
+    if (!saved.ok()) {  // it may have been done: the next one names all fields
+        const std::lock_guard lock(mutex_);
+        known_.erase(device.id);
+        return std::move(saved).error();
+    }
+    remember(device);
     return {};
 }
 
@@ -137,6 +173,8 @@ Result<void> BlockDevices::block_device_destroy(const compute::RequestContext& c
     NovaObject object = block_device_object(objects_.table(), device);
     object.reset_changes();
     TRY(objects_.action(wire(context), object, "destroy"));
+    const std::lock_guard lock(mutex_);
+    known_.erase(device.id);
     return {};
 }
 

@@ -2,6 +2,8 @@
 // nova-conductor (compute::BlockDeviceStore). Thread safe; blocks for round trips.
 #pragma once
 
+#include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -35,10 +37,14 @@ public:
 
 private:
     Json wire(const compute::RequestContext& context);
+    void remember(const compute::BlockDevice& device);
 
+    static constexpr size_t kKnownMax = 4096;
     ObjectClient& objects_;
     const Clock& clock_;
     Random& random_;
+    std::mutex mutex_;                               // guards what follows
+    std::map<int64_t, compute::BlockDevice> known_;  // as last read or saved: a save names changes
 };
 
 }  // namespace kumoi::nova

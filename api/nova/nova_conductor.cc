@@ -220,6 +220,9 @@ Result<void> NovaConductor::instance_save(const std::string& uuid,
             borders_.scheduler.updated(*entry->object);
         }
     }
+    if (update.vm_state == compute::vm_states::kResized && update.launched_ns && entry->object) {
+        borders_.scheduler.updated(*entry->object);
+    }
     if (update.host && update.host->empty()) {
         const Json context = context_of(*entry);
         compute::warn_unless_ok(borders_.allocations.remove(request_context(context), uuid),
@@ -473,6 +476,10 @@ Result<void> NovaConductor::migration_save(const std::string& uuid, const std::s
     entry->migration->set("status", status);
     TRY(borders_.objects.action(context_of(*entry), *entry->migration, "save"));
     return {};
+}
+
+Result<void> NovaConductor::drop_allocations_of(const Json& context, const std::string& consumer) {
+    return borders_.allocations.remove(request_context(context), consumer);
 }
 
 Result<void> NovaConductor::poll_servers(const std::string& /*host*/) {

@@ -91,6 +91,13 @@ public:
     void announce_end(const compute::RequestContext& context, const std::string& uuid,
                       const std::string& event, const std::optional<Error>& failure);
 
+    // What schedulers are told: a server has come to this host, or left it for good.
+    void tell_arrival(const NovaObject& instance) { borders_.scheduler.updated(instance); }
+    void tell_departure(const std::string& uuid) { borders_.scheduler.deleted(uuid); }
+
+    // Of a migration that nobody will end any more.
+    Result<void> drop_allocations_of(const Json& context, const std::string& consumer);
+
     // A cast this node cannot do: the action says so, a fault is recorded, task_state is cleared,
     // and a migration that conductor had begun is over, with its allocation back at the server.
     Result<void> refuse(const compute::RequestContext& context, const std::string& uuid,

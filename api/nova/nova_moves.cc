@@ -175,7 +175,11 @@ Result<void> NovaMoves::save_host(const std::string& uuid, const compute::Instan
             }
             known.instance.set("compute_id", Json(id));
         }
-        return save(known, update);
+        TRY(save(known, update));
+        if (update.launched_ns && host == borders_.node.host()) {
+            borders_.conductor.tell_arrival(known.instance);
+        }
+        return {};
     });
 }
 
@@ -292,7 +296,11 @@ Result<void> NovaMoves::return_allocations(const std::string& uuid) {
 Result<void> NovaMoves::drop_allocations(const std::string& uuid) {
     return borders_.conductor.with_server(uuid, [&](const Known& known) -> Result<void> {
         const std::string migration = TRY(need_migration(known, uuid))->text("uuid");
-        return borders_.allocations.remove(request_context(known.context), migration);
+        TRY(borders_.allocations.remove(request_context(known.context), migration));
+        if (known.instance.text("host") != borders_.node.host()) {
+            borders_.conductor.tell_departure(uuid);
+        }
+        return {};
     });
 }
 

@@ -310,6 +310,7 @@ Result<void> PeriodicTasks::incomplete_migrations() {
         TRY(reap(uuid));
         for (NovaObject& migration : migrations) {
             if (migration.text("instance_uuid") == uuid) {
+                TRY(borders_.conductor.drop_allocations_of(context, migration.text("uuid")));
                 migration.set("status", "failed");
                 TRY(borders_.objects.action(context, migration, "save"));
             }

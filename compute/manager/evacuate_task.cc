@@ -4,6 +4,7 @@
 #include "compute/manager/cloud_records.h"
 #include "compute/manager/device_metadata.h"
 #include "compute/manager/move_tasks.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
@@ -19,10 +20,23 @@ const std::vector<std::optional<std::string>> kRebuilding = {
 Result<void> EvacuateTask::execute(const MoveRequest& request) {
     instance_ = TRY(services_.conductor.instance_get(operation_.uuid));
     auto result = run_steps(request);
-    if (!result.ok()) {
-        claim_.abort();
-        rollback(result.error());
+    if (result.ok()) {
+        return result;
     }
+    if (recording_) {  // it may be recorded as here, and only the answer was lost: then it stays
+        const auto now = services_.conductor.instance_get(operation_.uuid);
+        if (!now.ok() && !is_taken_over(now.error())) {
+            UnsettledOperations::note_doubt();
+            claim_.keep();
+            return result;
+        }
+        if (now.ok() && now->host == services_.options.host) {
+            claim_.keep();
+            return finish();
+        }
+    }
+    claim_.abort();
+    rollback(result.error());
     return result;
 }
 
@@ -99,11 +113,19 @@ Result<void> EvacuateTask::record(bool stopped) {
     update.vm_state = stopped ? vm_states::kStopped : vm_states::kActive;
     update.power_state = power_state_of(services_.driver, instance_);
     update.launched_ns = services_.clock.wall_ns();
+    recording_ = true;
     TRY(services_.moves->save_host(instance_.uuid, update, MoveEnd::Destination));
     services_.journal.step(operation_.journal_id, "recorded");
-    warn_unless_ok(services_.moves->drop_context(instance_.uuid),
-                   "the context of an evacuation was not removed");
-    return services_.conductor.migration_save(instance_.uuid, "done");
+    return finish();
+}
+
+// From here on the server is ours: what is missing is done later.
+Result<void> EvacuateTask::finish() {
+    undo_or_retry(services_.moves->drop_context(instance_.uuid),
+                  "the context of an evacuation was not removed");
+    undo_or_retry(services_.conductor.migration_save(instance_.uuid, "done"),
+                  "the end of an evacuation was not recorded");
+    return {};
 }
 
 Result<void> EvacuateTask::give_up_after_restart(bool made_disks) {

@@ -25,14 +25,16 @@ private:
     Result<void> run_steps(const MoveRequest& request);
     Result<void> start_guest(const std::string& admin_password);
     Result<void> record(bool stopped);
+    Result<void> finish();
     void rollback(const Error& reason);
 
     NodeServices& services_;
     const Operation& operation_;
     Instance instance_;
     Claim claim_;
-    bool shared_ = false;   // its disks are here already
-    bool touched_ = false;  // something of it may be here
+    bool shared_ = false;     // its disks are here already
+    bool touched_ = false;    // something of it may be here
+    bool recording_ = false;  // the records may say that it is here
 };
 
 }  // namespace kumoi::compute

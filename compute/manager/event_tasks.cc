@@ -124,7 +124,11 @@ void ComputeManager::handle_event(const RequestContext& context, const std::stri
             case ServerEvent::Kind::PowerOff:
                 return power_update_task(services_, context, uuid, false);
             case ServerEvent::Kind::VolumeExtended:
-                return extend_volume_task(services_, context, uuid, event.port_id);
+                run_verb(services_, verbs::kExtendVolume, context, uuid,
+                         [&](const Operation& operation) {
+                             return extend_volume_task(services_, operation, event.port_id);
+                         });
+                return {};
         }
         return {};
     }();

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "compute/manager/move_tasks.h"
 #include "compute/manager/power_tasks.h"
+#include "compute/manager/unsettled.h"
 #include "compute/manager/volume_connections.h"
 #include "compute/vm_states.h"
 
@@ -66,8 +67,8 @@ Result<void> MoveAwayTask::pass_on(const std::string& disk_info) {
     TRY(services_.moves->cast(instance_.uuid, MoveCast::FinishResize, disk_info));
     services_.journal.step(operation_.journal_id, "passed_on");
     if (!moves::is_same_host(migration_)) {
-        warn_unless_ok(unplug_all(services_, instance_),
-                       "network devices of a server that left were not removed");
+        undo_or_retry(unplug_all(services_, instance_),
+                      "network devices of a server that left were not removed");
     }
     return {};
 }
@@ -101,7 +102,8 @@ Result<void> MoveAwayTask::finish_after_restart() {
     }
     if (instance_.task_state != task_states::kResizeMigrating &&
         instance_.task_state != task_states::kResizePrep) {
-        return {};
+        const bool has_left = instance_.host != services_.options.host;
+        return has_left ? unplug_all(services_, instance_) : Result<void>();
     }
     const Error reason = Error::unavailable("The host was restarted while the server left it")
                              .with_hint("Ask for it again.");
@@ -118,6 +120,9 @@ void MoveAwayTask::rollback(const Error& reason) {
     const auto back = [&]() -> Result<void> {
         instance_.network_info = TRY(plug_all(services_, instance_));
         const auto volumes = TRY(attach_volumes(services_, operation_.context, instance_));
+        if (services_.volumes != nullptr) {  // made for the other host
+            TRY(delete_unrecorded_attachments(services_, operation_.context, instance_.uuid));
+        }
         return moves::restore_here(services_, instance_, volumes);
     }();
     warn_unless_ok(services_.moves->return_allocations(instance_.uuid),

@@ -24,16 +24,21 @@ std::string state_after_confirmation(NodeServices& services, const Instance& ins
 }
 
 Result<void> fail_to_error(NodeServices& services, const std::string& uuid, const Error& reason) {
-    if (!is_taken_over(reason)) {
-        record_fault(services, uuid, reason);
-        warn_unless_ok(services.conductor.migration_save(uuid, "error"),
-                       "the end of a migration was not recorded");
-        InstanceUpdate update;
-        update.vm_state = vm_states::kError;
-        update.task_state = std::optional<std::string>();
-        warn_unless_ok(services.conductor.instance_save(uuid, update),
-                       "state ERROR was not recorded");
+    if (is_taken_over(reason)) {  // or it is in ERROR by an earlier try, and only that is missing:
+        const auto now = services.conductor.instance_get(uuid);
+        if (now.ok() && now->vm_state == vm_states::kError && !now->task_state) {
+            warn_unless_ok(services.conductor.migration_save(uuid, "error"),
+                           "the end of a migration was not recorded");
+        }
+        return reason;
     }
+    record_fault(services, uuid, reason);
+    warn_unless_ok(services.conductor.migration_save(uuid, "error"),
+                   "the end of a migration was not recorded");
+    InstanceUpdate update;
+    update.vm_state = vm_states::kError;
+    update.task_state = std::optional<std::string>();
+    warn_unless_ok(services.conductor.instance_save(uuid, update), "state ERROR was not recorded");
     return reason;
 }
 

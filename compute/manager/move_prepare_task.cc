@@ -78,9 +78,12 @@ Result<void> PrepResizeTask::give_up_after_restart() {
         Error::unavailable("The destination was restarted while the server was about to move")
             .with_hint("Ask for it again.");
     // Holds only while the source has not begun.
-    TRY(services_.conductor.instance_save(instance_.uuid,
-                                          to_task_state(std::nullopt, {task_states::kResizePrep})));
-    instance_.task_state = std::nullopt;
+    auto freed = services_.conductor.instance_save(
+        instance_.uuid, to_task_state(std::nullopt, {task_states::kResizePrep}));
+    if (!freed.ok() && !(is_taken_over(freed.error()) && is_idle_again())) {
+        return freed;
+    }
+    instance_.task_state = std::nullopt;  // what the move holds may still be held
     rollback(reason);
     return reason;
 }

@@ -198,6 +198,12 @@ bool continue_volume_operation(NodeServices& services, const Operation& operatio
               [&](const Operation& resumed) { return go_on_detaching(services, resumed, ids); });
         return true;
     }
+    if (open.verb == verbs::kExtendVolume.verb) {
+        go_on(services, verbs::kExtendVolume, operation, [&](const Operation& resumed) {
+            return ids.empty() ? Result<void>() : extend_volume_task(services, resumed, ids[0]);
+        });
+        return true;
+    }
     if (open.verb == verbs::kSwapVolume.verb) {
         go_on(services, verbs::kSwapVolume, operation, [&](const Operation& resumed) {
             if (ids.size() < 3) {

@@ -402,11 +402,14 @@ Result<void> SwapVolumeTask::finish_after_restart() {
     return record();
 }
 
-Result<void> extend_volume_task(NodeServices& services, const RequestContext& context,
-                                const std::string& uuid, const std::string& volume_id) {
+Result<void> extend_volume_task(NodeServices& services, const Operation& operation,
+                                const std::string& volume_id) {
     if (services.volumes == nullptr) {
         return no_volumes();
     }
+    const RequestContext& context = operation.context;
+    const std::string& uuid = operation.uuid;
+    journal_volumes(services, operation, {volume_id});
     auto found = find_device(services, context, uuid, volume_id);
     if (!found.ok()) {
         return found.error();

@@ -62,8 +62,12 @@ private:
     Json connection_info_;
 };
 
-Result<void> extend_volume_task(NodeServices& services, const RequestContext& context,
-                                const std::string& uuid, const std::string& volume_id);
+namespace verbs {
+constexpr VerbInfo kExtendVolume{"extend_volume", "compute_extend_volume", true};
+}
+
+Result<void> extend_volume_task(NodeServices& services, const Operation& operation,
+                                const std::string& volume_id);
 Result<void> remove_volume_connection_task(NodeServices& services, const RequestContext& context,
                                            const std::string& uuid, const std::string& volume_id,
                                            bool delete_attachment);

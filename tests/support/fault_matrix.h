@@ -46,6 +46,40 @@ inline void terminate(NovaWorld& world) {
     (void)world.request("terminate_instance", Json::object({{"bdms", Json::array()}}));
 }
 
+constexpr char kFirst[] = "vol-1";
+
+// What others do before they ask us is not struck.
+template <typename Function>
+void undisturbed(NovaWorld& world, const Function& function) {
+    const auto border = std::exchange(world.log.on_border, {});
+    const auto fail = std::exchange(world.log.fail, {});
+    const auto answer = std::exchange(world.database.answer, {});
+    function();
+    world.log.on_border = border;
+    world.log.fail = fail;
+    world.database.answer = answer;
+}
+
+// As nova-api: a record with a reservation, named by us.
+inline Json reserve(NovaWorld& world, const std::string& volume) {
+    Json primitive;
+    undisturbed(world, [&] {
+        world.cinder.volumes[volume] = {.id = volume, .status = "reserved", .size_gb = 2};
+        const auto reserved =
+            world.request("reserve_block_device_name", Json::object({{"volume_id", volume}}));
+        ASSERT_TRUE(reserved.ok()) << reserved.error().text();
+        Json& record = world.database.block_devices.rbegin()->second["nova_object.data"];
+        world.cinder.attached["of-" + volume] = {volume, NovaWorld::kUuid, false, false};
+        record.set("attachment_id", "of-" + volume);
+        primitive = world.database.block_devices.rbegin()->second;
+    });
+    return primitive;
+}
+
+inline void attach(NovaWorld& world) {
+    (void)world.request("attach_volume", Json::object({{"bdm", reserve(world, kFirst)}}));
+}
+
 inline void expect_nothing_here(const NovaWorld& world, size_t ports) {
     EXPECT_EQ(world.driver.guest_count(), 0u);
     EXPECT_TRUE(world.vifs.taps().empty());

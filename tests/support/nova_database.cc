@@ -197,8 +197,10 @@ Result<Json> NovaDatabase::block_device_action(const Json& object, const std::st
         block_devices.erase(found);
         return done(Json::object());
     }
-    for (const Json& field : object.find("nova_object.changes")->as_array()) {
-        found->second["nova_object.data"].set(field.as_string(), *data.find(field.as_string()));
+    if (const Json* changes = object.find("nova_object.changes")) {
+        for (const Json& field : changes->as_array()) {
+            found->second["nova_object.data"].set(field.as_string(), *data.find(field.as_string()));
+        }
     }
     return done(Json::object());
 }

@@ -15,6 +15,7 @@ SHOWN = ("vm_state", "task_state", "power_state", "host", "node")
 KEPT_NULL = ("task_state", "host", "node", "launched_at", "terminated_at", "updated_at", "deleted_at")
 DROPPED_ARGS = ("request_spec", "host_list", "limits", "accel_uuids", "image", "block_device_mapping",
                 "bdms", "orig_sys_metadata")
+NEXT = ("35", "36", "37", "47", "63", "66", "71")  # live migration; what is here of it was cut before
 READS = ("get_", "refresh", "_get")
 
 
@@ -68,37 +69,81 @@ def line(message):
     return "cast " + method
 
 
-def cut(path, folder):
-    rows = [json.loads(text) for text in lzma.open(path)]
-    asked = [row for row in rows if row["kind"] == "rpc" and row["type"] in ("call", "cast")
-             and row["routing_keys"][0].startswith("compute.")]
-    work = [row for row in asked if row["method"] not in ("external_instance_event", "set_host_enabled")] or asked
-    if not work:
-        return
-    host = work[0]["routing_keys"][0].split(".", 1)[1]
+def record(message):
+    """What a host writes of itself: Service and ComputeNode."""
+    args = message["args"]
+    if message["method"] != "object_action" or args["objmethod"].startswith(READS):
+        return None
+    name = args["objinst"]["nova_object.name"]
+    return f"{name}.{args['objmethod']}" if name in ("ComputeNode", "Service") else None
+
+
+def kept_args(message):
+    """A build needs its block devices when one of them is a volume."""
+    args = message["args"]
+    dropped = set(DROPPED_ARGS)
+    if "\"destination_type\": \"volume\"" in json.dumps(args.get("block_device_mapping")):
+        dropped.remove("block_device_mapping")
+    return slim({key: value for key, value in args.items() if key not in dropped})
+
+
+def cut_host(rows, host, asked):
+    """One host's part: what it was asked, and what it said."""
     senders = {f"nova-compute-{host}"} | ({"amqpproxy"} if host == "cn1" else set())
-    servers = rows[0]["instances"]
-    received = [{"method": row["method"], "version": row["message"]["version"],
-                 "args": slim({key: value for key, value in row["message"]["args"].items() if key not in DROPPED_ARGS})}
-                for row in asked if row["routing_keys"][0] == f"compute.{host}"
-                and (row["method"] != "external_instance_event" or work is asked)]
+    received = [{"method": row["method"], "version": row["message"]["version"], "args": kept_args(row["message"])}
+                for row in asked if row["routing_keys"][0] == f"compute.{host}"]
     sent = [row["message"] for row in rows if row["kind"] == "rpc" and row["sender"] in senders
             and row["type"] in ("call", "cast", "fanout-cast") and not row["routing_keys"][0].startswith("compute")
             and row["exchange"] != ""]
-    lines = [text for text in (line(message) for message in sent) if text]
-    after = {}
+    part = {"host": host, "servers": rows[0]["instances"], "received": received,
+            "sent": [text for text in (line(message) for message in sent) if text]}
+    passed_on = [row["method"] for row in rows if row["kind"] == "rpc" and row["sender"] in senders
+                 and row["type"] == "cast" and row["routing_keys"][0].startswith("compute.")]
+    if passed_on:
+        part["passes_on"] = passed_on
+    if any(message["method"] == "ping" for message in sent):
+        part["starts"] = True
+        part["records"] = sorted({text for text in (record(message) for message in sent) if text})
+    return part
+
+
+def cut(path, folder, evacuated):
+    rows = [json.loads(text) for text in lzma.open(path)]
+    asked = [row for row in rows if row["kind"] == "rpc" and row["type"] in ("call", "cast")
+             and row["routing_keys"][0].startswith("compute.")]
+    work = [row for row in asked if row["method"] != "external_instance_event"] or asked
+    methods = {row["method"] for row in work}
+    main_work = [row for row in work if row["method"] != "set_host_enabled"] or work
+    hosts = [main_work[0]["routing_keys"][0].split(".", 1)[1]] if main_work else ["cn1"]
+    if methods & {"prep_resize", "revert_resize"}:
+        hosts = sorted({row["routing_keys"][0].split(".", 1)[1] for row in main_work})
+    before, after = {}, {}
     for server, changes in (rows[-1].get("changes") or {}).items():
-        after[server] = {field: values[1] for field, values in changes.get("instances", {}).items()
-                         if field in SHOWN + ("deleted",)}
+        values = {field: both for field, both in changes.get("instances", {}).items()
+                  if field in SHOWN + ("deleted", "locked", "display_name")}
+        before[server] = {field: both[0] for field, both in values.items()}
+        after[server] = {field: both[1] for field, both in values.items() if field in SHOWN + ("deleted",)}
     name = path.name.split(".")[0]
-    text = json.dumps({"capture": name, "host": host, "servers": servers, "received": received, "sent": lines,
-                       "after": after}, indent=1)
-    (folder / f"{name}.json").write_text(text + "\n")
+    for row in work:
+        args = row["message"]["args"]
+        if row["method"] == "rebuild_instance" and args.get("recreate"):
+            evacuated.append(slim({"instance": args["instance"], "migration": args["migration"]}))
+    last = main_work[-1]["routing_keys"][0].split(".", 1)[1] if main_work else hosts[0]
+    for host in hosts:
+        whole = {"capture": name, **cut_host(rows, host, work), "after": after if host == last or len(hosts) == 1 else {}}
+        if not work:
+            whole["before"] = before
+        if "after-evacuate" in name:
+            whole["evacuated"] = evacuated
+        ending = f".{host}" if len(hosts) > 1 else ""
+        (folder / f"{name}{ending}.json").write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def main():
+    evacuated = []
     for path in sorted(pathlib.Path(sys.argv[1]).glob("[0-9]*.jsonl.xz")):
-        cut(path, pathlib.Path(__file__).parent)
+        if path.name[:2] not in NEXT:
+            cut(path, pathlib.Path(__file__).parent, evacuated)
 
 
 if __name__ == "__main__":

@@ -9,40 +9,7 @@ namespace {
 
 using namespace fault_matrix;
 
-constexpr char kFirst[] = "vol-1";
 constexpr char kSecond[] = "vol-2";
-
-// What others do before they ask us is not struck.
-template <typename Function>
-void undisturbed(NovaWorld& world, const Function& function) {
-    const auto border = std::exchange(world.log.on_border, {});
-    const auto fail = std::exchange(world.log.fail, {});
-    const auto answer = std::exchange(world.database.answer, {});
-    function();
-    world.log.on_border = border;
-    world.log.fail = fail;
-    world.database.answer = answer;
-}
-
-// As nova-api: a record with a reservation, named by us.
-Json reserve(NovaWorld& world, const std::string& volume) {
-    Json primitive;
-    undisturbed(world, [&] {
-        world.cinder.volumes[volume] = {.id = volume, .status = "reserved", .size_gb = 2};
-        const auto reserved =
-            world.request("reserve_block_device_name", Json::object({{"volume_id", volume}}));
-        ASSERT_TRUE(reserved.ok()) << reserved.error().text();
-        Json& record = world.database.block_devices.rbegin()->second["nova_object.data"];
-        world.cinder.attached["of-" + volume] = {volume, NovaWorld::kUuid, false, false};
-        record.set("attachment_id", "of-" + volume);
-        primitive = world.database.block_devices.rbegin()->second;
-    });
-    return primitive;
-}
-
-void attach(NovaWorld& world) {
-    (void)world.request("attach_volume", Json::object({{"bdm", reserve(world, kFirst)}}));
-}
 
 void build_with_volume(NovaWorld& world) {
     build(world);
