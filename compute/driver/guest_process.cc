@@ -45,7 +45,7 @@ Result<bool> GuestProcess::is_alive() const {
         return false;
     }
     auto lock = TRY(try_lock_file(folder_.lock()));
-    return !lock.has_value();
+    return !lock.has_value() && other_host().empty();
 }
 
 Result<void> GuestProcess::start(const std::vector<std::string>& more,
@@ -57,7 +57,12 @@ Result<void> GuestProcess::start(const std::vector<std::string>& more,
         lock = TRY(try_lock_file(folder_.lock()));
     }
     if (!lock) {
-        return Error::conflict("A kumoi-vmm process runs this guest already");
+        const std::string other = other_host();
+        return other.empty()
+                   ? Error::conflict("A kumoi-vmm process runs this guest already")
+                   : Error::conflict("A kumoi-vmm process on host {} runs this guest", other)
+                         .with_hint(
+                             "Stop it there, or evacuate the server when that host is down.");
     }
     for (const std::string& stale : {folder_.control_socket(), folder_.console_socket(),
                                      folder_.pid_file(), folder_.process()}) {
@@ -92,7 +97,8 @@ Result<void> GuestProcess::start(const std::vector<std::string>& more,
 Result<void> GuestProcess::remember(const Identity& process) const {
     const Json json = Json::object({{"pid", process.pid},
                                     {"start_ticks", process.start_ticks},
-                                    {"launcher", process.launcher}});
+                                    {"launcher", process.launcher},
+                                    {"host", options_.host}});
     return write_file_atomic(folder_.process(), json.dump(), 0600);
 }
 
@@ -221,9 +227,20 @@ std::optional<GuestProcess::Identity> GuestProcess::identity() const {
     return ticks.ok() && *ticks == found->start_ticks ? found : std::nullopt;
 }
 
+// The host whose process was written down last, if it is not this one.
+std::string GuestProcess::other_host() const {
+    const auto text = read_file(folder_.process(), kSmallFileMax);
+    const auto json = text.ok() ? Json::parse(*text) : Result<Json>(text.error());
+    const std::string host = json.ok() ? json->string_or("host") : "";
+    return options_.host.empty() || host == options_.host ? "" : host;
+}
+
 // From process.json; when a crash came before that was written, from the pid file of the machine
 // itself.
 std::optional<GuestProcess::Identity> GuestProcess::recorded() const {
+    if (!other_host().empty()) {
+        return std::nullopt;  // its pid means nothing here
+    }
     Identity found;
     if (const auto text = read_file(folder_.process(), kSmallFileMax); text.ok()) {
         if (const auto json = Json::parse(*text); json.ok()) {

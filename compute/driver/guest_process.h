@@ -4,8 +4,10 @@
 // folder is flock()ed before the process is started and the locked description is inherited by it,
 // so the lock is held exactly as long as the process lives, whatever becomes of the daemon. The pid
 // is only needed to kill it, and is believed only together with the process's start time. It is
-// that of the sandboxed process; its launcher ends with it. Calls block; per server one thread at
-// a time.
+// that of the sandboxed process; its launcher ends with it. Where several hosts share the folders,
+// a process that another host wrote down is not ours: it is neither alive here nor ended from here,
+// and while it lives its lock keeps ours from starting. Calls block; per server one thread at a
+// time.
 #pragma once
 
 #include <sys/types.h>
@@ -26,6 +28,7 @@ namespace kumoi::compute {
 
 struct GuestProcessOptions {
     std::string vmm_path;  // the kumoi-vmm program
+    std::string host;      // ours, in what is written down; empty: not told apart from others
     int64_t start_timeout_ms = 30'000;
     int64_t control_timeout_ms = 5'000;
 };
@@ -35,7 +38,7 @@ public:
     GuestProcess(const GuestProcessOptions& options, InstanceFolder folder, const Clock& clock)
         : options_(options), folder_(std::move(folder)), clock_(clock) {}
 
-    // The lock says so. Error: the folder cannot be read.
+    // The lock says so, and it is ours. Error: the folder cannot be read.
     Result<bool> is_alive() const;
     // Starts the machine that guest.json describes and waits until it runs. Conflict when one
     // lives. `more`: arguments besides. `cgroup_procs`: as DaemonOptions has them.
@@ -61,6 +64,7 @@ private:
     Result<void> wait_running(const Identity& process) const;
     Result<void> remember(const Identity& process) const;
     Result<void> remember_inner(Identity process) const;
+    std::string other_host() const;
     std::optional<Identity> recorded() const;  // of the process that was started last
     std::optional<Identity> identity() const;  // of the living process, if it can be told
     Result<void> kill() const;

@@ -18,6 +18,7 @@
 #include "compute/driver/guest_volumes.h"
 #include "compute/driver/host_inventory.h"
 #include "compute/driver/resize_folder.h"
+#include "compute/manager/manager_options.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
@@ -107,6 +108,7 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     if (options.instances_path.empty()) {
         options.instances_path = config.string("DEFAULT", "state_path") + "/instances";
     }
+    options.process.host = configured_host(config);
     options.process.vmm_path = config.string("kumoi", "vmm_path");
     if (options.process.vmm_path.empty()) {
         options.process.vmm_path = TRY(find_beside("kumoi-vmm"));

@@ -20,12 +20,14 @@ std::string machine_name() {
 
 }  // namespace
 
+std::string configured_host(const Config& config) {
+    const std::string host = config.string("DEFAULT", "host");
+    return host.empty() ? machine_name() : host;
+}
+
 ManagerOptions ManagerOptions::from_config(const Config& config) {
     ManagerOptions options;
-    options.host = config.string("DEFAULT", "host");
-    if (options.host.empty()) {
-        options.host = machine_name();
-    }
+    options.host = configured_host(config);
     options.host_ip = config.string("DEFAULT", "my_ip");
     options.state_path = config.string("DEFAULT", "state_path");
     options.instances_path = config.string("DEFAULT", "instances_path");

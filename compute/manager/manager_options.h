@@ -36,4 +36,7 @@ struct ManagerOptions {
 // The identity of this node, made once and kept in `compute_id` below state_path, as Nova keeps it.
 Result<std::string> load_or_make_compute_id(const std::string& state_path);
 
+// This node's name as a compute host: [DEFAULT] host, or the machine's own.
+std::string configured_host(const Config& config);
+
 }  // namespace kumoi::compute
