@@ -1,5 +1,6 @@
 #include "api/daemon.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/file_lock.h"
 #include "base/log.h"
@@ -16,6 +18,15 @@ namespace {
 
 constexpr int kLockTries = 60;
 constexpr useconds_t kLockStepUs = 50'000;
+constexpr int kHeapsMax = 2;
+constexpr int64_t kTrimIntervalNs = 20 * kNanosPerSecond;
+
+void trim_again(EventLoop& loop) {
+    loop.call_after(kTrimIntervalNs, [&loop] {
+        ::malloc_trim(0);
+        trim_again(loop);
+    });
+}
 
 }  // namespace
 
@@ -65,6 +76,11 @@ Result<UniqueFd> lock_state(const std::string& state_path) {
             .with_hint("Stop it first, or give this one its own [DEFAULT] state_path.");
     }
     return std::move(*lock);
+}
+
+void keep_memory_small(EventLoop& loop) {
+    ::mallopt(M_ARENA_MAX, kHeapsMax);
+    trim_again(loop);
 }
 
 Result<StopSignals> StopSignals::watch(EventLoop& loop) {

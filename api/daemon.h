@@ -32,6 +32,10 @@ Router make_metrics_router(const Metrics& metrics);
 // Conflict when another kumoi-compute uses the folder. Held as long as the descriptor is open.
 Result<UniqueFd> lock_state(const std::string& state_path);
 
+// For a process that lives for months beside guests: few heaps for its many threads, made before
+// those, and what a burst of work has freed goes back to the system within 20 s. The loop's thread.
+void keep_memory_small(EventLoop& loop);
+
 // Ends the loop at SIGTERM or SIGINT. Made before any thread is, so that all have them blocked.
 class StopSignals {
 public:

@@ -64,6 +64,7 @@ Result<std::unique_ptr<Openstack>> Openstack::create(const Config& config, int64
     }
     // First of all, so that every thread made from here on has the signals blocked.
     parts->signals = TRY(StopSignals::watch(parts->loop));
+    keep_memory_small(parts->loop);
     parts->state_lock = TRY(lock_state(config.string("DEFAULT", "state_path")));
     parts->transport = TRY(amqp::Transport::create({parts->clock, parts->random, parts->metrics},
                                                    amqp::AmqpOptions::from_config(config)));

@@ -210,6 +210,7 @@ Result<std::unique_ptr<Standalone>> Standalone::create(const Config& config) {
     auto parts = std::make_unique<Parts>(config);
     // First of all, so that every thread made from here on has the signals blocked.
     parts->signals = TRY(StopSignals::watch(parts->loop));
+    keep_memory_small(parts->loop);
     parts->state_lock = TRY(lock_state(config.string("DEFAULT", "state_path")));
     TRY(parts->open_control_plane());
     TRY(parts->open_network());

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ protected:
         child_ = ::fork();
         ASSERT_GE(child_, 0);
         if (child_ == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
             ::pause();
             ::_exit(0);
         }
@@ -46,7 +48,8 @@ protected:
     TemporaryDirectory directory_ = TemporaryDirectory::create("guest-process").value();
     InstanceFolder folder_{directory_.path(), "11111111-2222-3333-4444-555555555555"};
     SystemClock clock_;
-    GuestProcess process_{{.vmm_path = "/bin/false", .host = "here"}, folder_, clock_};
+    const GuestProcessOptions options_{.vmm_path = "/bin/false", .host = "here"};
+    GuestProcess process_{options_, folder_, clock_};
     std::optional<UniqueFd> lock_;
     pid_t child_ = -1;
 };
