@@ -9,9 +9,9 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "base/crc32c.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/crc32c.h"
 #include "hypervisor/snapshot/index.h"
 #include "hypervisor/snapshot/pages.h"
 

@@ -4,8 +4,8 @@
 
 #include <fcntl.h>
 
-#include "base/log.h"
 #include "base/crc32c.h"
+#include "base/log.h"
 
 namespace kumoi::hypervisor {
 

@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <zstd.h>
 
+#include "base/crc32c.h"
 #include "base/file.h"
 #include "base/random.h"
-#include "base/crc32c.h"
 #include "hypervisor/snapshot/memory_loader.h"
 #include "hypervisor/snapshot/pages.h"
 #include "hypervisor/snapshot/snapshot_reader.h"
