@@ -18,6 +18,7 @@ namespace kumoi::compute {
 namespace {
 
 constexpr size_t kMessageMax = 4u << 20;
+constexpr int kGarbledMax = 4;
 
 const SystemClock& system_clock() {
     static const SystemClock clock;  // no state
@@ -41,6 +42,14 @@ Result<void> wait_for(int fd, short events, int64_t deadline_ns) {
             return Error::from_errno(errno, "waiting for qemu-storage-daemon");
         }
     }
+}
+
+// A daemon that starts reads its monitor in two threads for a moment, a byte at a time, and may
+// take two of them in the wrong order (seen with 7.2: "eexcute"). What it could not read it has not
+// done: the same is asked again.
+bool was_garbled(std::string_view reason) {
+    return reason.starts_with("QMP input ") || reason.starts_with("JSON parse error") ||
+           reason.starts_with("Invalid JSON syntax");
 }
 
 }  // namespace
@@ -84,14 +93,21 @@ Result<Json> QmpClient::call(std::string_view command, Json arguments, int64_t t
     const int64_t deadline = system_clock().monotonic_ns() + timeout_ms * kNanosPerMilli;
     const Json request =
         Json::object({{"execute", std::string(command)}, {"arguments", std::move(arguments)}});
-    TRY_CONTEXT(send(request.dump() + "\n", deadline), "{}", command);
-    const Json answer = TRY_CONTEXT(receive(deadline), "{}", command);
-    if (const Json* value = answer.find("return")) {
-        return *value;
+    std::string refused;
+    for (int tries = 0; tries < kGarbledMax; ++tries) {
+        TRY_CONTEXT(send(request.dump() + "\n", deadline), "{}", command);
+        const Json answer = TRY_CONTEXT(receive(deadline), "{}", command);
+        if (const Json* value = answer.find("return")) {
+            return *value;
+        }
+        const Json* error = answer.find("error");
+        refused = error == nullptr ? "qemu-storage-daemon answered without a result"
+                                   : error->string_or("desc", "no reason given");
+        if (!was_garbled(refused)) {
+            break;
+        }
     }
-    const Json* error = answer.find("error");
-    return Error::io("{}", error == nullptr ? "qemu-storage-daemon answered without a result"
-                                            : error->string_or("desc", "no reason given"));
+    return Error::io("{}", refused);
 }
 
 Result<void> QmpClient::send(const std::string& line, int64_t deadline_ns) {
