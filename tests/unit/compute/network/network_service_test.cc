@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <thread>
 
 namespace kumoi::compute {
@@ -12,14 +13,27 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
+// Told by every thread that changes something.
 class ListenerFake final : public NetworkListener {
 public:
-    void network_changed(const std::string& id) override { networks.push_back(id); }
-    void port_changed(const std::string& id) override { ports.push_back(id); }
-    void security_group_changed(const std::string& id) override { groups.push_back(id); }
+    void network_changed(const std::string& id) override { keep(networks, id); }
+    void port_changed(const std::string& id) override { keep(ports, id); }
+    void security_group_changed(const std::string& id) override { keep(groups, id); }
+    void clear() {
+        networks.clear();
+        ports.clear();
+        groups.clear();
+    }
     std::vector<std::string> networks;
     std::vector<std::string> ports;
     std::vector<std::string> groups;
+
+private:
+    void keep(std::vector<std::string>& list, const std::string& id) {
+        const std::lock_guard lock(mutex_);
+        list.push_back(id);
+    }
+    std::mutex mutex_;
 };
 
 class NetworkServiceTest : public ::testing::Test {
@@ -519,12 +533,12 @@ TEST_F(NetworkServiceTest, NodePortCarriesRulesOfItsGroupsAndGroupsKnowTheirMemb
 TEST_F(NetworkServiceTest, ListenerHearsOfChangesAndNotOfFailures) {
     const Network network = make_network(alice_);
     make_subnet(alice_, network);
-    listener_ = {};
+    listener_.clear();
     const Port port = make_port(alice_, network);
     EXPECT_THAT(listener_.networks, ElementsAre(network.id));
     EXPECT_THAT(listener_.ports, ElementsAre(port.id));
     EXPECT_EQ(listener_.groups, port.security_group_ids);
-    listener_ = {};
+    listener_.clear();
     EXPECT_FALSE(try_port(alice_, network, with_address("192.0.2.1")).ok());
     EXPECT_TRUE(listener_.networks.empty());
 }
