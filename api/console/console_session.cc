@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <array>
 
+#include <sys/socket.h>
+
 #include "api/console/socket_io.h"
 #include "api/http/url.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::api {
 
@@ -173,7 +176,7 @@ Result<void> ConsoleSession::approve(const WebSocketRequest& request) {
 }
 
 Result<void> ConsoleSession::connect_guest(const compute::ConsoleToken& token) {
-    auto connected = connect_unix(token.connection.socket);
+    auto connected = connect_unix(token.connection.socket, SOCK_NONBLOCK);
     if (!connected.ok()) {
         log_info("console", "a guest's console does not answer",
                  {{"server", token.instance_uuid}, {"error", connected.error().text()}});

@@ -3,9 +3,12 @@
 #include <atomic>
 #include <list>
 
+#include <sys/socket.h>
+
 #include "api/console/socket_io.h"
 #include "api/http/listen_socket.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::api {
 namespace {
@@ -104,7 +107,7 @@ private:
         if (!client.ok() || !client->is_open() || sessions_.size() >= sessions_max_) {
             return;
         }
-        auto guest = connect_unix(socket());
+        auto guest = connect_unix(socket(), SOCK_NONBLOCK);
         if (!guest.ok()) {  // the server was stopped since
             log_info("console", "a guest's console does not answer",
                      {{"why", guest.error().text()}});

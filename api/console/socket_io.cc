@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/event_loop.h"
@@ -49,21 +48,6 @@ Result<std::optional<std::string>> receive_some(int fd, std::string_view from) {
 uint32_t relay_interest(const std::string& for_this_side, const std::string& for_the_other) {
     return (for_this_side.empty() ? 0 : EventLoop::kWritable) |
            (for_the_other.size() < kRelayWaitingMax ? EventLoop::kReadable : 0);
-}
-
-Result<UniqueFd> connect_unix(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        return Error::unavailable("The path of the socket is too long: {}", path);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd.is_open() ||
-        ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        return Error::from_errno(errno, fmt::format("connecting to {}", path));
-    }
-    return fd;
 }
 
 }  // namespace kumoi::api

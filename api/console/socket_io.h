@@ -20,7 +20,5 @@ constexpr size_t kRelayWaitingMax = 256u << 10;
 // What a relay waits for at one side (EventLoop's events): room to write what waits for it, and
 // bytes for the other side while that has room.
 uint32_t relay_interest(const std::string& for_this_side, const std::string& for_the_other);
-// A connection to a unix socket that must be there already.
-Result<UniqueFd> connect_unix(const std::string& path);
 
 }  // namespace kumoi::api

@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/encoding.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::compute {
 namespace {
@@ -28,45 +28,18 @@ Error silent() {
         .with_hint("Is qemu-guest-agent installed in the guest, and does it run?");
 }
 
-Result<void> wait_for(int fd, short events, int64_t deadline_ns) {
-    for (;;) {
-        const int64_t left_ns = deadline_ns - now_ns();
-        if (left_ns <= 0) {
-            return silent();
-        }
-        pollfd one{fd, events, 0};
-        const auto left_ms =
-            static_cast<int>(std::min<int64_t>(left_ns / kNanosPerMilli + 1, 60'000));
-        const int ready = ::poll(&one, 1, left_ms);
-        if (ready > 0) {
-            return {};
-        }
-        if (ready < 0 && errno != EINTR) {
-            return Error::from_errno(errno, "waiting for the guest's agent");
-        }
-    }
-}
-
 Result<UniqueFd> connect_to(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        return Error::invalid("{} is too long for a socket: {} bytes, {} are possible", path,
-                              path.size(), sizeof address.sun_path - 1);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd.is_open()) {
-        return Error::from_errno(errno, "making a socket");
-    }
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        if (errno == ECONNREFUSED || errno == EAGAIN || errno == ENOENT) {
-            return Error::unavailable("The guest's agent channel {} is not served: {}", path,
-                                      std::strerror(errno));
-        }
-        return Error::from_errno(errno, "connecting to " + path);
+    auto fd = connect_unix(path, SOCK_NONBLOCK);
+    if (!fd.ok() &&
+        (fd.error().code == ErrorCode::Unavailable || fd.error().code == ErrorCode::NotFound)) {
+        return Error::unavailable("The guest's agent channel is not served: {}",
+                                  fd.error().message);
     }
     return fd;
+}
+
+Error went_away() {
+    return Error::unavailable("The guest went away while its agent was asked");
 }
 
 // What a guest said, fit to be shown and logged.
@@ -176,7 +149,9 @@ Result<std::string> GuestAgent::line(int64_t deadline_ns) {
 }
 
 Result<void> GuestAgent::fill(int64_t deadline_ns) {
-    TRY(wait_for(fd_.get(), POLLIN, deadline_ns));
+    if (!TRY(wait_ready(fd_.get(), POLLIN, deadline_ns))) {
+        return silent();
+    }
     std::array<char, 16u << 10> bytes;
     const ssize_t count = ::recv(fd_.get(), bytes.data(), bytes.size(), 0);
     if (count > 0) {
@@ -186,21 +161,15 @@ Result<void> GuestAgent::fill(int64_t deadline_ns) {
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
         return {};
     }
-    return Error::unavailable("The guest went away while its agent was asked");
+    return went_away();
 }
 
 Result<void> GuestAgent::send(std::string_view bytes, int64_t deadline_ns) {
-    while (!bytes.empty()) {
-        const ssize_t sent = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-        if (sent > 0) {
-            bytes.remove_prefix(static_cast<size_t>(sent));
-        } else if (errno == EAGAIN) {
-            TRY(wait_for(fd_.get(), POLLOUT, deadline_ns));
-        } else if (errno != EINTR) {
-            return Error::unavailable("The guest went away while its agent was asked");
-        }
+    const auto sent = send_all(fd_.get(), bytes, deadline_ns);
+    if (!sent.ok()) {
+        return went_away();
     }
-    return {};
+    return *sent ? Result<void>() : silent();
 }
 
 Result<Json> GuestAgent::call(std::string_view command, Json arguments) {

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "base/file.h"
-#include "compute/volumes/qmp_client.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::compute {
 namespace {

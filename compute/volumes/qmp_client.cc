@@ -3,16 +3,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::compute {
 namespace {
@@ -25,23 +22,8 @@ const SystemClock& system_clock() {
     return clock;
 }
 
-Result<void> wait_for(int fd, short events, int64_t deadline_ns) {
-    for (;;) {
-        const int64_t left_ns = deadline_ns - system_clock().monotonic_ns();
-        if (left_ns <= 0) {
-            return Error::timeout("qemu-storage-daemon does not answer");
-        }
-        pollfd one{fd, events, 0};
-        const auto left_ms =
-            static_cast<int>(std::min<int64_t>(left_ns / kNanosPerMilli + 1, 60'000));
-        const int ready = ::poll(&one, 1, left_ms);
-        if (ready > 0) {
-            return {};
-        }
-        if (ready < 0 && errno != EINTR) {
-            return Error::from_errno(errno, "waiting for qemu-storage-daemon");
-        }
-    }
+Error silent() {
+    return Error::timeout("qemu-storage-daemon does not answer");
 }
 
 // A daemon that starts reads its monitor in two threads for a moment, a byte at a time, and may
@@ -54,29 +36,8 @@ bool was_garbled(std::string_view reason) {
 
 }  // namespace
 
-Result<UniqueFd> connect_unix(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        return Error::invalid("{} is too long for a socket: {} bytes, {} are possible", path,
-                              path.size(), sizeof address.sun_path - 1);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!fd.is_open()) {
-        return Error::from_errno(errno, "making a socket");
-    }
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        if (errno == ECONNREFUSED) {
-            return Error::unavailable("nobody answers on {}", path);
-        }
-        return Error::from_errno(errno, "connecting to " + path);
-    }
-    return fd;
-}
-
 Result<QmpClient> QmpClient::connect(const std::string& path, int64_t timeout_ms) {
-    QmpClient client(TRY(connect_unix(path)));
+    QmpClient client(TRY(connect_unix(path)));  // waits for a monitor that is busy
     if (::fcntl(client.fd_.get(), F_SETFL, O_NONBLOCK) != 0) {
         return Error::from_errno(errno, "a socket");
     }
@@ -111,18 +72,8 @@ Result<Json> QmpClient::call(std::string_view command, Json arguments, int64_t t
 }
 
 Result<void> QmpClient::send(const std::string& line, int64_t deadline_ns) {
-    std::string_view left = line;
-    while (!left.empty()) {
-        const ssize_t sent = ::send(fd_.get(), left.data(), left.size(), MSG_NOSIGNAL);
-        if (sent > 0) {
-            left.remove_prefix(static_cast<size_t>(sent));
-        } else if (errno == EAGAIN) {
-            TRY(wait_for(fd_.get(), POLLOUT, deadline_ns));
-        } else if (errno != EINTR) {
-            return Error::from_errno(errno, "speaking to qemu-storage-daemon");
-        }
-    }
-    return {};
+    const bool sent = TRY_CONTEXT(send_all(fd_.get(), line, deadline_ns), "qemu-storage-daemon");
+    return sent ? Result<void>() : silent();
 }
 
 Result<Json> QmpClient::receive(int64_t deadline_ns) {
@@ -139,7 +90,9 @@ Result<Json> QmpClient::receive(int64_t deadline_ns) {
         if (received_.size() > kMessageMax) {
             return Error::too_large("qemu-storage-daemon's answer has no end");
         }
-        TRY(wait_for(fd_.get(), POLLIN, deadline_ns));
+        if (!TRY(wait_ready(fd_.get(), POLLIN, deadline_ns))) {
+            return silent();
+        }
         std::array<char, 16384> buffer{};
         const ssize_t size = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
         if (size == 0) {

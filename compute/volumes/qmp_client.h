@@ -13,9 +13,6 @@
 
 namespace kumoi::compute {
 
-// A connected unix stream socket. Unavailable: nobody listens. NotFound: there is no such socket.
-Result<UniqueFd> connect_unix(const std::string& path);
-
 class QmpClient {
 public:
     static Result<QmpClient> connect(const std::string& path, int64_t timeout_ms);

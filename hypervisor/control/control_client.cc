@@ -7,9 +7,9 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "base/clock.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::hypervisor {
 
@@ -45,19 +45,13 @@ Result<bool> wait_for(int fd, short events, int64_t deadline_ns) {
 }  // namespace
 
 Result<ControlClient> ControlClient::connect(const std::string& path, int64_t timeout_ms) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.empty() || path.size() >= sizeof address.sun_path) {
-        return Error::invalid("the socket path \"{}\" has {} bytes; 1 to {} are possible", path,
-                              path.size(), sizeof address.sun_path - 1);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
+    const UnixAddress address = TRY(unix_address(path));
     UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd.is_open()) {
         return Error::from_errno(errno, "making a unix socket");
     }
     const int64_t deadline = now_ns() + timeout_ms * kNanosPerMilli;
-    while (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    while (::connect(fd.get(), address.generic(), sizeof address.address) != 0) {
         if (errno == EAGAIN && now_ns() < deadline) {  // its queue of connections is full
             constexpr int kRetryMs = 5;
             poll(nullptr, 0, kRetryMs);

@@ -8,12 +8,12 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
+#include "base/unix_socket.h"
 #include "hypervisor/sandbox/file_source.h"
 
 namespace kumoi::hypervisor {
@@ -22,22 +22,12 @@ namespace {
 
 constexpr int kBacklog = 64;
 
-struct UnixAddress {
-    sockaddr_un address{};
-    const sockaddr* generic() const { return reinterpret_cast<const sockaddr*>(&address); }
-};
-
-Result<UnixAddress> unix_address(const std::string& path) {
-    UnixAddress unix_path;
-    sockaddr_un& address = unix_path.address;
-    address.sun_family = AF_UNIX;
-    if (path.empty() || path.size() >= sizeof address.sun_path) {
-        return Error::invalid("the socket path \"{}\" has {} bytes; 1 to {} are possible", path,
-                              path.size(), sizeof address.sun_path - 1)
-            .with_hint("use a shorter directory name");
+Result<UnixAddress> socket_address(const std::string& path) {
+    auto address = unix_address(path);
+    if (!address.ok()) {
+        return Error(address.error()).with_hint("use a shorter directory name");
     }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return unix_path;
+    return address;
 }
 
 Result<UniqueFd> stream_socket(int family, int flags) {
@@ -70,7 +60,7 @@ Result<void> remove_stale_socket(const std::string& path, const UnixAddress& add
 
 // A full backlog is a refusal: one peer that does not accept must not hold up the others.
 Result<UniqueFd> connect_now(const std::string& path) {
-    const UnixAddress address = TRY(unix_address(path));
+    const UnixAddress address = TRY(socket_address(path));
     UniqueFd fd = TRY(stream_socket(AF_UNIX, SOCK_NONBLOCK));
     if (::connect(fd.get(), address.generic(), sizeof address.address) != 0) {
         return Error::unavailable("nobody answers on {}: {}", path, std::strerror(errno));
@@ -109,7 +99,7 @@ Result<UniqueFd> DirectFiles::open_tap(const std::string& interface, bool multi_
 }
 
 Result<UniqueFd> DirectFiles::listen(const std::string& path, unsigned mode) {
-    const UnixAddress address = TRY(unix_address(path));
+    const UnixAddress address = TRY(socket_address(path));
     TRY(remove_stale_socket(path, address));
     UniqueFd listener = TRY(stream_socket(AF_UNIX, SOCK_NONBLOCK));
     if (::bind(listener.get(), address.generic(), sizeof address.address) != 0) {
@@ -148,7 +138,7 @@ Result<UniqueFd> DirectFiles::listen_tcp(const std::string& host, uint16_t port)
 }
 
 Result<UniqueFd> DirectFiles::connect(const std::string& path) {
-    const UnixAddress address = TRY(unix_address(path));
+    const UnixAddress address = TRY(socket_address(path));
     UniqueFd fd = TRY(stream_socket(AF_UNIX, 0));
     while (::connect(fd.get(), address.generic(), sizeof address.address) != 0) {
         if (errno == EINTR) {
@@ -163,12 +153,12 @@ Result<UniqueFd> DirectFiles::connect(const std::string& path) {
 }
 
 Result<FileSource::Connector> DirectFiles::connector(const std::string& path) {
-    TRY(unix_address(path));
+    TRY(socket_address(path));
     return Connector([path] { return connect_now(path); });
 }
 
 Result<FileSource::PortConnector> DirectFiles::port_connector(const std::string& path) {
-    TRY(unix_address(fmt::format("{}_{}", path, UINT32_MAX)));  // every port must be nameable
+    TRY(socket_address(fmt::format("{}_{}", path, UINT32_MAX)));  // every port must be nameable
     return PortConnector(
         [path](uint32_t port) { return connect_now(fmt::format("{}_{}", path, port)); });
 }

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/subprocess.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::compute {
 namespace {
