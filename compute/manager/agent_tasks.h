@@ -21,7 +21,4 @@ void wait_for_snapshots(NodeServices& services, const RequestContext& context,
 // A node that died while it took an image may have left the guest's file systems frozen.
 void thaw_after_restart(NodeServices& services, const Instance& instance);
 
-// PKCS #1 v1.5 for an "ssh-rsa" public key line, then base64; InvalidArgument for other keys.
-Result<std::string> encrypt_for_ssh_key(const std::string& public_key, std::string_view text);
-
 }  // namespace kumoi::compute

@@ -5,7 +5,7 @@
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/compute/resources.h"
 #include "api/rest/schema.h"
-#include "compute/conductor/ssh_key.h"
+#include "compute/ssh_key.h"
 
 namespace kumoi::api {
 namespace {

@@ -1,7 +1,7 @@
 // Passwords and still file systems, as a Nova cloud asks for them and records them, with a fault at
 // every step.
-#include "compute/conductor/ssh_key.h"
 #include "compute/server_password.h"
+#include "compute/ssh_key.h"
 #include "tests/support/fault_matrix.h"
 
 namespace kumoi::nova {

@@ -7,8 +7,8 @@
 #include <openssl/rsa.h>
 
 #include "base/encoding.h"
-#include "compute/conductor/ssh_key.h"
 #include "compute/server_password.h"
+#include "compute/ssh_key.h"
 #include "tests/support/crash_world.h"
 
 namespace kumoi::compute {

@@ -2,7 +2,7 @@
 // task log, metadata, tags, addresses, groups, aggregates.
 #include <gmock/gmock.h>
 
-#include "compute/conductor/ssh_key.h"
+#include "compute/ssh_key.h"
 #include "tests/support/compute_rest_fixture.h"
 
 namespace kumoi::api {

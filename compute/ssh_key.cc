@@ -1,15 +1,18 @@
-#include "compute/conductor/ssh_key.h"
+#include "compute/ssh_key.h"
 
 #include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/rsa.h>
 
 #include <array>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <vector>
 
 #include "base/digest.h"
@@ -24,10 +27,14 @@ struct KeyFree {
     void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
     void operator()(BIO* bio) const { BIO_free(bio); }
     void operator()(BIGNUM* number) const { BN_free(number); }
+    void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
+    void operator()(OSSL_PARAM_BLD* builder) const { OSSL_PARAM_BLD_free(builder); }
+    void operator()(OSSL_PARAM* params) const { OSSL_PARAM_free(params); }
 };
 using Key = std::unique_ptr<EVP_PKEY, KeyFree>;
 using Bio = std::unique_ptr<BIO, KeyFree>;
 using Number = std::unique_ptr<BIGNUM, KeyFree>;
+using KeyContext = std::unique_ptr<EVP_PKEY_CTX, KeyFree>;
 
 Error invalid_key(std::string_view why) {
     return Error::invalid("Keypair data is invalid: failed to generate fingerprint ({})", why)
@@ -258,6 +265,82 @@ Result<SshPublicKey> parse_ssh_public_key(std::string_view line) {
 
 Result<SshKeypair> generate_ssh_keypair(SshKeyKind kind, const std::string& comment) {
     return kind == SshKeyKind::Rsa2048 ? generate_rsa(comment) : generate_ed25519(comment);
+}
+
+// --- Encrypting ---
+
+namespace {
+
+Number number_of(std::string_view bytes) {
+    return Number(BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()),
+                            static_cast<int>(bytes.size()), nullptr));
+}
+
+Key rsa_key(std::string_view exponent, std::string_view modulus) {
+    const Number e = number_of(exponent);
+    const Number n = number_of(modulus);
+    const std::unique_ptr<OSSL_PARAM_BLD, KeyFree> builder(OSSL_PARAM_BLD_new());
+    if (!e || !n || !builder ||
+        OSSL_PARAM_BLD_push_BN(builder.get(), OSSL_PKEY_PARAM_RSA_N, n.get()) != 1 ||
+        OSSL_PARAM_BLD_push_BN(builder.get(), OSSL_PKEY_PARAM_RSA_E, e.get()) != 1) {
+        return nullptr;
+    }
+    const std::unique_ptr<OSSL_PARAM, KeyFree> params(OSSL_PARAM_BLD_to_param(builder.get()));
+    const KeyContext context(EVP_PKEY_CTX_new_from_name(nullptr, "RSA", nullptr));
+    EVP_PKEY* key = nullptr;
+    if (!params || !context || EVP_PKEY_fromdata_init(context.get()) != 1 ||
+        EVP_PKEY_fromdata(context.get(), &key, EVP_PKEY_PUBLIC_KEY, params.get()) != 1) {
+        return nullptr;
+    }
+    return Key(key);
+}
+
+// Null: the blob is no RSA key.
+Key rsa_key_of(std::string_view blob) {
+    BlobReader reader(blob);
+    const auto type = reader.next();
+    const auto exponent = reader.next();
+    const auto modulus = reader.next();
+    return type == "ssh-rsa" && exponent && modulus ? rsa_key(*exponent, *modulus) : nullptr;
+}
+
+std::optional<std::string> encrypt(EVP_PKEY* key, std::string_view text) {
+    const KeyContext context(EVP_PKEY_CTX_new(key, nullptr));
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+    size_t size = 0;
+    if (!context || EVP_PKEY_encrypt_init(context.get()) != 1 ||
+        EVP_PKEY_CTX_set_rsa_padding(context.get(), RSA_PKCS1_PADDING) != 1 ||
+        EVP_PKEY_encrypt(context.get(), nullptr, &size, bytes, text.size()) != 1) {
+        return std::nullopt;
+    }
+    std::string secret(size, '\0');
+    if (EVP_PKEY_encrypt(context.get(), reinterpret_cast<unsigned char*>(secret.data()), &size,
+                         bytes, text.size()) != 1) {
+        return std::nullopt;
+    }
+    secret.resize(size);
+    return secret;
+}
+
+}  // namespace
+
+Result<std::string> encrypt_for_ssh_key(std::string_view line, std::string_view text) {
+    constexpr size_t kLineMax = 16384;
+    std::istringstream words{std::string(line.substr(0, kLineMax))};
+    std::string type;
+    std::string encoded;
+    words >> type >> encoded;
+    const auto blob = base64_decode(encoded);
+    if (type != "ssh-rsa" || !blob) {
+        return Error::invalid("the server's key is no ssh-rsa key");
+    }
+    const Key key = rsa_key_of(*blob);
+    const auto secret = key ? encrypt(key.get(), text) : std::nullopt;
+    if (!secret) {
+        return Error::invalid("{} bytes cannot be encrypted for the server's ssh-rsa key",
+                              text.size());
+    }
+    return base64_encode(*secret);
 }
 
 }  // namespace kumoi::compute

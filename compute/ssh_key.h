@@ -1,6 +1,6 @@
-// SSH keys of key pairs: reading a public key line (RFC 4253 §6.6, RFC 5656, RFC 8709) and making
-// new pairs with OpenSSL. Input is hostile: every length is checked. Pure but for the random source
-// of OpenSSL; any thread.
+// SSH keys of key pairs: reading a public key line (RFC 4253 §6.6, RFC 5656, RFC 8709), encrypting
+// for one, and making new pairs with OpenSSL. Input is hostile: every length is checked. Pure but
+// for the random source of OpenSSL; any thread.
 #pragma once
 
 #include <string>
@@ -28,5 +28,8 @@ struct SshKeypair {
 };
 
 Result<SshKeypair> generate_ssh_keypair(SshKeyKind kind, const std::string& comment);
+
+// PKCS #1 v1.5 for an "ssh-rsa" public key line, then base64; InvalidArgument for other keys.
+Result<std::string> encrypt_for_ssh_key(std::string_view line, std::string_view text);
 
 }  // namespace kumoi::compute
