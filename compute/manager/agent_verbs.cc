@@ -9,21 +9,10 @@ namespace {
 
 constexpr int64_t kAnswerTimeoutMs = 60'000;  // Nova's rpc_response_timeout
 
-struct Done {};
-
-Result<void> wait_for(PendingAnswer<Done>& pending) {
-    TRY(pending.wait(kAnswerTimeoutMs));
-    return {};
-}
-
-Result<Done> answer_of(const Result<void>& outcome) {
-    return outcome.ok() ? Result<Done>(Done()) : Result<Done>(outcome.error());
-}
-
 }  // namespace
 
 Result<void> ComputeManager::set_admin_password(const SetPasswordRequest& request) {
-    PendingAnswer<Done> pending;
+    PendingAnswer<void> pending;
     TRY(queue_.submit(request.uuid, ServerQueue::Lane::Other,
                       [this, request, answer = pending.sender()]() mutable {
                           std::optional<Result<void>> outcome;
@@ -34,28 +23,27 @@ Result<void> ComputeManager::set_admin_password(const SetPasswordRequest& reques
                                        return *outcome;
                                    });
                           if (outcome) {  // told when all is recorded
-                              answer->set(answer_of(*outcome));
+                              answer->set(std::move(*outcome));
                           }
                           answer.reset();
                       }));
-    return wait_for(pending);
+    return pending.wait(kAnswerTimeoutMs);
 }
 
 // Without a journal entry: whoever asked for it asks for its end.
 Result<void> ComputeManager::quiesce_instance(const RequestContext& context,
                                               const std::string& uuid) {
-    PendingAnswer<Done> pending;
+    PendingAnswer<void> pending;
     TRY(queue_.submit(uuid, ServerQueue::Lane::Other,
                       [this, context, uuid, answer = pending.sender()]() mutable {
                           const LogScope scope({{"request", context.request_id}, {"server", uuid}});
-                          const auto outcome = [&]() -> Result<void> {
+                          answer->set([&]() -> Result<void> {
                               const Instance instance = TRY(services_.conductor.instance_get(uuid));
                               return services_.driver.quiesce(instance);
-                          }();
-                          answer->set(answer_of(outcome));
+                          }());
                           answer.reset();
                       }));
-    return wait_for(pending);
+    return pending.wait(kAnswerTimeoutMs);
 }
 
 Result<void> ComputeManager::unquiesce_instance(const RequestContext& context,

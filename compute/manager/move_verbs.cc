@@ -50,27 +50,22 @@ Result<void> ComputeManager::move_instance(MoveRequest request) {
     if (services_.moves == nullptr) {
         return ComputeApi::move_instance(std::move(request));
     }
-    PendingAnswer<std::monostate> pending;
+    PendingAnswer<void> pending;
     const auto lane =
         is_disk_work(request.step) ? ServerQueue::Lane::Build : ServerQueue::Lane::Other;
     const std::string uuid = request.uuid;
     const bool wait = request.wait;
-    TRY(queue_.submit(
-        uuid, lane, [this, request = std::move(request), answer = pending.sender()]() mutable {
-            run_verb(services_, verb_of(request.step), request.context, request.uuid,
-                     [&](const Operation& operation) {
-                         auto result = run_step(services_, operation, request);
-                         answer->set(result.ok() ? Result<std::monostate>(std::monostate())
-                                                 : Result<std::monostate>(result.error()));
-                         return result;
-                     });
-            answer.reset();
-        }));
-    if (!wait) {
-        return {};
-    }
-    TRY(pending.wait(kCallTimeoutMs));
-    return {};
+    TRY(queue_.submit(uuid, lane,
+                      [this, request = std::move(request), answer = pending.sender()]() mutable {
+                          run_verb(services_, verb_of(request.step), request.context, request.uuid,
+                                   [&](const Operation& operation) {
+                                       auto result = run_step(services_, operation, request);
+                                       answer->set(result);
+                                       return result;
+                                   });
+                          answer.reset();
+                      }));
+    return wait ? pending.wait(kCallTimeoutMs) : Result<void>();
 }
 
 }  // namespace kumoi::compute

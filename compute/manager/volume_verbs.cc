@@ -52,16 +52,14 @@ Result<void> ComputeManager::remove_volume_connection(const RequestContext& cont
                                                       const std::string& uuid,
                                                       const std::string& volume_id,
                                                       bool delete_attachment) {
-    PendingAnswer<bool> pending;
-    TRY(queue_.submit(
-        uuid, ServerQueue::Lane::Other, [=, this, answer = pending.sender()]() mutable {
-            auto removed = remove_volume_connection_task(services_, context, uuid, volume_id,
-                                                         delete_attachment);
-            answer->set(removed.ok() ? Result<bool>(true) : Result<bool>(removed.error()));
-            answer.reset();
-        }));
-    TRY(pending.wait(kRemoveTimeoutMs));
-    return {};
+    PendingAnswer<void> pending;
+    TRY(queue_.submit(uuid, ServerQueue::Lane::Other,
+                      [=, this, answer = pending.sender()]() mutable {
+                          answer->set(remove_volume_connection_task(services_, context, uuid,
+                                                                    volume_id, delete_attachment));
+                          answer.reset();
+                      }));
+    return pending.wait(kRemoveTimeoutMs);
 }
 
 void ComputeManager::volume_restarted(const std::string& uuid, const std::string& volume_id) {
