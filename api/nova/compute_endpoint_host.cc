@@ -1,4 +1,4 @@
-// ComputeEndpoint, part five: addresses of servers, and the host itself.
+// ComputeEndpoint, part six: addresses of servers, and the host itself.
 #include "api/nova/compute_endpoint.h"
 #include "api/nova/compute_endpoint_call.h"
 

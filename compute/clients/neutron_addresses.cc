@@ -7,9 +7,7 @@ namespace {
 QueryString ports_query(const compute::Instance& instance) {
     return QueryString()
         .add("device_id", instance.uuid)
-        .add("device_owner",
-             "compute:" +
-                 (instance.availability_zone.empty() ? "nova" : instance.availability_zone));
+        .add("device_owner", device_owner(instance));
 }
 
 Json::Array fixed_ips_of(const Json& port) {

@@ -32,8 +32,7 @@ QueryString ports_query(const compute::Instance& instance) {
 Result<void> NeutronNetwork::rebind(const Context& context, const Instance& instance,
                                     const std::string& host) {
     const Caller service = caller_of(context).as_service();
-    const std::string owner =
-        "compute:" + (instance.availability_zone.empty() ? "nova" : instance.availability_zone);
+    const std::string owner = device_owner(instance);
     for (const Json& port : TRY(neutron_.ports(service, ports_query(instance)))) {
         Json profile = profile_of(port);
         const bool was_moving = profile.erase("migrating_to");

@@ -17,10 +17,6 @@ constexpr const char* kHostProfileMembers[] = {
     "pci_vendor_info",    "pci_slot", "allocation",     "arq_uuid",           "physical_network",
     "card_serial_number", "vf_num",   "pf_mac_address", "device_mac_address", "migrating_to"};
 
-std::string device_owner(const Instance& instance) {
-    return "compute:" + (instance.availability_zone.empty() ? "nova" : instance.availability_zone);
-}
-
 Json profile_of(const Json& port) {
     const Json* profile = port.find("binding:profile");
     return profile != nullptr && profile->is_object() ? *profile : Json::object();
@@ -74,6 +70,10 @@ void add_once(std::vector<std::string>& ids, std::string id) {
 }
 
 }  // namespace
+
+std::string device_owner(const Instance& instance) {
+    return "compute:" + (instance.availability_zone.empty() ? "nova" : instance.availability_zone);
+}
 
 Result<std::vector<RequestedNetwork>> NeutronNetwork::validate_networks(
     const Context& context, std::vector<RequestedNetwork> requested, bool automatic,

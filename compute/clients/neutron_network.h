@@ -15,6 +15,9 @@
 
 namespace kumoi::clients {
 
+// What Neutron shows as the owner of a server's ports.
+std::string device_owner(const compute::Instance& instance);
+
 class NeutronNetwork final : public compute::NetworkApi {
 public:
     using Context = compute::RequestContext;

@@ -45,7 +45,7 @@ Result<bool> GuestProcess::is_alive() const {
         return false;
     }
     auto lock = TRY(try_lock_file(folder_.lock()));
-    return !lock.has_value() && other_host().empty();
+    return !lock.has_value() && other_host(written_down()).empty();
 }
 
 Result<void> GuestProcess::start(const std::vector<std::string>& more,
@@ -57,7 +57,7 @@ Result<void> GuestProcess::start(const std::vector<std::string>& more,
         lock = TRY(try_lock_file(folder_.lock()));
     }
     if (!lock) {
-        const std::string other = other_host();
+        const std::string other = other_host(written_down());
         return other.empty()
                    ? Error::conflict("A kumoi-vmm process runs this guest already")
                    : Error::conflict("A kumoi-vmm process on host {} runs this guest", other)
@@ -227,27 +227,34 @@ std::optional<GuestProcess::Identity> GuestProcess::identity() const {
     return ticks.ok() && *ticks == found->start_ticks ? found : std::nullopt;
 }
 
-// The host whose process was written down last, if it is not this one.
-std::string GuestProcess::other_host() const {
+// process.json; nothing when it is not there, an empty object when it is damaged.
+std::optional<Json> GuestProcess::written_down() const {
     const auto text = read_file(folder_.process(), kSmallFileMax);
-    const auto json = text.ok() ? Json::parse(*text) : Result<Json>(text.error());
-    const std::string host = json.ok() ? json->string_or("host") : "";
+    if (!text.ok()) {
+        return std::nullopt;
+    }
+    auto json = Json::parse(*text);
+    return json.ok() ? std::move(json).value() : Json::object();
+}
+
+// The host whose process was written down, if it is not this one.
+std::string GuestProcess::other_host(const std::optional<Json>& record) const {
+    const std::string host = record ? record->string_or("host") : "";
     return options_.host.empty() || host == options_.host ? "" : host;
 }
 
 // From process.json; when a crash came before that was written, from the pid file of the machine
 // itself.
 std::optional<GuestProcess::Identity> GuestProcess::recorded() const {
-    if (!other_host().empty()) {
+    const std::optional<Json> record = written_down();
+    if (!other_host(record).empty()) {
         return std::nullopt;  // its pid means nothing here
     }
     Identity found;
-    if (const auto text = read_file(folder_.process(), kSmallFileMax); text.ok()) {
-        if (const auto json = Json::parse(*text); json.ok()) {
-            found.pid = static_cast<pid_t>(json->integer_or("pid"));
-            found.start_ticks = static_cast<uint64_t>(json->integer_or("start_ticks"));
-            found.launcher = static_cast<pid_t>(json->integer_or("launcher", found.pid));
-        }
+    if (record) {
+        found.pid = static_cast<pid_t>(record->integer_or("pid"));
+        found.start_ticks = static_cast<uint64_t>(record->integer_or("start_ticks"));
+        found.launcher = static_cast<pid_t>(record->integer_or("launcher", found.pid));
     } else if (const auto pid = read_file(folder_.pid_file(), kSmallFileMax); pid.ok()) {
         std::from_chars(pid->data(), pid->data() + pid->size(), found.pid);
         const auto command = read_file(fmt::format("/proc/{}/cmdline", found.pid), kSmallFileMax);

@@ -64,7 +64,8 @@ private:
     Result<void> wait_running(const Identity& process) const;
     Result<void> remember(const Identity& process) const;
     Result<void> remember_inner(Identity process) const;
-    std::string other_host() const;
+    std::optional<Json> written_down() const;
+    std::string other_host(const std::optional<Json>& record) const;
     std::optional<Identity> recorded() const;  // of the process that was started last
     std::optional<Identity> identity() const;  // of the living process, if it can be told
     Result<void> kill() const;

@@ -23,6 +23,11 @@ Error quiesce_failed(const Error& why) {
         .with_fault("InstanceQuiesceFailed");
 }
 
+// Of a guest that could not even be asked: what already has Nova's name keeps it.
+Error unasked(const Error& why) {
+    return why.fault.empty() ? quiesce_failed(why) : why;
+}
+
 }  // namespace
 
 // The guest must run now: one that stands still would only be waited for.
@@ -53,7 +58,7 @@ Result<void> KumoiVmmDriver::set_admin_password(const Instance& instance,
 Result<void> KumoiVmmDriver::quiesce(const Instance& instance) {
     const auto socket = agent_socket(instance);
     if (!socket.ok()) {
-        return socket.error().fault.empty() ? quiesce_failed(socket.error()) : socket.error();
+        return unasked(socket.error());
     }
     auto frozen = FrozenGuest::freeze(*socket, options_.agent, random_);
     if (!frozen.ok()) {
@@ -66,7 +71,7 @@ Result<void> KumoiVmmDriver::quiesce(const Instance& instance) {
 Result<void> KumoiVmmDriver::unquiesce(const Instance& instance) {
     const auto socket = agent_socket(instance);
     if (!socket.ok()) {
-        return socket.error().fault.empty() ? quiesce_failed(socket.error()) : socket.error();
+        return unasked(socket.error());
     }
     auto agent = GuestAgent::connect(*socket, options_.agent, random_);
     const auto thawed = agent.ok() ? agent->thaw() : Result<int64_t>(agent.error());
