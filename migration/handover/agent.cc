@@ -36,6 +36,21 @@ SourceSettlement settle_committed(DestinationView destination) {
 
 }  // namespace
 
+DestinationView view_of(DestinationState state) {
+    switch (state) {
+        case DestinationState::Loading: return DestinationView::Loading;
+        case DestinationState::Ready:
+        case DestinationState::Parked: return DestinationView::Ready;
+        case DestinationState::Owner: return DestinationView::Owner;
+        case DestinationState::Declined: return DestinationView::Declined;
+    }
+    return DestinationView::Unreachable;
+}
+
+DestinationView view_of_dead(HandoverMark journal) {
+    return settle_destination(journal).owned ? DestinationView::Owner : DestinationView::Declined;
+}
+
 SourceSettlement settle_source(HandoverMark journal, DestinationView destination) {
     switch (journal) {
         case HandoverMark::Aborted: return {.outcome = Outcome::CrashedHere};

@@ -12,6 +12,10 @@ namespace kumoi::migration {
 // What the source's agent knows of the destination: its process's word, or its journal's.
 enum class DestinationView { Unreachable, Loading, Ready, Owner, Declined };
 
+// Of a living destination's state; of a dead one's journal, once its agent has settled it.
+DestinationView view_of(DestinationState state);
+DestinationView view_of_dead(HandoverMark journal);
+
 struct SourceSettlement {
     enum class Outcome {
         Wait,         // nothing may be said yet

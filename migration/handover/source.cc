@@ -33,7 +33,7 @@ void SourceHandover::message(HandoverMessage message) {
     switch (message) {
         case HandoverMessage::Prepared: return prepared();
         case HandoverMessage::Running: return peer_owns();
-        case HandoverMessage::Refused: return refused();
+        case HandoverMessage::Refused: return peer_declined();
         default: return;  // a source's own words: not for us
     }
 }
@@ -58,7 +58,7 @@ void SourceHandover::prepared() {
     }
 }
 
-void SourceHandover::refused() {
+void SourceHandover::peer_declined() {
     switch (state_) {
         case SourceState::Copying: state_ = SourceState::Kept; return;
         case SourceState::Frozen:
@@ -74,10 +74,6 @@ void SourceHandover::link_lost() {
     } else if (state_ == SourceState::Frozen) {
         give_back();
     }
-}
-
-void SourceHandover::peer_declined() {
-    refused();
 }
 
 void SourceHandover::peer_owns() {

@@ -35,7 +35,6 @@ public:
 
 private:
     void prepared();
-    void refused();
     void give_back();
     void go_on_here(bool peer_took_disks);
 

@@ -275,21 +275,11 @@ private:
                d == DestinationState::Parked;
     }
     DestinationView view() {
-        if (!destination_->alive) {
-            if (!destination_->settled) {
-                return DestinationView::Unreachable;
-            }
-            return journal_of(*destination_) == HandoverMark::Owner ? DestinationView::Owner
-                                                                    : DestinationView::Declined;
+        if (destination_->alive) {
+            return view_of(destination_machine_->state());
         }
-        switch (destination_machine_->state()) {
-            case DestinationState::Loading: return DestinationView::Loading;
-            case DestinationState::Ready:
-            case DestinationState::Parked: return DestinationView::Ready;
-            case DestinationState::Owner: return DestinationView::Owner;
-            case DestinationState::Declined: return DestinationView::Declined;
-        }
-        return DestinationView::Unreachable;
+        return destination_->settled ? view_of_dead(journal_of(*destination_))
+                                     : DestinationView::Unreachable;
     }
     bool waits_for_destination() {
         return settle_source(journal_of(*source_), view()).outcome ==

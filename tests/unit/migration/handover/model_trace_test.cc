@@ -125,18 +125,8 @@ private:
         return HandoverMark::Joined;
     }
     DestinationView view() const {
-        if (!destination_alive_) {
-            return destination_host_.journal == "Owner" ? DestinationView::Owner
-                                                        : DestinationView::Declined;
-        }
-        switch (destination_.state()) {
-            case DestinationState::Loading: return DestinationView::Loading;
-            case DestinationState::Ready:
-            case DestinationState::Parked: return DestinationView::Ready;
-            case DestinationState::Owner: return DestinationView::Owner;
-            case DestinationState::Declined: return DestinationView::Declined;
-        }
-        return DestinationView::Unreachable;
+        return destination_alive_ ? view_of(destination_.state())
+                                  : view_of_dead(mark(destination_host_.journal));
     }
     void die(ModelHost& host) {
         host.runs = false;
@@ -201,7 +191,6 @@ private:
     SourceHandover source_{source_host_, 0};
     DestinationHandover destination_{destination_host_, 0};
     bool destination_alive_ = true;
-    friend class ModelTraceTest;
 
 public:
     void guest_runs_at_source() { source_host_.runs = true; }
