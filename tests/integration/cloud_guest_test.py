@@ -12,9 +12,9 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
+import linux_guest  # noqa: E402
 from cloud import Cloud, enter_own_namespace, wait_until  # noqa: E402
 
-GUESTS = ROOT / "tests/guests/linux"
 PATIENCE = float(os.environ.get("KUMOI_TEST_PATIENCE", "1"))
 
 
@@ -22,8 +22,7 @@ class CloudGuest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        folders = [subprocess.run([str(GUESTS / script)], capture_output=True, text=True, check=True).stdout.strip()
-                   for script in ("build.sh", "make-root.sh")]
+        folders = linux_guest.folders()
         cls.cloud = Cloud(driver="kumoi")
         cls.addClassCleanup(cls.cloud.remove)
         cls.cloud.start()

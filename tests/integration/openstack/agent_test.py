@@ -13,6 +13,7 @@ from openstack_cloud import CommandFailed, OpenStackCloud, skip, wait_until
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/support"))
 import agent_guest  # noqa: E402
+import linux_guest  # noqa: E402
 
 CLOUD = None
 BOOT_SECONDS = 600  # where ring 0 is emulated and others compute
@@ -34,8 +35,7 @@ class Agent(unittest.TestCase):
         folder = tempfile.TemporaryDirectory(prefix="kumoi-agent-")
         cls.addClassCleanup(folder.cleanup)
         cls.folder = folder.name
-        kernel, root = (subprocess.run([str(ROOT / "tests/guests/linux" / script)], capture_output=True, text=True,
-                                       check=True).stdout.strip() for script in ("build.sh", "make-root.sh"))
+        kernel, root = linux_guest.folders()
         kernel = cls.image("agent-kernel", "aki", f"{kernel}/vmlinux")
         initrd = cls.image("agent-initrd", "ari", agent_guest.make_initrd(cls.folder))
         boot = [f"kernel_id={kernel}", f"ramdisk_id={initrd}", "os_command_line=console=ttyS0 quiet",

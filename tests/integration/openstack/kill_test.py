@@ -70,16 +70,19 @@ class Cloud(unittest.TestCase):
 
     def remove(self, server):
         """Deleting works whatever happened before, and leaves nothing."""
-        def gone():
-            try:
-                CLOUD.rest.delete("compute", f"/servers/{server}")
-                return False
-            except rest.Refused as refused:
-                return refused.status == 404
-            except OSError:
-                return False
-        wait_until(gone, 240, f"server {server} is deleted", 2)
+        wait_until(lambda: self.is_gone("compute", f"/servers/{server}"), 240, f"server {server} is deleted", 2)
         self.nothing_left(server)
+
+    @staticmethod
+    def is_gone(service, path):
+        """Asks for its end until it is not there any more."""
+        try:
+            CLOUD.rest.delete(service, path)
+            return False
+        except rest.Refused as refused:
+            return refused.status == 404
+        except OSError:
+            return False
 
     def nothing_left(self, server):
         wait_until(lambda: CLOUD.rest.get("placement", f"/allocations/{server}")["allocations"] == {}, 90,
@@ -245,15 +248,7 @@ class Volumes(Cloud):
         return self.status(volume)
 
     def remove_volume(self, volume):
-        def gone():
-            try:
-                CLOUD.rest.delete("volumev3", f"/volumes/{volume}")
-                return False
-            except rest.Refused as refused:
-                return refused.status == 404
-            except OSError:
-                return False
-        wait_until(gone, 120, f"volume {volume} is deleted", 1)
+        wait_until(lambda: self.is_gone("volumev3", f"/volumes/{volume}"), 120, f"volume {volume} is deleted", 1)
 
     def attach(self, server, volume):
         CLOUD.rest.post("compute", f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})

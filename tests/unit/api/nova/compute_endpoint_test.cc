@@ -5,7 +5,7 @@
 #include "api/nova/oslo_context.h"
 #include "tests/support/conductor_fakes.h"
 #include "tests/support/golden_messages.h"
-#include "tests/support/quiet_rpc.h"
+#include "tests/support/nova_node.h"
 
 namespace kumoi::nova {
 namespace {
@@ -44,9 +44,9 @@ public:
     Result<void> answer;
 };
 
-class ComputeEndpointTest : public testing::TestWithParam<Release> {
+class ComputeEndpointTest : public testing::TestWithParam<Release>, protected test::NovaNode {
 protected:
-    ComputeEndpointTest() {
+    ComputeEndpointTest() : NovaNode(GetParam(), "compute endpoint") {
         manager.finish_at_once = false;
         manager.conductor = &conductor;
     }
@@ -65,18 +65,6 @@ protected:
         return handle(method, *message.find("args"), message.string_or("version"));
     }
 
-    ManualClock clock{1'767'323'045'000'000'000};
-    SeededRandom random{1, "compute endpoint"};
-    test::QuietRpc rpc;
-    test::RecordedAllocations allocations;
-    ObjectClient objects{rpc, ObjectTable::of(GetParam())};
-    SchedulerNews scheduler{rpc, objects.table(), "cmp1", clock, random, false};
-    NodeRecords node{objects,
-                     clock,
-                     random,
-                     {"cmp1", "cmp1", GetParam()},
-                     [](const compute::ComputeNode&, bool) { return Result<void>(); }};
-    NovaConductor conductor{{objects, allocations, node, scheduler, clock, random}};
     ComputeApiFake manager{"cmp1"};
     compute::ExternalEvents events;
     OneConsole consoles;

@@ -7,13 +7,15 @@
 #include "compute/images/image_cache.h"
 #include "tests/support/compute_fakes.h"
 #include "tests/support/golden_messages.h"
-#include "tests/support/quiet_rpc.h"
+#include "tests/support/nova_node.h"
 
 namespace kumoi::nova {
 namespace {
 
-class NodeExtrasTest : public testing::Test {
+class NodeExtrasTest : public testing::Test, protected test::NovaNode {
 protected:
+    NodeExtrasTest() : NovaNode(Release::Zed, "node extras") {}
+
     NodeExtras make(compute::ImageCache* cache) {
         return {conductor,
                 "cmp1",
@@ -33,18 +35,6 @@ protected:
         return conductor.adopt(context, std::move(object))->uuid;
     }
 
-    ManualClock clock{1'767'323'045'000'000'000};
-    SeededRandom random{1, "node extras"};
-    test::QuietRpc rpc;
-    test::RecordedAllocations allocations;
-    ObjectClient objects{rpc, ObjectTable::of(Release::Zed)};
-    SchedulerNews scheduler{rpc, objects.table(), "cmp1", clock, random, false};
-    NodeRecords node{objects,
-                     clock,
-                     random,
-                     {"cmp1", "cmp1", Release::Zed},
-                     [](const compute::ComputeNode&, bool) { return Result<void>(); }};
-    NovaConductor conductor{{objects, allocations, node, scheduler, clock, random}};
     compute::CallLog log;
     compute::FakeImages images{log};
     TemporaryDirectory directory = TemporaryDirectory::create("extras").value();

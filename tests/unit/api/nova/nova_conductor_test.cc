@@ -5,7 +5,7 @@
 #include "api/nova/oslo_context.h"
 #include "compute/vm_states.h"
 #include "tests/support/golden_messages.h"
-#include "tests/support/quiet_rpc.h"
+#include "tests/support/nova_node.h"
 
 namespace kumoi::nova {
 namespace {
@@ -15,8 +15,10 @@ using compute::InstanceUpdate;
 using test::QuietRpc;
 using test::RecordedAllocations;
 
-class NovaConductorTest : public testing::TestWithParam<Release> {
+class NovaConductorTest : public testing::TestWithParam<Release>, protected test::NovaNode {
 protected:
+    NovaConductorTest() : NovaNode(GetParam(), "nova conductor", "cmp1.example.org", true) {}
+
     Json golden(const std::string& name) const { return test::golden_message(GetParam(), name); }
     compute::RequestContext context() const {
         return request_context(Json::object({{"request_id", "req-1"},
@@ -32,19 +34,6 @@ protected:
         EXPECT_TRUE(record.ok()) << record.error().text();
         return record->uuid;
     }
-
-    ManualClock clock{1'767'323'045'000'000'000};
-    SeededRandom random{1, "nova conductor"};
-    QuietRpc rpc;
-    RecordedAllocations allocations;
-    ObjectClient objects{rpc, ObjectTable::of(GetParam())};
-    SchedulerNews scheduler{rpc, objects.table(), "cmp1", clock, random, true};
-    NodeRecords node{objects,
-                     clock,
-                     random,
-                     {"cmp1.example.org", "cmp1.example.org", GetParam()},
-                     [](const compute::ComputeNode&, bool) { return Result<void>(); }};
-    NovaConductor conductor{{objects, allocations, node, scheduler, clock, random}};
 };
 
 INSTANTIATE_TEST_SUITE_P(Nova, NovaConductorTest, testing::Values(Release::Zed, Release::Gazpacho));

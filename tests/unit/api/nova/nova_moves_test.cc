@@ -5,7 +5,7 @@
 #include "api/nova/oslo_context.h"
 #include "compute/vm_states.h"
 #include "tests/support/golden_messages.h"
-#include "tests/support/quiet_rpc.h"
+#include "tests/support/nova_node.h"
 
 namespace kumoi::nova {
 namespace {
@@ -14,8 +14,10 @@ using compute::InstanceUpdate;
 using compute::MoveCast;
 using compute::MoveEnd;
 
-class NovaMovesTest : public testing::TestWithParam<Release> {
+class NovaMovesTest : public testing::TestWithParam<Release>, protected test::NovaNode {
 protected:
+    NovaMovesTest() : NovaNode(GetParam(), "nova moves", "cmp2.example.org") {}
+
     // A request of Nova's own client, whose migration we may change first.
     void adopt(const std::string& name,
                std::initializer_list<std::pair<const char*, Json>> changes = {}) {
@@ -36,18 +38,6 @@ protected:
         return rpc.sent.at(index).args.find_path({"objinst", "nova_object.data"});
     }
 
-    ManualClock clock{1'767'323'045'000'000'000};
-    SeededRandom random{1, "nova moves"};
-    test::QuietRpc rpc;
-    test::RecordedAllocations allocations;
-    ObjectClient objects{rpc, ObjectTable::of(GetParam())};
-    SchedulerNews scheduler{rpc, objects.table(), "cmp1", clock, random, false};
-    NodeRecords node{objects,
-                     clock,
-                     random,
-                     {"cmp2.example.org", "cmp2.example.org", GetParam()},
-                     [](const compute::ComputeNode&, bool) { return Result<void>(); }};
-    NovaConductor conductor{{objects, allocations, node, scheduler, clock, random}};
     NovaMoves moves{{conductor, objects, allocations, node, clock, random}};
     Json arguments;
     const std::string uuid = "00000001-0000-4000-8000-000000000001";

@@ -5,14 +5,14 @@
 
 #include "api/nova/oslo_context.h"
 #include "tests/support/golden_messages.h"
-#include "tests/support/quiet_rpc.h"
+#include "tests/support/nova_node.h"
 
 namespace kumoi::nova {
 namespace {
 
-class ServerRecordsTest : public testing::TestWithParam<Release> {
+class ServerRecordsTest : public testing::TestWithParam<Release>, protected test::NovaNode {
 protected:
-    ServerRecordsTest() {
+    ServerRecordsTest() : NovaNode(GetParam(), "server records") {
         Json message = test::golden_message(GetParam(), "compute.build_and_run_instance");
         Json args = *message.find("args");
         args["request_spec"]["nova_object.data"].set(
@@ -55,18 +55,6 @@ protected:
 
     const std::string kGroup = "0000000a-0000-4000-8000-00000000000a";
     const std::string kOther = "0000000b-0000-4000-8000-00000000000b";
-    ManualClock clock{1'767'323'045'000'000'000};
-    SeededRandom random{1, "server records"};
-    test::QuietRpc rpc;
-    test::RecordedAllocations allocations;
-    ObjectClient objects{rpc, ObjectTable::of(GetParam())};
-    SchedulerNews scheduler{rpc, objects.table(), "cmp1", clock, random, false};
-    NodeRecords node{objects,
-                     clock,
-                     random,
-                     {"cmp1", "cmp1", GetParam()},
-                     [](const compute::ComputeNode&, bool) { return Result<void>(); }};
-    NovaConductor conductor{{objects, allocations, node, scheduler, clock, random}};
     ServerRecords records{{conductor, objects, node, clock, random}};
     compute::RequestContext context = request_context(
         Json::object({{"request_id", "req-1"}, {"user_id", "u"}, {"project_id", "p"}}));
