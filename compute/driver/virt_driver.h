@@ -21,6 +21,16 @@
 
 namespace kumoi::compute {
 
+// live_migration.h
+struct LiveMigrationArrival;
+struct LiveMigrationDeparture;
+struct LiveMigrationOptions;
+struct LiveMigrationOutcome;
+struct LiveMigrationPlan;
+struct LiveMigrationQuestion;
+class LiveMigrationObserver;
+enum class GuestOwner;
+
 struct InstanceInfo {
     int power_state = 0;      // vm_states.h
     int64_t cpu_time_ns = 0;  // of all vCPUs
@@ -154,6 +164,45 @@ public:
         return false;
     }
     virtual void remove_probe(const std::string& name) { (void)name; }
+
+    // Live migration; live_migration.h has the order of the calls. Abort, force and outcome come
+    // while another thread is in live_migration() of the same server; else calls do not overlap.
+    //
+    // Destination: what the source must know of this host (CPU, board, version, address, a probe
+    // file, free disk). Whoever got them discards them when the check is over; twice is fine.
+    virtual Result<std::string> live_migration_facts(const Instance& instance);
+    virtual void discard_live_migration_facts(const std::string& facts);
+    // Source: compares all of it before a byte is sent. MigrationPreCheckError lists every reason;
+    // InvalidSharedStorage and InvalidLocalStorage when only block_migration was asked for wrongly.
+    virtual Result<LiveMigrationPlan> check_live_migration(const Instance& instance,
+                                                           const LiveMigrationQuestion& question);
+    // Source: sizes, formats and backing images of the disks that are copied.
+    virtual Result<std::string> live_migration_disks(const Instance& instance);
+    // Destination: makes the disks and the machine that waits for the guest. Returns where and how
+    // it is reached (a secret of this migration). On error nothing is left behind; what an earlier
+    // try of this server has left goes first.
+    virtual Result<std::string> pre_live_migration(const LiveMigrationArrival& arrival);
+    // Source: blocks until the guest is there, stays, or nobody can tell. Enforces the options'
+    // completion timeout. A paused guest arrives paused.
+    virtual LiveMigrationOutcome live_migration(const Instance& instance,
+                                                const LiveMigrationDeparture& departure,
+                                                LiveMigrationObserver& observer);
+    // Source, after a restart of the daemon that found it Departing: as live_migration().
+    virtual LiveMigrationOutcome follow_live_migration(const Instance& instance,
+                                                       const LiveMigrationOptions& options,
+                                                       LiveMigrationObserver& observer);
+    // Source: both only ask; live_migration() tells what came of it. Conflict: it is too late, or
+    // there is no migration (InvalidMigrationState).
+    virtual Result<void> abort_live_migration(const Instance& instance);
+    virtual Result<void> force_complete_live_migration(const Instance& instance);
+    // Destination: the guest is this host's; it becomes an ordinary one. Repeating is fine.
+    virtual Result<void> finish_live_migration(const Instance& instance);
+    // Destination: what waits for the guest goes, and its disks when they are this host's own.
+    // Absent is fine. Conflict while the guest is or may be this host's: then nothing is touched.
+    virtual Result<void> rollback_live_migration(const Instance& instance, bool destroy_disks);
+    // Both: whose the guest is. Asks the other host where that is needed; nothing is changed but
+    // what it decides (handover.md), and Here, Gone and Absent are final.
+    virtual Result<GuestOwner> live_migration_outcome(const Instance& instance);
 
     // A network card for a guest that runs, or stands still, or for when it is started. The TAP is
     // there; instance.network_info holds `vif`. On error nothing is left behind; repeating is fine.
