@@ -1,5 +1,6 @@
 #include "compute/options.h"
 
+#include "compute/live_migration_options.h"
 #include "compute/periodic_options.h"
 
 namespace kumoi::compute {
@@ -356,6 +357,7 @@ OptionTable make_table() {
     add_default_options(table);
     add_lifecycle_options(table);
     add_periodic_options(table);
+    add_live_migration_options(table);
     add_api_options(table);
     add_node_options(table);
     add_fleet_options(table);

@@ -107,4 +107,20 @@ Result<void> VifRecords::unbind(const Context& context, const Instance& instance
     return network_.unbind(context, instance);
 }
 
+Result<void> VifRecords::set_migrating_to(const Context& context, const Instance& instance,
+                                          const std::string& source,
+                                          const std::string& destination) {
+    return network_.set_migrating_to(context, instance, source, destination);
+}
+
+Result<void> VifRecords::activate_bindings(const Context& context, const Instance& instance,
+                                           const std::string& host) {
+    return network_.activate_bindings(context, instance, host);
+}
+
+Result<void> VifRecords::delete_bindings(const Context& context, const Instance& instance,
+                                         const std::string& host) {
+    return network_.delete_bindings(context, instance, host);
+}
+
 }  // namespace kumoi::nova

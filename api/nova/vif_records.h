@@ -40,6 +40,13 @@ public:
     Result<void> rebind(const Context& context, const Instance& instance,
                         const std::string& host) override;
     Result<void> unbind(const Context& context, const Instance& instance) override;
+    Result<void> set_migrating_to(const Context& context, const Instance& instance,
+                                  const std::string& source,
+                                  const std::string& destination) override;
+    Result<void> activate_bindings(const Context& context, const Instance& instance,
+                                   const std::string& host) override;
+    Result<void> delete_bindings(const Context& context, const Instance& instance,
+                                 const std::string& host) override;
 
 private:
     Result<void> record(const Context& context, const Instance& instance, const VifInfo& vif);

@@ -62,16 +62,17 @@ public:
 
     // Live migration. Marks the ports bound to `source` as moving to `destination`; empty: no more.
     Result<void> set_migrating_to(const Context& context, const Instance& instance,
-                                  const std::string& source, const std::string& destination);
+                                  const std::string& source,
+                                  const std::string& destination) override;
     // A binding to `host` for every port, not active yet. On error those it made are deleted.
     Result<std::vector<Json>> create_bindings(const Context& context, const Instance& instance,
                                               const std::string& host);
     // Activates what is bound to `host` and not active; a port without such a binding is left
     // alone.
     Result<void> activate_bindings(const Context& context, const Instance& instance,
-                                   const std::string& host);
+                                   const std::string& host) override;
     Result<void> delete_bindings(const Context& context, const Instance& instance,
-                                 const std::string& host);
+                                 const std::string& host) override;
 
 private:
     // What one requested network became.

@@ -17,6 +17,7 @@
 #include "compute/block_device.h"
 #include "compute/manager/conductor_api.h"
 #include "compute/manager/console.h"
+#include "compute/manager/live_migrate_data.h"
 #include "compute/manager/move_request.h"
 #include "compute/objects.h"
 
@@ -143,6 +144,55 @@ public:
             .with_fault("NotImplementedError");
     }
 
+    // Live migration, in Nova's chain (docs/reference/live-migration.md). Casts to the source:
+    virtual Result<void> live_migration(LiveMigrationRequest request) {
+        return no_live_migration(request.uuid);
+    }
+    // InvalidMigrationState: this migration is not under way, or too far.
+    virtual Result<void> live_migration_abort(const RequestContext& context,
+                                              const std::string& uuid, int64_t migration_id) {
+        (void)context, (void)migration_id;
+        return no_live_migration(uuid);
+    }
+    virtual Result<void> live_migration_force_complete(const RequestContext& context,
+                                                       const std::string& uuid) {
+        (void)context;
+        return no_live_migration(uuid);
+    }
+    // ... and to the destination:
+    virtual Result<void> rollback_live_migration_at_destination(const RequestContext& context,
+                                                                const std::string& uuid,
+                                                                bool destroy_disks,
+                                                                const LiveMigrateData& data) {
+        (void)context, (void)destroy_disks, (void)data;
+        return no_live_migration(uuid);
+    }
+    // Calls to the destination, the source, the destination:
+    virtual Result<LiveMigrateData> check_can_live_migrate_destination(
+        const LiveMigrationCheck& request) {
+        return no_live_migration(request.uuid);
+    }
+    virtual Result<LiveMigrateData> check_can_live_migrate_source(const RequestContext& context,
+                                                                  const std::string& uuid,
+                                                                  const LiveMigrateData& data) {
+        (void)context, (void)data;
+        return no_live_migration(uuid);
+    }
+    // `disks`: of the source's driver; empty unless they are copied.
+    virtual Result<LiveMigrateData> pre_live_migration(const RequestContext& context,
+                                                       const std::string& uuid,
+                                                       const std::string& disks,
+                                                       const LiveMigrateData& data) {
+        (void)context, (void)disks, (void)data;
+        return no_live_migration(uuid);
+    }
+    virtual Result<void> post_live_migration_at_destination(const RequestContext& context,
+                                                            const std::string& uuid,
+                                                            bool block_migration) {
+        (void)context, (void)block_migration;
+        return no_live_migration(uuid);
+    }
+
     // Whether another host's file is in this node's folder of servers too (VirtDriver::has_probe).
     virtual bool has_probe(const std::string& name) {
         (void)name;
@@ -195,6 +245,11 @@ public:
                                                   const std::string& uuid) = 0;
     virtual Result<double> get_host_uptime() = 0;  // seconds
     virtual ComputeNode compute_node() = 0;        // last measured inventory and use
+
+private:
+    static Error no_live_migration(const std::string& uuid) {
+        return migration_pre_check_error({"server " + uuid + " is on a node without it"});
+    }
 };
 
 }  // namespace kumoi::compute

@@ -54,6 +54,7 @@ ManagerOptions ManagerOptions::from_config(const Config& config) {
     options.vif_plugging_timeout_s = config.integer("DEFAULT", "vif_plugging_timeout");
     options.vif_plugging_is_fatal = config.boolean("DEFAULT", "vif_plugging_is_fatal");
     options.shelved_offload_time_s = config.integer("DEFAULT", "shelved_offload_time");
+    options.live_migration = LiveMigrationSettings::from_config(config);
     return options;
 }
 

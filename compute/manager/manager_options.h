@@ -6,6 +6,7 @@
 
 #include "base/config.h"
 #include "base/result.h"
+#include "compute/live_migration_options.h"
 
 namespace kumoi::compute {
 
@@ -29,6 +30,7 @@ struct ManagerOptions {
     bool vif_plugging_is_fatal = true;
     int64_t image_cache_interval_s = 2400;
     int64_t shelved_offload_time_s = 0;  // 0: at once; negative: never by itself
+    LiveMigrationSettings live_migration;
 
     static ManagerOptions from_config(const Config& config);
 };

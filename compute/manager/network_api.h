@@ -62,6 +62,26 @@ public:
         (void)context, (void)instance;
         return {};
     }
+    // Live migration. Says at the ports bound to `source` (empty: at all) that they are moving to
+    // `destination` (empty: no more).
+    virtual Result<void> set_migrating_to(const RequestContext& context, const Instance& instance,
+                                          const std::string& source,
+                                          const std::string& destination) {
+        (void)context, (void)instance, (void)source, (void)destination;
+        return {};
+    }
+    // A port may have a binding to each host while its server moves; one is active. Absent and
+    // active already are fine.
+    virtual Result<void> activate_bindings(const RequestContext& context, const Instance& instance,
+                                           const std::string& host) {
+        (void)context, (void)instance, (void)host;
+        return {};
+    }
+    virtual Result<void> delete_bindings(const RequestContext& context, const Instance& instance,
+                                         const std::string& host) {
+        (void)context, (void)instance, (void)host;
+        return {};
+    }
 };
 
 class VifDriver {
