@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "migration/link/tcp.h"
 
 namespace kumoi::compute {
 namespace {
@@ -186,13 +187,11 @@ Result<transfer::PullReport> DiskTransfer::receive(const std::string& uuid,
     options.secret = ticket.secret;
     options.folder = folder;
     options.attempts_max = options_.attempts_max;
-    transfer::FolderClient client({clock_,
-                                   [&ticket] {
-                                       return transfer::connect_tcp(ticket.address, ticket.port,
-                                                                    kConnectTimeoutMs);
-                                   },
-                                   wait_},
-                                  options);
+    transfer::FolderClient client(
+        {clock_,
+         [&ticket] { return link::connect_tcp(ticket.address, ticket.port, kConnectTimeoutMs); },
+         wait_},
+        options);
     return client.pull();
 }
 

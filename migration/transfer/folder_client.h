@@ -70,7 +70,4 @@ private:
     int mismatches_ = 0;
 };
 
-// A TCP connection to an address, for Borders::connect.
-Result<UniqueFd> connect_tcp(const std::string& address, uint16_t port, int64_t timeout_ms);
-
 }  // namespace kumoi::transfer

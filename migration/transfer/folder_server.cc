@@ -1,6 +1,5 @@
 #include "migration/transfer/folder_server.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,81 +13,13 @@
 #include <cerrno>
 
 #include "base/log.h"
+#include "migration/link/tcp.h"
 #include "migration/transfer/frame_stream.h"
 #include "migration/transfer/manifest.h"
 #include "migration/transfer/sparse_file.h"
 
 namespace kumoi::transfer {
 namespace {
-
-constexpr int kBacklog = 16;
-
-union SocketAddress {
-    sockaddr any;
-    sockaddr_in ip4;
-    sockaddr_in6 ip6;
-};
-
-Result<socklen_t> parse_address(const std::string& text, uint16_t port, SocketAddress& address) {
-    address = {};
-    if (::inet_pton(AF_INET, text.c_str(), &address.ip4.sin_addr) == 1) {
-        address.ip4.sin_family = AF_INET;
-        address.ip4.sin_port = htons(port);
-        return socklen_t{sizeof(address.ip4)};
-    }
-    if (::inet_pton(AF_INET6, text.c_str(), &address.ip6.sin6_addr) == 1) {
-        address.ip6.sin6_family = AF_INET6;
-        address.ip6.sin6_port = htons(port);
-        return socklen_t{sizeof(address.ip6)};
-    }
-    return Error::invalid("'{}' is no IP address to listen on", text)
-        .with_hint("Set my_ip to an address of this host that the other hosts reach.");
-}
-
-// Conflict: the port is taken.
-Result<UniqueFd> listen_on(const std::string& text, uint16_t port) {
-    SocketAddress address{};
-    const socklen_t length = TRY(parse_address(text, port, address));
-    UniqueFd socket(::socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const int yes = 1;
-    if (!socket.is_open() ||
-        ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0) {
-        return Error::from_errno(errno, "making a socket for transfers");
-    }
-    if (::bind(socket.get(), &address.any, length) != 0 || ::listen(socket.get(), kBacklog) != 0) {
-        if (errno == EADDRINUSE) {
-            return Error::conflict("port {} of {} is taken", port, text);
-        }
-        return Error::from_errno(errno, fmt::format("listening on {} port {}", text, port));
-    }
-    return socket;
-}
-
-Result<uint16_t> port_of(int socket) {
-    SocketAddress address{};
-    socklen_t length = sizeof(address);
-    if (::getsockname(socket, &address.any, &length) != 0) {
-        return Error::from_errno(errno, "reading the port of a socket");
-    }
-    return ntohs(address.any.sa_family == AF_INET ? address.ip4.sin_port : address.ip6.sin6_port);
-}
-
-Result<UniqueFd> listen_in_range(const FolderServerOptions& options, uint16_t preferred) {
-    if (preferred != 0) {
-        if (auto socket = listen_on(options.address, preferred); socket.ok()) {
-            return socket;
-        }
-    }
-    for (uint32_t port = options.port_first; port <= options.port_last; ++port) {
-        auto socket = listen_on(options.address, static_cast<uint16_t>(port));
-        if (socket.ok() || socket.error().code != ErrorCode::Conflict) {
-            return socket;
-        }
-    }
-    return Error::exhausted("every port from {} to {} of {} is taken", options.port_first,
-                            options.port_last, options.address)
-        .with_hint("Give [kumoi] migration_ports a larger range.");
-}
 
 Result<UniqueFd> open_in(int folder, const std::string& name) {
     UniqueFd file(::openat(folder, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -114,8 +45,9 @@ Result<void> send_file(FrameStream& stream, int fd, const ReadRequest& request, 
 
 Result<std::unique_ptr<FolderServer>> FolderServer::start(FolderServerOptions options,
                                                           const Clock& clock, uint16_t preferred) {
-    UniqueFd listener = TRY(listen_in_range(options, preferred));
-    const uint16_t port = TRY(port_of(listener.get()));
+    UniqueFd listener =
+        TRY(link::listen_tcp({options.address, options.port_first, options.port_last, preferred}));
+    const uint16_t port = TRY(link::local_port(listener.get()));
     UniqueFd stop = TRY(make_eventfd());
     return std::unique_ptr<FolderServer>(
         new FolderServer(std::move(options), clock, std::move(listener), port, std::move(stop)));

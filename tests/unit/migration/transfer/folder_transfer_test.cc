@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "migration/link/tcp.h"
 #include "migration/transfer/folder_client.h"
 #include "migration/transfer/folder_server.h"
 #include "migration/transfer/sparse_file.h"
@@ -33,7 +34,7 @@ public:
 
     Result<UniqueFd> connect() {
         const size_t index = std::min<size_t>(count_++, limits.size() - 1);
-        UniqueFd real = TRY(connect_tcp("127.0.0.1", port_, 5000));
+        UniqueFd real = TRY(link::connect_tcp("127.0.0.1", port_, 5000));
         if (limits[index] == 0) {
             return real;
         }
@@ -325,7 +326,7 @@ TEST_F(FolderTransferTest, AFileThatDoesNotMatchItsDigestIsRefused) {
 // What a client that knows the key may ask for is bounded.
 TEST_F(FolderTransferTest, AHostileDestinationGetsOnlyTheOffersFiles) {
     const auto ask = [&](const std::vector<std::string>& says) {
-        auto socket = connect_tcp("127.0.0.1", server->port(), 5000);
+        auto socket = link::connect_tcp("127.0.0.1", server->port(), 5000);
         auto channel = SecureChannel::connect(std::move(*socket), "move-1", kSecret, clock);
         EXPECT_TRUE(channel.ok());
         for (const std::string& text : says) {
