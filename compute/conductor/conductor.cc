@@ -103,7 +103,8 @@ Conductor::Conductor(const ConductorOptions& options, ConductorDependencies depe
       server_groups_(database_),
       aggregates_(database_, clock_),
       migrations_(database_, clock_, random_),
-      placement_(std::move(scheduler), services_, instances_, aggregates_, server_groups_) {}
+      placement_(std::move(scheduler), services_, instances_, aggregates_, server_groups_,
+                 migrations_) {}
 
 Result<void> Conductor::load() {
     TRY(instances_.load());

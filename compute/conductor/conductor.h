@@ -29,6 +29,7 @@
 #include "compute/conductor/create_request.h"
 #include "compute/conductor/database.h"
 #include "compute/conductor/flavor_store.h"
+#include "compute/conductor/host_moves.h"
 #include "compute/conductor/host_registry.h"
 #include "compute/conductor/instance_store.h"
 #include "compute/conductor/keypair_store.h"
@@ -73,6 +74,13 @@ public:
 
     void register_host(const std::string& host, ComputeApi& api) { hosts_.add(host, api); }
     void unregister_host(const std::string& host) { hosts_.remove(host); }
+    // A cloud of several nodes: how servers move between them, and threads for what takes a while.
+    // Before the first request; both outlive the conductor's last verb.
+    using Executor = std::function<Result<void>(std::function<void()> work)>;
+    void set_moves(HostMoves& moves, Executor executor) {
+        moves_ = &moves;
+        executor_ = std::move(executor);
+    }
     // Once, after the nodes registered and finished their own recovery.
     Result<void> reconcile();
 
@@ -104,6 +112,16 @@ public:
                                 const std::optional<std::string>& host);
     Result<void> confirm_resize(const RequestContext& context, const std::string& uuid);
     Result<void> revert_resize(const RequestContext& context, const std::string& uuid);
+    // Live migration: accepted, and the rest is seen in the migration's record; with `waits` also
+    // the outcome of choosing and checking a host.
+    Result<void> live_migrate_server(const LiveMigrateServer& request);
+    // InvalidMigrationState unless it runs, or with `queued_too` has not begun yet.
+    Result<void> abort_live_migration(const RequestContext& context, const std::string& uuid,
+                                      int64_t migration_id, bool queued_too);
+    Result<void> force_live_migration(const RequestContext& context, const std::string& uuid,
+                                      int64_t migration_id);
+    // Of a server whose host is down.
+    Result<void> evacuate_server(const EvacuateServer& request);
     Result<void> shelve_server(const RequestContext& context, const std::string& uuid);
     Result<void> shelve_offload_server(const RequestContext& context, const std::string& uuid);
     Result<void> unshelve_server(const RequestContext& context, const std::string& uuid,
@@ -144,7 +162,7 @@ public:
     ServiceStore& services() { return services_; }
     ServerGroupStore& server_groups() { return server_groups_; }
     AggregateStore& aggregates() { return aggregates_; }
-    const MigrationStore& migrations() const { return migrations_; }
+    MigrationStore& migrations() { return migrations_; }
     const Placement& placement() const { return placement_; }
     const ConductorOptions& options() const { return options_; }
     NetworkApi& networks() { return networks_; }
@@ -231,6 +249,24 @@ private:
     Result<void> check_resize_quota(const Instance& instance, const Flavor& flavor) const;
     Result<Flavor> flavor_for(const RequestContext& context, const std::string& flavor_id) const;
 
+    Result<void> start_move(const RequestContext& context, const Instance& instance,
+                            const Flavor& flavor, ServerVerb verb,
+                            const std::optional<bool>& auto_disk_config,
+                            const std::optional<std::string>& host);
+    Result<void> end_move(const RequestContext& context, const std::string& uuid, ServerVerb verb);
+
+    // live_migration_verbs.cc
+    Result<MigrationRecord> begin_live_migration(const LiveMigrateServer& request);
+    Result<void> run_live_migration(const LiveMigrateServer& request, MigrationRecord& migration);
+    Result<Json> find_destination(const LiveMigrateServer& request, const Instance& instance,
+                                  MigrationRecord& migration);
+    Result<void> claim_destination(const scheduler::RequestSpec& spec, MigrationRecord& migration);
+    void give_up_move(const RequestContext& context, MigrationRecord migration, ServerVerb verb,
+                      const Error& reason);
+    Result<MigrationRecord> live_migration_of(const RequestContext& context,
+                                              const std::string& uuid, int64_t migration_id,
+                                              const char* verb);
+
     // poll_servers.cc
     void poll_server(const Instance& instance);
 
@@ -259,6 +295,8 @@ private:
     MigrationStore migrations_;
     Placement placement_;
     HostRegistry hosts_;
+    HostMoves* moves_ = nullptr;  // null: servers never leave their host
+    Executor executor_;
 
     std::mutex builds_mutex_;                    // guards the next two
     std::map<std::string, BuildInputs> builds_;  // running builds, with what must not be stored

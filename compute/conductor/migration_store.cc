@@ -8,12 +8,18 @@ namespace {
 constexpr char kColumns[] =
     "SELECT id, uuid, instance_uuid, migration_type, status, source_compute, source_node, "
     "dest_compute, dest_node, dest_host, old_flavor, new_flavor, user_id, project_id, created_ns, "
-    "updated_ns FROM migrations ";
-// Nova's statuses from which a migration moves no more.
-constexpr char kNotEnded[] = "status NOT IN ('confirmed', 'reverted', 'error', 'failed', 'done')";
+    "updated_ns, memory_total, memory_processed, memory_remaining, disk_total, disk_processed, "
+    "disk_remaining FROM migrations ";
+// Nova's statuses from which a migration moves no more; as in the index of schema.cc.
+constexpr char kNotEnded[] =
+    "status NOT IN ('confirmed', 'reverted', 'error', 'failed', 'done', 'completed', 'cancelled')";
 
-Migration migration_from(const SqlRow& row) {
-    Migration migration;
+std::optional<int64_t> optional_integer(const SqlRow& row, size_t column) {
+    return row.is_null(column) ? std::nullopt : std::optional(row.integer(column));
+}
+
+MigrationRecord migration_from(const SqlRow& row) {
+    MigrationRecord migration;
     migration.id = row.integer(0);
     migration.uuid = row.text(1);
     migration.instance_uuid = row.text(2);
@@ -30,10 +36,22 @@ Migration migration_from(const SqlRow& row) {
     migration.project_id = row.text(13);
     migration.created_ns = row.integer(14);
     migration.updated_ns = row.integer(15);
+    MigrationProgress& progress = migration.progress;
+    progress.memory_total = optional_integer(row, 16);
+    progress.memory_processed = optional_integer(row, 17);
+    progress.memory_remaining = optional_integer(row, 18);
+    progress.disk_total = optional_integer(row, 19);
+    progress.disk_processed = optional_integer(row, 20);
+    progress.disk_remaining = optional_integer(row, 21);
     return migration;
 }
 
 }  // namespace
+
+bool is_ended(const std::string& status) {
+    return status == "confirmed" || status == "reverted" || status == "error" ||
+           status == "failed" || status == "done" || status == "completed" || status == "cancelled";
+}
 
 Result<void> MigrationStore::create(SqlSession& sql, Migration& migration) {
     migration.uuid = Uuid::generate(random_).text();
@@ -67,17 +85,60 @@ Result<void> MigrationStore::set_status(const std::string& instance_uuid,
         [&](SqlSession& sql) { return set_status(sql, instance_uuid, status); });
 }
 
-Result<std::optional<Migration>> MigrationStore::find(const std::string& instance_uuid,
-                                                      const std::string& status) const {
-    const auto row = TRY(database_.read([&](SqlSession& sql) {
-        return sql.query_one(
-            std::string(kColumns) + "WHERE instance_uuid = ? AND status = ? ORDER BY id DESC",
-            instance_uuid, status);
-    }));
-    return row ? std::optional(migration_from(*row)) : std::nullopt;
+Result<void> MigrationStore::update(SqlSession& sql, MigrationRecord& migration) {
+    migration.updated_ns = clock_.wall_ns();
+    const MigrationProgress& progress = migration.progress;
+    TRY(sql.run(
+        "UPDATE migrations SET status = ?, source_compute = ?, source_node = ?, dest_compute = ?, "
+        "dest_node = ?, dest_host = ?, memory_total = ?, memory_processed = ?, memory_remaining = "
+        "?, disk_total = ?, disk_processed = ?, disk_remaining = ?, updated_ns = ? WHERE id = ?",
+        migration.status, migration.source_compute, migration.source_node, migration.dest_compute,
+        migration.dest_node, migration.dest_host, progress.memory_total,
+        progress.memory_processed, progress.memory_remaining,
+        progress.disk_total, progress.disk_processed,
+        progress.disk_remaining, migration.updated_ns, migration.id));
+    return {};
 }
 
-Result<std::vector<Migration>> MigrationStore::list(const MigrationQuery& query) const {
+Result<void> MigrationStore::update(MigrationRecord& migration) {
+    return database_.write_relaxed([&](SqlSession& sql) { return update(sql, migration); });
+}
+
+Result<std::vector<MigrationRecord>> MigrationStore::select(const std::string& where,
+                                                            std::vector<SqlValue> values) const {
+    return database_.read([&](SqlSession& sql) -> Result<std::vector<MigrationRecord>> {
+        std::vector<MigrationRecord> result;
+        for (const SqlRow& row : TRY(sql.query_values(std::string(kColumns) + where, values))) {
+            result.push_back(migration_from(row));
+        }
+        return result;
+    });
+}
+
+Result<std::optional<MigrationRecord>> MigrationStore::find(const std::string& instance_uuid,
+                                                            const std::string& status) const {
+    auto found = TRY(select("WHERE instance_uuid = ? AND status = ? ORDER BY id DESC LIMIT 1",
+                            {instance_uuid, status}));
+    return found.empty() ? std::nullopt : std::optional(std::move(found.front()));
+}
+
+Result<std::optional<MigrationRecord>> MigrationStore::find(int64_t id) const {
+    auto found = TRY(select("WHERE id = ?", {id}));
+    return found.empty() ? std::nullopt : std::optional(std::move(found.front()));
+}
+
+Result<std::optional<MigrationRecord>> MigrationStore::find_by_uuid(const std::string& uuid) const {
+    auto found = TRY(select("WHERE uuid = ?", {uuid}));
+    return found.empty() ? std::nullopt : std::optional(std::move(found.front()));
+}
+
+Result<std::vector<MigrationRecord>> MigrationStore::under_way() const {
+    return select(std::string("WHERE ") + kNotEnded +
+                      " AND dest_compute != source_compute AND dest_compute != '' ORDER BY id",
+                  {});
+}
+
+Result<std::vector<MigrationRecord>> MigrationStore::list(const MigrationQuery& query) const {
     std::string where = "WHERE updated_ns >= ? AND updated_ns <= ?";
     std::vector<SqlValue> values = {query.changes_since_ns, query.changes_before_ns};
     const auto add = [&](const char* condition, const std::optional<std::string>& value) {
@@ -96,18 +157,11 @@ Result<std::vector<Migration>> MigrationStore::list(const MigrationQuery& query)
     add(" AND id < (SELECT id FROM migrations WHERE uuid = ?)", query.marker_uuid);
     where += " ORDER BY id DESC LIMIT ?";
     values.emplace_back(static_cast<int64_t>(query.count_max));
-    return database_.read([&](SqlSession& sql) -> Result<std::vector<Migration>> {
-        if (query.marker_uuid &&
-            !TRY(sql.query_one("SELECT id FROM migrations WHERE uuid = ?", *query.marker_uuid))) {
-            return Error::invalid("Marker {} could not be found.", *query.marker_uuid)
-                .with_fault("MarkerNotFound");
-        }
-        std::vector<Migration> result;
-        for (const SqlRow& row : TRY(sql.query_values(std::string(kColumns) + where, values))) {
-            result.push_back(migration_from(row));
-        }
-        return result;
-    });
+    if (query.marker_uuid && !TRY(find_by_uuid(*query.marker_uuid))) {
+        return Error::invalid("Marker {} could not be found.", *query.marker_uuid)
+            .with_fault("MarkerNotFound");
+    }
+    return select(where, std::move(values));
 }
 
 }  // namespace kumoi::compute

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/log.h"
+
 namespace kumoi::compute {
 namespace {
 
@@ -19,6 +21,18 @@ scheduler::GroupPolicy group_policy(const std::string& policy) {
         return scheduler::GroupPolicy::SoftAntiAffinity;
     }
     return scheduler::GroupPolicy::None;
+}
+
+// `times`: 1 takes, -1 gives back.
+void claim(std::vector<scheduler::HostState>& hosts, const std::string& name, const Flavor& flavor,
+           int64_t times) {
+    const auto host = std::ranges::find(hosts, name, &scheduler::HostState::host);
+    if (host == hosts.end()) {
+        return;
+    }
+    host->vcpus.claimed += times * flavor.vcpus;
+    host->memory_mb.claimed += times * flavor.memory_mb;
+    host->disk_gb.claimed += times * flavor_disk_gb(flavor);
 }
 
 }  // namespace
@@ -59,7 +73,34 @@ std::vector<scheduler::HostState> Placement::host_states() const {
         host.disk_gb = {node.local_gb, 0, claims.disk_gb, node.disk_allocation_ratio};
         host.server_count = claims.servers;
     }
+    if (hosts.size() > 1) {
+        count_moves(hosts);
+    }
     return hosts;
+}
+
+void Placement::count_moves(std::vector<scheduler::HostState>& hosts) const {
+    const auto moves = migrations_.under_way();
+    if (!moves.ok()) {
+        log_error("conductor", "moves between hosts are not counted",
+                  {{"why", moves.error().text()}});
+        return;
+    }
+    for (const MigrationRecord& move : *moves) {
+        const InstancePtr stored = instances_.find(move.instance_uuid);
+        if (stored == nullptr) {
+            continue;
+        }
+        const Instance& server = stored->instance;
+        const bool arrived = server.host == move.dest_compute;
+        const Flavor* other = other_flavor(server);
+        if (other != nullptr) {  // counted where the server is, and held at the other end
+            claim(hosts, server.host, *other, -1);
+            claim(hosts, arrived ? move.source_compute : move.dest_compute, *other, 1);
+        } else if (!arrived) {
+            claim(hosts, move.dest_compute, server.flavor, 1);
+        }
+    }
 }
 
 scheduler::RequestSpec Placement::request_spec(const Instance& instance,

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "compute/conductor/aggregate_store.h"
 #include "compute/conductor/instance_store.h"
+#include "compute/conductor/migration_store.h"
 #include "compute/conductor/server_group_store.h"
 #include "compute/conductor/service_store.h"
 #include "scheduler/filter_scheduler.h"
@@ -32,12 +33,13 @@ class Placement {
 public:
     Placement(scheduler::FilterScheduler scheduler, const ServiceStore& services,
               const InstanceStore& instances, const AggregateStore& aggregates,
-              const ServerGroupStore& groups)
+              const ServerGroupStore& groups, const MigrationStore& migrations)
         : scheduler_(std::move(scheduler)),
           services_(services),
           instances_(instances),
           aggregates_(aggregates),
-          groups_(groups) {}
+          groups_(groups),
+          migrations_(migrations) {}
 
     class Session {
     public:
@@ -57,11 +59,15 @@ public:
                                         const std::string& group_uuid) const;
 
 private:
+    // What servers on their way between hosts hold at the end where they are not recorded.
+    void count_moves(std::vector<scheduler::HostState>& hosts) const;
+
     const scheduler::FilterScheduler scheduler_;
     const ServiceStore& services_;
     const InstanceStore& instances_;
     const AggregateStore& aggregates_;
     const ServerGroupStore& groups_;
+    const MigrationStore& migrations_;
     std::mutex mutex_;  // held by the one Session
 };
 

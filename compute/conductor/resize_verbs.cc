@@ -1,5 +1,6 @@
-// Conductor: resize and cold migration. This service moves no disks between hosts, so both stay on
-// the server's host, where both sizes are held until the resize is confirmed or reverted.
+// Conductor: resize and cold migration. On a single node both stay on the server's host, where both
+// sizes are held until the resize is confirmed or reverted; in a cloud of several nodes they go
+// through Nova's chain of hosts (move_verbs.cc).
 #include <algorithm>
 
 #include "compute/conductor/conductor.h"
@@ -91,6 +92,10 @@ Result<void> Conductor::migrate_server(const RequestContext& context, const std:
             .with_hint("openstack hypervisor list shows the hosts.")
             .with_fault("ComputeHostNotFound");
     }
+    if (moves_ != nullptr) {
+        return start_move(context, instance, instance.flavor, ServerVerb::Migrate, std::nullopt,
+                          host);
+    }
     if (host) {
         return no_valid_host(
             fmt::format("{}: this service does not move disks between hosts.", *host));
@@ -116,6 +121,9 @@ Result<void> Conductor::check_resize_quota(const Instance& instance, const Flavo
 Result<void> Conductor::start_resize(const RequestContext& context, const Instance& instance,
                                      const Flavor& flavor, ServerVerb verb,
                                      const std::optional<bool>& auto_disk_config) {
+    if (moves_ != nullptr) {
+        return start_move(context, instance, flavor, verb, auto_disk_config, std::nullopt);
+    }
     if (!options_.allow_resize_to_same_host) {
         return no_valid_host(fmt::format(
             "{}: allow_resize_to_same_host is off, and this service does not move disks between "
@@ -154,6 +162,9 @@ Result<void> Conductor::start_resize(const RequestContext& context, const Instan
 }
 
 Result<void> Conductor::confirm_resize(const RequestContext& context, const std::string& uuid) {
+    if (moves_ != nullptr) {
+        return end_move(context, uuid, ServerVerb::ConfirmResize);
+    }
     TRY(run_verb(context, uuid,
                  VerbCall{ServerVerb::ConfirmResize,
                           task_states::kResizeConfirming,
@@ -166,6 +177,9 @@ Result<void> Conductor::confirm_resize(const RequestContext& context, const std:
 }
 
 Result<void> Conductor::revert_resize(const RequestContext& context, const std::string& uuid) {
+    if (moves_ != nullptr) {
+        return end_move(context, uuid, ServerVerb::RevertResize);
+    }
     TRY(run_verb(
         context, uuid,
         VerbCall{ServerVerb::RevertResize,

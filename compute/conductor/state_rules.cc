@@ -79,6 +79,9 @@ const std::vector<StateRule>& rules() {
         plain(AttachInterface, "attach_interface", "compute_attach_interface", with_board),
         plain(DetachInterface, "detach_interface", "compute_detach_interface", with_board),
         plain(ChangePassword, "changePassword", "compute_set_admin_password", {vm::kActive}),
+        plain(LiveMigrate, "os-migrateLive", "conductor_live_migrate_instance",
+              {vm::kActive, vm::kPaused}),
+        plain(Evacuate, "evacuate", "compute_rebuild_instance", also_broken),
         removal(Delete, "delete"),
         removal(ForceDelete, "forceDelete"),
     };

@@ -32,6 +32,8 @@ enum class ServerVerb {
     AttachInterface,
     DetachInterface,
     ChangePassword,
+    LiveMigrate,
+    Evacuate,
     Delete,
     ForceDelete,
 };

@@ -1,13 +1,16 @@
-// GET /os-migrations: every resize and cold migration there was; and the live migrations of one
-// server, of which this service makes none.
+// GET /os-migrations: every move of a server there was; and the live migrations of one server that
+// are under way, which may be cancelled or brought to their end.
+#include <charconv>
+
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/compute/resources.h"
+#include "api/rest/schema.h"
 #include "base/clock.h"
 
 namespace kumoi::api {
 namespace {
 
-using compute::Migration;
+using compute::MigrationRecord;
 
 std::string naive(int64_t wall_ns) {
     std::string text = iso8601_micros(wall_ns);
@@ -15,7 +18,23 @@ std::string naive(int64_t wall_ns) {
     return text;
 }
 
-Json migration_view(const Call& call, const Migration& migration) {
+bool is_live_and_under_way(const MigrationRecord& migration) {
+    return migration.migration_type == "live-migration" &&
+           (migration.status == "queued" || migration.status == "preparing" ||
+            migration.status == "running" || migration.status == "post-migrating");
+}
+
+void add_uuid_and_owner(const Call& call, const MigrationRecord& migration, Json& view) {
+    if (call.at_least(59)) {
+        view.set("uuid", migration.uuid);
+    }
+    if (call.at_least(80)) {
+        view.set("user_id", migration.user_id);
+        view.set("project_id", migration.project_id);
+    }
+}
+
+Json migration_view(const Call& call, const MigrationRecord& migration) {
     Json view = Json::object({{"id", migration.id},
                               {"source_node", migration.source_node},
                               {"source_compute", migration.source_compute},
@@ -30,14 +49,35 @@ Json migration_view(const Call& call, const Migration& migration) {
                               {"updated_at", naive(migration.updated_ns)}});
     if (call.at_least(23)) {
         view.set("migration_type", migration.migration_type);
+        if (is_live_and_under_way(migration)) {
+            view.set("links",
+                     call.links("servers/" + migration.instance_uuid + "/migrations",
+                                std::to_string(migration.id)));
+        }
     }
-    if (call.at_least(59)) {
-        view.set("uuid", migration.uuid);
-    }
-    if (call.at_least(80)) {
-        view.set("user_id", migration.user_id);
-        view.set("project_id", migration.project_id);
-    }
+    add_uuid_and_owner(call, migration, view);
+    return view;
+}
+
+Json server_migration_view(const Call& call, const MigrationRecord& migration) {
+    const compute::MigrationProgress& progress = migration.progress;
+    Json view = Json::object({{"id", migration.id},
+                              {"server_uuid", migration.instance_uuid},
+                              {"status", migration.status},
+                              {"source_compute", migration.source_compute},
+                              {"source_node", migration.source_node},
+                              {"dest_compute", migration.dest_compute},
+                              {"dest_node", migration.dest_node},
+                              {"dest_host", migration.dest_host},
+                              {"memory_total_bytes", Json(progress.memory_total)},
+                              {"memory_processed_bytes", Json(progress.memory_processed)},
+                              {"memory_remaining_bytes", Json(progress.memory_remaining)},
+                              {"disk_total_bytes", Json(progress.disk_total)},
+                              {"disk_processed_bytes", Json(progress.disk_processed)},
+                              {"disk_remaining_bytes", Json(progress.disk_remaining)},
+                              {"created_at", naive(migration.created_ns)},
+                              {"updated_at", naive(migration.updated_ns)}});
+    add_uuid_and_owner(call, migration, view);
     return view;
 }
 
@@ -84,7 +124,7 @@ Result<Reply> list_migrations(Call& call) {
     }
     const auto migrations = TRY(call.conductor().migrations().list(TRY(parse_query(call, page))));
     Json views = Json::array();
-    for (const Migration& migration : migrations) {
+    for (const MigrationRecord& migration : migrations) {
         views.push_back(migration_view(call, migration));
     }
     Json body = Json::object({{"migrations", std::move(views)}});
@@ -98,14 +138,79 @@ Result<Reply> list_migrations(Call& call) {
 
 Result<Reply> list_server_migrations(Call& call) {
     TRY(call.server("os_compute_api:servers:migrations:index"));
-    return Reply::json(Json::object({{"migrations", Json::array()}}));
+    compute::MigrationQuery query;
+    query.instance_uuid = call.parameter("server_id");
+    query.migration_type = "live-migration";
+    Json views = Json::array();
+    for (const auto& migration : TRY(call.conductor().migrations().list(query))) {
+        if (is_live_and_under_way(migration)) {
+            views.push_back(server_migration_view(call, migration));
+        }
+    }
+    return Reply::json(Json::object({{"migrations", std::move(views)}}));
+}
+
+// The number in the path; Nova answers 404 to what is none.
+Result<int64_t> migration_id(const Call& call) {
+    const std::string& text = call.parameter("migration_id");
+    int64_t id = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+    if (error != std::errc() || end != text.data() + text.size()) {
+        return Error::not_found("Migration {} not found for instance {}", text,
+                                call.parameter("server_id"));
+    }
+    return id;
+}
+
+Result<Reply> show_server_migration(Call& call) {
+    TRY(call.server("os_compute_api:servers:migrations:show"));
+    const std::string& server = call.parameter("server_id");
+    const int64_t id = TRY(migration_id(call));
+    const auto migration = TRY(call.conductor().migrations().find(id));
+    if (!migration || migration->instance_uuid != server) {
+        return Error::not_found("Migration {} not found for instance {}", id, server);
+    }
+    if (migration->migration_type != "live-migration") {
+        return Error::not_found("Migration {} for server {} is not live-migration.", id, server);
+    }
+    if (!is_live_and_under_way(*migration)) {
+        return Error::not_found("Migration {} for server {} is not in progress.", id, server);
+    }
+    return Reply::json(
+        Json::object({{"migration", server_migration_view(call, *migration)}}));
+}
+
+Result<Reply> abort_server_migration(Call& call) {
+    TRY(call.server("os_compute_api:servers:migrations:delete"));
+    TRY(call.conductor().abort_live_migration(call.context(), call.parameter("server_id"),
+                                              TRY(migration_id(call)), call.at_least(65)));
+    return Reply::accepted();
+}
+
+Result<Reply> act_on_server_migration(Call& call) {
+    TRY(call.server("os_compute_api:servers:migrations:force_complete"));
+    const Json body = TRY(call.body());
+    const Json* argument = body.find("force_complete");
+    if (argument == nullptr || body.size() != 1) {
+        return Error::invalid("There is no such action; force_complete is the only one.");
+    }
+    if (!argument->is_null()) {
+        return invalid_input("force_complete", *argument, "It is not of type 'null'");
+    }
+    TRY(call.conductor().force_live_migration(call.context(), call.parameter("server_id"),
+                                              TRY(migration_id(call))));
+    return Reply::accepted();
 }
 
 }  // namespace
 
 void add_migration_routes(ComputeRoutes& routes) {
+    const std::string one = "/servers/{server_id}/migrations/{migration_id}";
     routes.add("GET", "/os-migrations", list_migrations);
     routes.add("GET", "/servers/{server_id}/migrations", list_server_migrations, {23, 96});
+    routes.add("GET", one, show_server_migration, {23, 96});
+    routes.add("DELETE", one, abort_server_migration, {24, 96});
+    routes.add("POST", one + "/action", act_on_server_migration, {22, 96});
 }
 
 }  // namespace kumoi::api

@@ -33,6 +33,9 @@ Result<Reply> rebuild(const ActionCall& action);
 Result<Reply> rescue(const ActionCall& action);
 // server_password.cc
 Result<Reply> change_password(const ActionCall& action);
+// server_moves.cc
+Result<Reply> migrate_live(const ActionCall& action);
+Result<Reply> evacuate(const ActionCall& action);
 // server_resize.cc
 Result<Reply> resize(const ActionCall& action);
 Result<Reply> migrate(const ActionCall& action);

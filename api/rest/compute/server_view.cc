@@ -203,6 +203,9 @@ std::string status_of_task(const Instance& instance) {
     if (task.starts_with("rebuild") && (settled || vm_state == vm_states::kError)) {
         return "REBUILD";
     }
+    if (task == "migrating" && (active || vm_state == vm_states::kPaused)) {
+        return "MIGRATING";
+    }
     if (settled && (task == task_states::kResizePrep || task == task_states::kResizeMigrating ||
                     task == task_states::kResizeMigrated || task == task_states::kResizeFinish)) {
         return "RESIZE";
