@@ -27,16 +27,12 @@ Error as_refusal(Error error) {
 
 // What one host refuses another may accept.
 bool is_for_another_host(const Error& error) {
-    static const char* const kFaults[] = {"MigrationPreCheckError",
-                                          "InvalidCPUInfo",
-                                          "InvalidHypervisorType",
-                                          "DestinationHypervisorTooOld",
-                                          "InvalidLocalStorage",
-                                          "InvalidSharedStorage",
-                                          "HypervisorUnavailable",
-                                          "MigrationPreCheckClientException",
-                                          "MessageUndeliverable",
-                                          "MessagingTimeout"};
+    static const char* const kFaults[] = {
+        "MigrationPreCheckError", "InvalidCPUInfo",
+        "InvalidHypervisorType",  "DestinationHypervisorTooOld",
+        "InvalidLocalStorage",    "InvalidSharedStorage",
+        "HypervisorUnavailable",  "MigrationPreCheckClientException",
+        "MessageUndeliverable",   "MessagingTimeout"};
     return std::ranges::any_of(kFaults, [&](const char* fault) { return error.fault == fault; });
 }
 
@@ -137,8 +133,8 @@ Result<void> Conductor::run_live_migration(const LiveMigrateServer& request,
     return {};
 }
 
-Result<Json> Conductor::find_destination(const LiveMigrateServer& request,
-                                         const Instance& instance, MigrationRecord& migration) {
+Result<Json> Conductor::find_destination(const LiveMigrateServer& request, const Instance& instance,
+                                         MigrationRecord& migration) {
     if (request.host && *request.host == instance.host) {
         return Error::invalid("Unable to migrate instance ({}) to current host ({}).",
                               instance.uuid, instance.host)
@@ -162,10 +158,9 @@ Result<Json> Conductor::find_destination(const LiveMigrateServer& request,
             }
             return none;
         }
-        auto checked = moves_->check_can_live_migrate_destination(request.context, instance,
-                                                                  migration,
-                                                                  request.block_migration,
-                                                                  request.disk_over_commit);
+        auto checked = moves_->check_can_live_migrate_destination(
+            request.context, instance, migration, request.block_migration,
+            request.disk_over_commit);
         if (checked.ok() || request.host || !is_for_another_host(checked.error())) {
             return checked;
         }

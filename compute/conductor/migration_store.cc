@@ -93,9 +93,8 @@ Result<void> MigrationStore::update(SqlSession& sql, MigrationRecord& migration)
         "dest_node = ?, dest_host = ?, memory_total = ?, memory_processed = ?, memory_remaining = "
         "?, disk_total = ?, disk_processed = ?, disk_remaining = ?, updated_ns = ? WHERE id = ?",
         migration.status, migration.source_compute, migration.source_node, migration.dest_compute,
-        migration.dest_node, migration.dest_host, progress.memory_total,
-        progress.memory_processed, progress.memory_remaining,
-        progress.disk_total, progress.disk_processed,
+        migration.dest_node, migration.dest_host, progress.memory_total, progress.memory_processed,
+        progress.memory_remaining, progress.disk_total, progress.disk_processed,
         progress.disk_remaining, migration.updated_ns, migration.id));
     return {};
 }

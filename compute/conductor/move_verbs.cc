@@ -39,9 +39,8 @@ Result<void> Conductor::start_move(const RequestContext& context, const Instance
     if (verb == ServerVerb::Migrate || !options_.allow_resize_to_same_host) {
         spec.ignored_hosts.insert(instance.host);
     }
-    MigrationRecord migration =
-        new_migration(context, instance, verb == ServerVerb::Resize ? "resize" : "migration",
-                      "pre-migrating");
+    MigrationRecord migration = new_migration(
+        context, instance, verb == ServerVerb::Resize ? "resize" : "migration", "pre-migrating");
     migration.old_flavor = flavors_.number_of(instance.flavor.flavor_id);
     migration.new_flavor = flavors_.number_of(flavor.flavor_id);
     // The session is the lock under which quota, placement and the record change together.
@@ -96,8 +95,7 @@ Result<void> Conductor::end_move(const RequestContext& context, const std::strin
         }
         return sent;
     };
-    const char* task =
-        confirms ? task_states::kResizeConfirming : task_states::kResizeReverting;
+    const char* task = confirms ? task_states::kResizeConfirming : task_states::kResizeReverting;
     TRY(run_verb(context, uuid, VerbCall{verb, task, cast, {}, [&](SqlSession& sql) {
                                              return migrations_.update(sql, migration);
                                          }}));
@@ -111,8 +109,9 @@ Result<void> Conductor::evacuate_server(const EvacuateServer& request) {
     const auto service = services_.find_service(instance.host, "nova-compute");
     if (service && service->up) {
         return Error::invalid("Compute service of {} is still in use.", instance.host)
-            .with_hint("Evacuation is for hosts that are down; make sure the host is really off, "
-                       "then force its service down. A host that is up is left by live migration.")
+            .with_hint(
+                "Evacuation is for hosts that are down; make sure the host is really off, "
+                "then force its service down. A host that is up is left by live migration.")
             .with_fault("ComputeServiceInUse");
     }
     if (request.host && !services_.find_node(*request.host)) {
@@ -127,8 +126,7 @@ Result<void> Conductor::evacuate_server(const EvacuateServer& request) {
     scheduler::RequestSpec spec = placement_.request_spec(instance, group ? group->uuid : "");
     spec.requested_host = request.host.value_or("");
     spec.ignored_hosts.insert(instance.host);
-    MigrationRecord migration =
-        new_migration(request.context, instance, "evacuation", "accepted");
+    MigrationRecord migration = new_migration(request.context, instance, "evacuation", "accepted");
     {
         Placement::Session session(placement_);
         const auto picked = session.pick(spec);
@@ -151,10 +149,10 @@ Result<void> Conductor::evacuate_server(const EvacuateServer& request) {
             }));
     }
     const Instance current = TRY(instances_.get(request.uuid))->instance;
-    const auto sent = moves_ == nullptr
-                          ? Result<void>(Error::exhausted("No valid host was found.")
-                                             .with_fault("NoValidHost"))
-                          : moves_->evacuate(request, current, migration);
+    const auto sent =
+        moves_ == nullptr
+            ? Result<void>(Error::exhausted("No valid host was found.").with_fault("NoValidHost"))
+            : moves_->evacuate(request, current, migration);
     if (!sent.ok()) {
         give_up_move(request.context, migration, ServerVerb::Evacuate, sent.error());
         return as_bad_request(sent.error());

@@ -65,13 +65,13 @@ const std::vector<std::string>& conductor_schema() {
         "user_id TEXT NOT NULL, project_id TEXT NOT NULL, created_ns INTEGER NOT NULL,"
         "updated_ns INTEGER NOT NULL)",
         "CREATE INDEX migrations_server ON migrations(instance_uuid, id)",
-        "ALTER TABLE migrations ADD COLUMN memory_total INTEGER",
-        "ALTER TABLE migrations ADD COLUMN memory_processed INTEGER",
-        "ALTER TABLE migrations ADD COLUMN memory_remaining INTEGER",
-        "ALTER TABLE migrations ADD COLUMN disk_total INTEGER",
-        "ALTER TABLE migrations ADD COLUMN disk_processed INTEGER",
-        "ALTER TABLE migrations ADD COLUMN disk_remaining INTEGER",
-        "CREATE INDEX migrations_under_way ON migrations(id) WHERE status NOT IN ('confirmed', "
+        "ALTER TABLE migrations ADD COLUMN memory_total INTEGER;"
+        "ALTER TABLE migrations ADD COLUMN memory_processed INTEGER;"
+        "ALTER TABLE migrations ADD COLUMN memory_remaining INTEGER;"
+        "ALTER TABLE migrations ADD COLUMN disk_total INTEGER;"
+        "ALTER TABLE migrations ADD COLUMN disk_processed INTEGER;"
+        "ALTER TABLE migrations ADD COLUMN disk_remaining INTEGER;"
+        "CREATE INDEX migrations_open ON migrations(id) WHERE status NOT IN ('confirmed', "
         "'reverted', 'error', 'failed', 'done', 'completed', 'cancelled')",
     };
     return statements;

@@ -50,9 +50,8 @@ Json migration_view(const Call& call, const MigrationRecord& migration) {
     if (call.at_least(23)) {
         view.set("migration_type", migration.migration_type);
         if (is_live_and_under_way(migration)) {
-            view.set("links",
-                     call.links("servers/" + migration.instance_uuid + "/migrations",
-                                std::to_string(migration.id)));
+            view.set("links", call.links("servers/" + migration.instance_uuid + "/migrations",
+                                         std::to_string(migration.id)));
         }
     }
     add_uuid_and_owner(call, migration, view);
@@ -176,8 +175,7 @@ Result<Reply> show_server_migration(Call& call) {
     if (!is_live_and_under_way(*migration)) {
         return Error::not_found("Migration {} for server {} is not in progress.", id, server);
     }
-    return Reply::json(
-        Json::object({{"migration", server_migration_view(call, *migration)}}));
+    return Reply::json(Json::object({{"migration", server_migration_view(call, *migration)}}));
 }
 
 Result<Reply> abort_server_migration(Call& call) {

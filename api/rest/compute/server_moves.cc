@@ -49,8 +49,7 @@ Result<Reply> migrate_live(const ActionCall& action) {
     }
     if (!call.at_least(25)) {
         TRY(fields.require("disk_over_commit"));
-        request.disk_over_commit =
-            TRY(fields.optional_boolean("disk_over_commit")).value_or(false);
+        request.disk_over_commit = TRY(fields.optional_boolean("disk_over_commit")).value_or(false);
     }
     request.host =
         TRY(parse_host(action, fields, "os_compute_api:os-migrate-server:migrate_live:host"));
@@ -68,9 +67,8 @@ Result<Reply> evacuate(const ActionCall& action) {
     request.uuid = action.uuid();
     request.host = TRY(parse_host(action, fields, "os_compute_api:os-evacuate"));
     const auto password = TRY(fields.optional_text("adminPass", {0, 255}));
-    request.admin_password = password && !password->empty()
-                                 ? *password
-                                 : generated_password(call.services.random);
+    request.admin_password =
+        password && !password->empty() ? *password : generated_password(call.services.random);
     if (!call.at_least(14)) {
         TRY(fields.require("onSharedStorage"));
         request.on_shared_storage = TRY(fields.optional_boolean("onSharedStorage"));

@@ -151,10 +151,10 @@ TEST_F(MoveVerbs, ALiveMigrationClaimsItsDestinationUntilItEnds) {
 TEST_F(MoveVerbs, WhatOneHostRefusesAnotherMayAccept) {
     add_others();
     const std::string uuid = create();
-    moves_.refusals.emplace("cn-2", Error::invalid("its CPU lacks avx512").with_fault(
-                                        "InvalidCPUInfo"));
-    moves_.refusals.emplace("cn-3", Error::invalid("its CPU lacks avx2").with_fault(
-                                        "InvalidCPUInfo"));
+    moves_.refusals.emplace("cn-2",
+                            Error::invalid("its CPU lacks avx512").with_fault("InvalidCPUInfo"));
+    moves_.refusals.emplace("cn-3",
+                            Error::invalid("its CPU lacks avx2").with_fault("InvalidCPUInfo"));
     const auto nowhere = conductor_->live_migrate_server(live(uuid));
     ASSERT_FALSE(nowhere.ok());
     EXPECT_EQ(nowhere.error().fault, "NoValidHost");

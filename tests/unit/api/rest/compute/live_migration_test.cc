@@ -21,10 +21,9 @@ protected:
         return call(token, "POST", "/servers/" + uuid + "/action", body, version);
     }
     std::string create_on(const std::string& host) {
-        const Reply reply = call("admin", "POST", "/servers",
-                                 create_body("web", R"(, "networks": "none", "host": ")" + host +
-                                                        "\""),
-                                 "2.74");
+        const Reply reply =
+            call("admin", "POST", "/servers",
+                 create_body("web", R"(, "networks": "none", "host": ")" + host + "\""), "2.74");
         EXPECT_EQ(reply.status, 202) << reply.body;
         return json(reply).find("server")->string_or("id");
     }
@@ -54,19 +53,25 @@ TEST_F(LiveMigration, TheBodyFollowsTheMicroversion) {
     const std::string uuid = create("alice");
     const BadRequest cases[] = {
         {"alice", "2.1", R"({"os-migrateLive": {"host": null, "block_migration": false,
-          "disk_over_commit": false}})", 403, "migrate_live"},
+          "disk_over_commit": false}})",
+         403, "migrate_live"},
         {"admin", "2.1", R"({"os-migrateLive": {"host": null, "block_migration": false}})", 400,
          "'disk_over_commit' is a required property"},
         {"admin", "2.1", R"({"os-migrateLive": {"host": null, "block_migration": "auto",
-          "disk_over_commit": false}})", 400, "block_migration"},
+          "disk_over_commit": false}})",
+         400, "block_migration"},
         {"admin", "2.25", R"({"os-migrateLive": {"host": null, "block_migration": "auto",
-          "disk_over_commit": false}})", 400, "'disk_over_commit' was unexpected"},
+          "disk_over_commit": false}})",
+         400, "'disk_over_commit' was unexpected"},
         {"admin", "2.29", R"({"os-migrateLive": {"host": null, "block_migration": "auto",
-          "force": true}})", 400, "'force' was unexpected"},
+          "force": true}})",
+         400, "'force' was unexpected"},
         {"admin", "2.30", R"({"os-migrateLive": {"host": null, "block_migration": "auto",
-          "force": true}})", 400, "Can't force to a non-provided destination"},
+          "force": true}})",
+         400, "Can't force to a non-provided destination"},
         {"admin", "2.68", R"({"os-migrateLive": {"host": "cn-2", "block_migration": "auto",
-          "force": true}})", 400, "'force' was unexpected"},
+          "force": true}})",
+         400, "'force' was unexpected"},
         {"admin", "2.30", R"({"os-migrateLive": {"host": "mars", "block_migration": "auto"}})", 400,
          "Compute host mars could not be found."},
         {"admin", "2.30", R"({"os-migrateLive": {"block_migration": "auto"}})", 400,
@@ -82,9 +87,8 @@ TEST_F(LiveMigration, TheBodyFollowsTheMicroversion) {
 
 TEST_F(LiveMigration, OneNodeSaysNoValidHost) {
     const std::string uuid = create("alice");
-    const Reply waits = act("admin", uuid,
-                            R"({"os-migrateLive": {"host": null, "block_migration": "auto"}})",
-                            "2.33");
+    const Reply waits = act(
+        "admin", uuid, R"({"os-migrateLive": {"host": null, "block_migration": "auto"}})", "2.33");
     EXPECT_EQ(waits.status, 400);
     EXPECT_THAT(message(waits), HasSubstr("No valid host was found"));
     EXPECT_EQ(act("admin", uuid, R"({"os-migrateLive": {"host": null, "block_migration": "auto"}})",
