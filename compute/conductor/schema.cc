@@ -1,6 +1,20 @@
 #include "compute/conductor/schema.h"
 
 namespace kumoi::compute {
+namespace {
+
+// What a live migration tells of itself, and the migrations that are not at their end.
+constexpr char kMigrationProgress[] =
+    "ALTER TABLE migrations ADD COLUMN memory_total INTEGER;"
+    "ALTER TABLE migrations ADD COLUMN memory_processed INTEGER;"
+    "ALTER TABLE migrations ADD COLUMN memory_remaining INTEGER;"
+    "ALTER TABLE migrations ADD COLUMN disk_total INTEGER;"
+    "ALTER TABLE migrations ADD COLUMN disk_processed INTEGER;"
+    "ALTER TABLE migrations ADD COLUMN disk_remaining INTEGER;"
+    "CREATE INDEX migrations_open ON migrations(id) WHERE status NOT IN ('confirmed', "
+    "'reverted', 'error', 'failed', 'done', 'completed', 'cancelled')";
+
+}  // namespace
 
 const std::vector<std::string>& conductor_schema() {
     static const std::vector<std::string> statements = {
@@ -65,14 +79,7 @@ const std::vector<std::string>& conductor_schema() {
         "user_id TEXT NOT NULL, project_id TEXT NOT NULL, created_ns INTEGER NOT NULL,"
         "updated_ns INTEGER NOT NULL)",
         "CREATE INDEX migrations_server ON migrations(instance_uuid, id)",
-        "ALTER TABLE migrations ADD COLUMN memory_total INTEGER;"
-        "ALTER TABLE migrations ADD COLUMN memory_processed INTEGER;"
-        "ALTER TABLE migrations ADD COLUMN memory_remaining INTEGER;"
-        "ALTER TABLE migrations ADD COLUMN disk_total INTEGER;"
-        "ALTER TABLE migrations ADD COLUMN disk_processed INTEGER;"
-        "ALTER TABLE migrations ADD COLUMN disk_remaining INTEGER;"
-        "CREATE INDEX migrations_open ON migrations(id) WHERE status NOT IN ('confirmed', "
-        "'reverted', 'error', 'failed', 'done', 'completed', 'cancelled')",
+        kMigrationProgress,
     };
     return statements;
 }
