@@ -52,16 +52,17 @@ Result<CalledStreams> connect_migration(const DoorAddress& door, const Uuid& id,
 }
 
 Result<std::string> ask_about_migration(const DoorAddress& door, const Uuid& id,
-                                        const std::string& key, Random& random,
-                                        const CallOptions& options) {
+                                        const std::string& key, const std::string& question,
+                                        Random& random, const CallOptions& options) {
     Introduction introduction;
     introduction.purpose = Purpose::Question;
     introduction.id = id.bytes();
     const UniqueFd socket = TRY(call(door, options));
     const auto served = TRY_CONTEXT(introduce(socket.get(), introduction, key, random, options),
                                     "asking {}", door.text());
-    const int64_t deadline = SystemClock().monotonic_ns() + options.preamble_ms * kNanosPerMilli;
-    return receive_answer(socket.get(), served.transcript, deadline);
+    const int64_t deadline = SystemClock().monotonic_ns() + options.answer_ms * kNanosPerMilli;
+    TRY(send_text(socket.get(), served.transcript, Speaker::Caller, question, deadline));
+    return receive_text(socket.get(), served.transcript, Speaker::Callee, deadline);
 }
 
 }  // namespace kumoi::link

@@ -24,6 +24,7 @@ struct DoorAddress {
 struct CallOptions {
     int64_t connect_ms = 5'000;
     int64_t preamble_ms = 5'000;
+    int64_t answer_ms = 60'000;
     int64_t silence_ms = 10'000;
 };
 
@@ -36,9 +37,9 @@ struct CalledStreams {
 Result<CalledStreams> connect_migration(const DoorAddress& door, const Uuid& id,
                                         const std::string& key, uint32_t round, uint16_t streams,
                                         Random& random, const CallOptions& options = {});
-// What the other host knows of a migration. Forbidden: it does not know it.
+// One question about a migration, and its answer. Forbidden: the other host does not know it.
 Result<std::string> ask_about_migration(const DoorAddress& door, const Uuid& id,
-                                        const std::string& key, Random& random,
-                                        const CallOptions& options = {});
+                                        const std::string& key, const std::string& question,
+                                        Random& random, const CallOptions& options = {});
 
 }  // namespace kumoi::link

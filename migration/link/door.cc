@@ -174,9 +174,14 @@ Result<void> MigrationDoor::admit(UniqueFd socket, Connection& connection) {
                  [&](const Expectation& expectation) { expectation.arrived(std::move(*arrival)); });
         }
     } else {
+        const std::string asked =
+            TRY(receive_text(socket.get(), preamble.transcript, Speaker::Caller, deadline));
         call(introduction.id, [&](const Expectation& expectation) {
-            const std::string text = expectation.answer ? expectation.answer() : std::string();
-            answered = send_answer(socket.get(), preamble.transcript, text, deadline);
+            const std::string text = expectation.answer ? expectation.answer(asked) : "";
+            // What has to be done for an answer may take its time.
+            answered =
+                send_text(socket.get(), preamble.transcript, Speaker::Callee, text,
+                          SystemClock().monotonic_ns() + options_.preamble_ms * kNanosPerMilli);
         });
     }
     return answered;

@@ -58,7 +58,8 @@ public:
         std::string key;            // kKeySize bytes
         uint16_t streams_max = 16;  // 0: questions only
         std::function<void(Arrival)> arrived;
-        std::function<std::string()> answer;  // to a question; at most kAnswerMax bytes
+        // To a question; both have at most kTextMax bytes.
+        std::function<std::string(const std::string& asked)> answer;
     };
 
     static Result<std::unique_ptr<MigrationDoor>> open(DoorOptions options, Random& random);

@@ -23,14 +23,14 @@ constexpr size_t kGreetingSize = 48;
 constexpr size_t kIntroductionSize = 104;
 constexpr size_t kReplySize = 40;
 constexpr uint16_t kStreamsMax = 32;
-constexpr size_t kAnswerMax = 16u << 10;
+constexpr size_t kTextMax = 16u << 10;
 
 // How what follows the preamble travels. The destination decides, the proofs cover it.
 enum class Encryption : uint8_t { None = 0, Psk = 1, Certificates = 2 };
 
 enum class Purpose : uint8_t {
     Stream = 1,    // one of the connections of a migration
-    Question = 2,  // what do you know of it?
+    Question = 2,  // one text about it, and one back
 };
 
 // From the side that was called.

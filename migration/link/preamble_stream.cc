@@ -12,7 +12,9 @@
 namespace kumoi::link {
 namespace {
 
-constexpr std::string_view kAnswerLabel = "kumoi link answer";
+constexpr std::string_view label_of(Speaker speaker) {
+    return speaker == Speaker::Caller ? "kumoi link question" : "kumoi link answer";
+}
 
 std::string random_key(Random& random) {
     const auto nonce = make_nonce(random);
@@ -93,34 +95,34 @@ Result<ServedPreamble> send_preamble(int socket, Introduction introduction, std:
 }
 
 // Its size as 32 bits, the text, the proof over it.
-Result<void> send_answer(int socket, const Transcript& transcript, std::string_view text,
-                         int64_t deadline_ns) {
-    if (text.size() > kAnswerMax) {
-        return Error::too_large("an answer of {} bytes; at most {}", text.size(), kAnswerMax);
+Result<void> send_text(int socket, const Transcript& transcript, Speaker speaker,
+                       std::string_view text, int64_t deadline_ns) {
+    if (text.size() > kTextMax) {
+        return Error::too_large("a text of {} bytes; at most {}", text.size(), kTextMax);
     }
     std::string bytes;
     for (int shift = 24; shift >= 0; shift -= 8) {
         bytes.push_back(static_cast<char>(text.size() >> shift));
     }
     bytes += text;
-    bytes += transcript.proof_of(kAnswerLabel, text);
+    bytes += transcript.proof_of(label_of(speaker), text);
     return send_exactly(socket, bytes, deadline_ns);
 }
 
-Result<std::string> receive_answer(int socket, const Transcript& transcript, int64_t deadline_ns) {
+Result<std::string> receive_text(int socket, const Transcript& transcript, Speaker speaker,
+                                 int64_t deadline_ns) {
     const std::string head = TRY(receive_exactly(socket, 4, deadline_ns));
     size_t size = 0;
     for (const char byte : head) {
         size = size << 8 | static_cast<uint8_t>(byte);
     }
-    if (size > kAnswerMax) {
-        return Error::too_large("the other host's answer has {} bytes; at most {}", size,
-                                kAnswerMax);
+    if (size > kTextMax) {
+        return Error::too_large("the other host's text has {} bytes; at most {}", size, kTextMax);
     }
     std::string text = TRY(receive_exactly(socket, size, deadline_ns));
     const std::string proof = TRY(receive_exactly(socket, kProofSize, deadline_ns));
-    if (!equal_constant_time(proof, transcript.proof_of(kAnswerLabel, text))) {
-        return Error::forbidden("the other host's answer is not proved");
+    if (!equal_constant_time(proof, transcript.proof_of(label_of(speaker), text))) {
+        return Error::forbidden("the other host's text is not proved");
     }
     return text;
 }

@@ -41,9 +41,12 @@ Result<ServedPreamble> receive_preamble(int socket, Encryption encryption, Rando
 Result<ServedPreamble> send_preamble(int socket, Introduction introduction, std::string_view key,
                                      Random& random, int64_t deadline_ns);
 
-// The answer to a question.
-Result<void> send_answer(int socket, const Transcript& transcript, std::string_view text,
-                         int64_t deadline_ns);
-Result<std::string> receive_answer(int socket, const Transcript& transcript, int64_t deadline_ns);
+// Texts that follow the preamble of a question: what is asked, then the answer. Forbidden: it is
+// not proved.
+enum class Speaker { Caller, Callee };
+Result<void> send_text(int socket, const Transcript& transcript, Speaker speaker,
+                       std::string_view text, int64_t deadline_ns);
+Result<std::string> receive_text(int socket, const Transcript& transcript, Speaker speaker,
+                                 int64_t deadline_ns);
 
 }  // namespace kumoi::link

@@ -11,6 +11,7 @@ The daemons' part is played here: sockets and journals are made by this process 
 cut what passes; `Wire.passed` counts the bytes each way.
 """
 import copy
+import fcntl
 import os
 import select
 import socket
@@ -100,12 +101,12 @@ class Wire:
 
 
 class Link:
-    """`streams` connections, the first the control stream: `source` and `destination` are their ends. kind: socketpair,
+    """A control connection and one for each of `streams`: `source` and `destination` are their ends. kind: socketpair,
     unix (the same) or tcp. With `wired` each has a Wire in its middle (Wire's keywords in `wire`)."""
 
     def __init__(self, test, kind="socketpair", streams=1, wired=False, **wire):
         self.source, self.destination, self.wires = [], [], []
-        for _ in range(streams):
+        for _ in range(1 + streams):
             near, far = make_pair(kind)
             if wired:
                 middle, other = near, far
@@ -180,6 +181,7 @@ class Side:
         file = None
         if journal:
             file = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the machine holds it from now on
             descriptors[journal] = file
             params["journal"] = self.journal = journal
         try:

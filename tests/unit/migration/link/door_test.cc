@@ -28,7 +28,7 @@ protected:
     void expect(uint16_t streams_max = 4) {
         door_->expect(kId, {kKey, streams_max,
                             [this](Arrival arrival) { arrived_.set_value(std::move(arrival)); },
-                            [] { return std::string("what I know"); }});
+                            [](const std::string& asked) { return "on " + asked; }});
     }
     Arrival arrival() {
         Arrival one = arrived_.get_future().get();
@@ -146,15 +146,17 @@ TEST_F(DoorTest, ForgetsWhatIsNotExpectedAnyMore) {
     door_->expect(*Uuid::parse("31111111-2222-4333-8444-555555555555"), {kKey, 1, {}, {}});
     door_->forget(kId);
     EXPECT_EQ(call(1, 1).error().code, ErrorCode::Forbidden);
-    EXPECT_EQ(ask_about_migration(address_, kId, kKey, random_).error().code, ErrorCode::Forbidden);
+    EXPECT_EQ(ask_about_migration(address_, kId, kKey, "it", random_).error().code,
+              ErrorCode::Forbidden);
 }
 
 TEST_F(DoorTest, AnswersQuestionsOfThoseWhoKnowTheKey) {
     expect();
-    const auto answer = ask_about_migration(address_, kId, kKey, random_);
+    const auto answer = ask_about_migration(address_, kId, kKey, "it", random_);
     ASSERT_TRUE(answer.ok()) << answer.error().text();
-    EXPECT_EQ(*answer, "what I know");
-    EXPECT_FALSE(ask_about_migration(address_, kId, std::string(kKeySize, 'x'), random_).ok());
+    EXPECT_EQ(*answer, "on it");
+    EXPECT_FALSE(
+        ask_about_migration(address_, kId, std::string(kKeySize, 'x'), "it", random_).ok());
 }
 
 TEST_F(DoorTest, WithNothingExpectedConnectionsAreClosedAtOnce) {
