@@ -115,6 +115,20 @@ Result<void> check_nodes(const JsonView& list, const MemoryConfig& config, uint6
     return {};
 }
 
+Result<DirtyTracking> parse_tracking(const JsonView& view) {
+    const std::string name = TRY(view.as_string());
+    if (name == "auto") {
+        return DirtyTracking::Auto;
+    }
+    if (name == "bitmap") {
+        return DirtyTracking::Bitmap;
+    }
+    if (name == "ring") {
+        return DirtyTracking::Ring;
+    }
+    return view.error(fmt::format("\"{}\" is unknown: auto, bitmap or ring", name));
+}
+
 }  // namespace
 
 Result<MemoryConfig> parse_memory_config(const JsonView& root, uint64_t memory_mib,
@@ -144,6 +158,9 @@ Result<MemoryConfig> parse_memory_config(const JsonView& root, uint64_t memory_m
             return TRY(root.at("memory_max_mib"))
                 .error("memory of huge pages cannot grow: leave memory.page_size_kib out");
         }
+    }
+    if (root.has("dirty_tracking")) {
+        config.dirty_tracking = TRY(parse_tracking(TRY(root.at("dirty_tracking"))));
     }
     return config;
 }

@@ -20,6 +20,9 @@ struct NumaNodeConfig {
     std::vector<uint32_t> distances;    // to each node, itself included; empty: the usual ones
 };
 
+// How a migration learns which pages the vCPUs write. The ring must be there before they are.
+enum class DirtyTracking { Auto, Bitmap, Ring };
+
 struct MemoryConfig {
     uint64_t page_size = 0;  // bytes of the host's huge pages; 0: ordinary ones
     bool transparent_huge_pages = false;
@@ -27,6 +30,7 @@ struct MemoryConfig {
     uint32_t prealloc_threads = 1;
     std::vector<NumaNodeConfig> numa;  // empty: the guest hears nothing of nodes
     uint64_t max_mib = 0;              // memory may be plugged up to this; 0: none may
+    DirtyTracking dirty_tracking = DirtyTracking::Auto;
 };
 
 // Reads the members above from the root object of a machine with so much memory and so many

@@ -444,7 +444,7 @@ Result<VmConfig> parse_vm_config(const Json& json, const std::string& base_direc
          "serial",    "rng",         "console",        "balloon",     "vsock",    "watchdog",
          "on_reboot", "pid_file",    "control_socket", "on_shutdown", "on_crash", "vcpus_max",
          "vcpu",      "io_affinity", "display",        "memory",      "numa",     "memory_max_mib",
-         "sandbox",   "channels"}));
+         "sandbox",   "channels",    "dirty_tracking"}));
     VmConfig config;
     config.source = json;
     config.base_directory = base_directory;

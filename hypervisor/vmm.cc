@@ -11,6 +11,7 @@
 #include "hypervisor/disk_places.h"
 #include "hypervisor/firmware/fw_cfg_items.h"
 #include "hypervisor/firmware/smbios.h"
+#include "hypervisor/kvm/kvm_dirty_log.h"
 #include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/register_dump.h"
 
@@ -109,6 +110,8 @@ Result<void> Vmm::create_machine() {
     }
     vm_ = TRY(KvmVm::create(*kvm_));
     TRY(create_memory());
+    dirty_log_ = TRY(KvmDirtyLog::create(
+        *kvm_, *vm_, *memory_, TRY(KvmDirtyLog::choose(*kvm_, config_.memory.dirty_tracking))));
     uint32_t slot = 0;
     for (const MemoryRegion& region : memory_->regions()) {
         TRY(vm_->add_memory(slot++, region));
@@ -177,6 +180,7 @@ Vcpu::Events Vmm::vcpu_events() {
             [this] {
                 post_once(reset_posted_, [this] { guest_reset("the guest asked KVM for it"); });
             },
+        .dirty_ring_full = [this](uint32_t vcpu) { return dirty_log_->ring_full(vcpu); },
     };
 }
 

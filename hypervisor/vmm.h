@@ -37,7 +37,9 @@
 
 namespace kumoi::hypervisor {
 
+class DirtyLog;
 class DiskControl;
+class KvmDirtyLog;
 
 enum class VmState { Created, Running, Paused, Shutdown, Crashed };
 std::string_view to_string(VmState state);
@@ -92,6 +94,8 @@ public:
     Result<Json> set_memory(const Json& params);
     Result<Json> resize_disk(const Json& params);
     DiskControl& disk_control() { return *disk_control_; }
+    GuestMemory& memory() { return *memory_; }
+    DirtyLog& dirty_log();  // vmm_memory.cc
     Result<Json> dump_json();
 
 private:
@@ -178,6 +182,7 @@ private:
     std::optional<Kvm> kvm_;
     std::optional<GuestMemory> memory_;
     std::optional<KvmVm> vm_;
+    std::unique_ptr<KvmDirtyLog> dirty_log_;
     std::optional<KvmChipState> fresh_chips_;
     std::unique_ptr<KvmPlatform> platform_;
     std::unique_ptr<SerialConsole> serial_;

@@ -1,6 +1,7 @@
 // Guest RAM of a machine: made as its configuration says, and grown and shrunk while it runs.
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/hotplug/platform_hot_memory.h"
+#include "hypervisor/kvm/kvm_dirty_log.h"
 #include "hypervisor/memory/memory_plan.h"
 #include "hypervisor/vmm.h"
 
@@ -16,6 +17,10 @@ Result<void> Vmm::create_memory() {
                             host));
     TRY(place_memory(memory, memory_->boot_bytes(), host));
     return populate_memory(memory, memory_->boot_bytes(), memory.prealloc_threads, host);
+}
+
+DirtyLog& Vmm::dirty_log() {
+    return *dirty_log_;
 }
 
 // After a reset: every page reads as zero again.

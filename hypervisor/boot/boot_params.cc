@@ -75,7 +75,9 @@ Result<void> BootFile::read_into(GuestMemory& memory, uint64_t gpa, uint64_t off
                               path_, size, gpa, memory.size() >> 20)
             .with_hint("give the guest more memory");
     }
-    return read(offset, *span);
+    TRY(read(offset, *span));
+    memory.mark_written(*span);
+    return {};
 }
 
 Result<PlacedInitrd> place_initrd(const BootFile& file, GuestMemory& memory, uint64_t floor,

@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include "hypervisor/kvm/dirty_ring.h"
+#include "hypervisor/kvm/memory_slots.h"
 #include "hypervisor/kvm/vcpu_fd.h"
 
 namespace kumoi::hypervisor {
@@ -145,11 +147,36 @@ bool Kvm::hypercalls_work() {
     return __get_cpuid(0x8000'0001, &eax, &ebx, &ecx, &edx) != 0 && (ecx & kSvm) != 0;
 }
 
+namespace {
+
+Result<void> set_memory_region(int fd, uint32_t number, const MemorySlots::Slot& slot) {
+    kvm_userspace_memory_region argument{};
+    argument.slot = number;
+    argument.flags =
+        (slot.read_only ? KVM_MEM_READONLY : 0u) | (slot.logged ? KVM_MEM_LOG_DIRTY_PAGES : 0u);
+    argument.guest_phys_addr = slot.region.gpa;
+    argument.memory_size = slot.region.size;
+    argument.userspace_addr = reinterpret_cast<uint64_t>(slot.region.host);
+    TRY(kvm_ioctl(fd, KVM_SET_USER_MEMORY_REGION, reinterpret_cast<uintptr_t>(&argument),
+                  "KVM_SET_USER_MEMORY_REGION"));
+    return {};
+}
+
+}  // namespace
+
+KvmVm::KvmVm() = default;
+KvmVm::KvmVm(KvmVm&&) noexcept = default;
+KvmVm& KvmVm::operator=(KvmVm&&) noexcept = default;
+KvmVm::~KvmVm() = default;
+
 Result<KvmVm> KvmVm::create(const Kvm& kvm) {
     KvmVm vm;
     vm.kvm_ = &kvm;
     vm.fd_ = UniqueFd(TRY(kvm_ioctl(kvm.fd(), KVM_CREATE_VM, 0, "KVM_CREATE_VM")));
     const int fd = vm.fd_.get();
+    vm.slots_ = std::make_unique<MemorySlots>([fd](uint32_t number, const MemorySlots::Slot& slot) {
+        return set_memory_region(fd, number, slot);
+    });
     TRY(kvm_ioctl(fd, KVM_SET_TSS_ADDR, kTssAddress, "KVM_SET_TSS_ADDR"));
     uint64_t identity_map = kIdentityMapAddress;
     TRY(kvm_ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, reinterpret_cast<uintptr_t>(&identity_map),
@@ -174,30 +201,22 @@ Result<KvmVm> KvmVm::create(const Kvm& kvm) {
 }
 
 Result<void> KvmVm::add_memory(uint32_t slot, const MemoryRegion& region, bool read_only) {
-    kvm_userspace_memory_region argument{};
-    argument.slot = slot;
-    argument.flags = read_only ? KVM_MEM_READONLY : 0;
-    argument.guest_phys_addr = region.gpa;
-    argument.memory_size = region.size;
-    argument.userspace_addr = reinterpret_cast<uint64_t>(region.host);
-    TRY_CONTEXT(kvm_ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION,
-                          reinterpret_cast<uintptr_t>(&argument), "KVM_SET_USER_MEMORY_REGION"),
-                "memory slot {} at {:#x}+{:#x}", slot, region.gpa, region.size);
+    TRY_CONTEXT(slots_->add(slot, region, read_only), "memory slot {} at {:#x}+{:#x}", slot,
+                region.gpa, region.size);
     return {};
 }
 
 Result<void> KvmVm::remove_memory(uint32_t slot) {
-    kvm_userspace_memory_region argument{};
-    argument.slot = slot;  // size 0 deletes
-    TRY_CONTEXT(kvm_ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION,
-                          reinterpret_cast<uintptr_t>(&argument), "KVM_SET_USER_MEMORY_REGION"),
-                "removing memory slot {}", slot);
+    TRY_CONTEXT(slots_->remove(slot), "removing memory slot {}", slot);
     return {};
 }
 
 Result<VcpuFd> KvmVm::create_vcpu(uint32_t index) {
     UniqueFd fd(TRY_CONTEXT(kvm_ioctl(fd_.get(), KVM_CREATE_VCPU, index, "KVM_CREATE_VCPU"),
                             "vCPU {}", index));
+    if (rings_) {
+        TRY(rings_->add(fd.get()));
+    }
     return VcpuFd::adopt(std::move(fd), kvm_->vcpu_mapping_size());
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@
 
 namespace kumoi::hypervisor {
 
+class DirtyRings;
+class MemorySlots;
 class VcpuFd;
 
 // Issues one ioctl, again after EINTR; a negative answer becomes "<name> failed: <errno text>".
@@ -57,11 +60,25 @@ class KvmVm {
 public:
     // A machine with in-kernel PIC, IOAPIC, LAPICs and PIT, and no memory or vCPU yet.
     static Result<KvmVm> create(const Kvm& kvm);
+    KvmVm(KvmVm&&) noexcept;
+    KvmVm& operator=(KvmVm&&) noexcept;
+    ~KvmVm();
 
     // `read_only`: guest writes leave KVM_RUN as MMIO (KVM_CAP_READONLY_MEM).
     Result<void> add_memory(uint32_t slot, const MemoryRegion& region, bool read_only = false);
     Result<void> remove_memory(uint32_t slot);
     Result<VcpuFd> create_vcpu(uint32_t index);
+
+    // What a DirtyLog needs (kvm_dirty_log.h).
+    MemorySlots& slots() { return *slots_; }
+    // Before the first vCPU. `pages`: of the memory that will be logged.
+    Result<void> enable_dirty_rings(uint32_t entries, uint64_t pages);
+    DirtyRings& dirty_rings() const { return *rings_; }    // once enabled
+    Result<void> enable_manual_dirty_log(uint64_t flags);  // while nothing is logged
+    // One bit a page of the slot; clear: of the pages whose bits are set, `first` a multiple of 64.
+    Result<void> get_dirty_log(uint32_t slot, std::span<uint64_t> bits) const;
+    Result<void> clear_dirty_log(uint32_t slot, uint64_t first, uint64_t pages,
+                                 std::span<uint64_t> bits) const;
 
     Result<void> set_gsi_routing(std::span<const kvm_irq_routing_entry> entries);
     Result<void> set_irq_line(uint32_t gsi, bool asserted);
@@ -77,8 +94,11 @@ public:
     Result<void> set_clock(uint64_t nanoseconds);
 
 private:
+    KvmVm();
     const Kvm* kvm_ = nullptr;  // outlives the machine
     UniqueFd fd_;
+    std::unique_ptr<MemorySlots> slots_;
+    std::unique_ptr<DirtyRings> rings_;  // null: no vCPU has one
 };
 
 }  // namespace kumoi::hypervisor

@@ -5,8 +5,10 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace kumoi::hypervisor {
@@ -107,6 +109,7 @@ Result<void> GuestMemory::punch(uint64_t offset, uint64_t size) const {
                   static_cast<off_t>(offset), static_cast<off_t>(size)) != 0) {
         return Error::from_errno(errno, "giving back a part of the guest's memory");
     }
+    mark_written(mapping_.bytes().subspan(offset, size));  // it reads as zero now
     return {};
 }
 
@@ -163,6 +166,7 @@ Result<void> GuestMemory::write(uint64_t gpa, std::span<const std::byte> bytes) 
     }
     const std::span<std::byte> host = TRY(host_span(gpa, bytes.size()));
     std::memcpy(host.data(), bytes.data(), bytes.size());
+    mark_written(host);
     return {};
 }
 
@@ -172,6 +176,7 @@ Result<void> GuestMemory::fill(uint64_t gpa, uint64_t size, std::byte value) {
     }
     const std::span<std::byte> host = TRY(host_span(gpa, size));
     std::memset(host.data(), static_cast<int>(value), size);
+    mark_written(host);
     return {};
 }
 
@@ -216,6 +221,42 @@ Result<void> GuestMemory::check_discard() const {
     return discard_->forbidden == 0
                ? Result<void>()
                : Error::unavailable("memory is being saved: nothing of it comes or goes meanwhile");
+}
+
+// --- What this process writes ---
+
+// A thread that has just written and saw that nobody wants to know may have its write still on the
+// way when we return: the barrier waits for it, so that whoever reads next sees it.
+Result<void> GuestMemory::start_marking() {
+    if (!writes_->marks) {
+        writes_->marks = std::make_unique<PageMarks>(file_pages());
+    }
+    writes_->marks->clear();
+    writes_->active.store(writes_->marks.get(), std::memory_order_seq_cst);
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0 ||
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) {
+        const int error = errno;
+        stop_marking();
+        return Error::from_errno(error, "waiting for all processors (membarrier)")
+            .with_hint("run a Linux with CONFIG_MEMBARRIER on the host");
+    }
+    return {};
+}
+
+void GuestMemory::take_marks(PageBitmap& into) const {
+    if (writes_->marks) {
+        writes_->marks->take_into(into);
+    }
+}
+
+void GuestMemory::mark(PageMarks& marks, std::span<const std::byte> host) const {
+    if (host.empty() || host.data() < mapping_.data() ||
+        host.data() >= mapping_.data() + mapping_.size()) {
+        return;  // not of the memory file
+    }
+    const auto offset = static_cast<uint64_t>(host.data() - mapping_.data());
+    const uint64_t first = offset / kPageSize;
+    marks.mark(first, (offset + host.size() - 1) / kPageSize - first + 1);
 }
 
 std::optional<uint64_t> GuestMemory::address_of(std::span<const std::byte> host) const {

@@ -23,6 +23,7 @@
 #include "base/result.h"
 #include "hypervisor/memory/hot_memory.h"
 #include "hypervisor/memory/memory_host.h"
+#include "hypervisor/memory/page_bitmap.h"
 
 namespace kumoi::hypervisor {
 
@@ -79,7 +80,22 @@ public:
     }
     // Host view of [gpa, gpa+size), which must lie inside one region. For I/O buffers and for rings
     // that were checked once: never check bytes through it and then use them through it again.
+    // Whoever writes through it says so with mark_written(), after the write.
     Result<std::span<std::byte>> host_span(uint64_t gpa, uint64_t size) const;
+    // For a DirtyLog: these bytes of a host view were written by this process or for it. Any
+    // thread; nothing but a look at a pointer while nobody wants to know.
+    void mark_written(std::span<const std::byte> host) const {
+        if (PageMarks* marks = writes_->active.load(std::memory_order_acquire)) {
+            mark(*marks, host);
+        }
+    }
+    // From the return on, every write by this process is marked. One thread at a time.
+    Result<void> start_marking();
+    void stop_marking() { writes_->active.store(nullptr, std::memory_order_release); }
+    bool marking() const { return writes_->active.load(std::memory_order_acquire) != nullptr; }
+    void take_marks(PageBitmap& into) const;  // adds them to `into`, of file_pages()
+    uint64_t file_pages() const { return mapping_.size() / PageBitmap::kPageSize; }
+    std::span<std::byte> file_bytes() const { return mapping_.bytes(); }
 
     // Where a host view from host_span() lies for the guest; empty when it is not ours.
     std::optional<uint64_t> address_of(std::span<const std::byte> host) const;
@@ -108,7 +124,12 @@ private:
         std::mutex mutex;
         int forbidden = 0;
     };
+    struct Writes {
+        std::atomic<PageMarks*> active{nullptr};  // `marks`, while somebody wants them
+        std::unique_ptr<PageMarks> marks;         // made once; never freed under a writer
+    };
     GuestMemory() = default;
+    void mark(PageMarks& marks, std::span<const std::byte> host) const;
     Result<void> punch(uint64_t offset, uint64_t size) const;
     Result<void> punch_block(uint32_t block) const;
     Result<std::span<std::byte>> hot_span(uint64_t gpa, uint64_t size) const;
@@ -121,6 +142,7 @@ private:
     HotMemoryPlan hot_;
     std::unique_ptr<std::atomic<bool>[]> plugged_;                            // by block
     std::unique_ptr<DiscardGate> discard_ = std::make_unique<DiscardGate>();  // stays when we move
+    std::unique_ptr<Writes> writes_ = std::make_unique<Writes>();             // so does this
 };
 
 }  // namespace kumoi::hypervisor

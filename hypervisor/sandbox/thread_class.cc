@@ -39,8 +39,8 @@ namespace {
 
 using Checks = std::vector<ArgumentCheck>;
 
-// Which kinds of thread: control, vCPU, device I/O, worker, snapshot.
-enum Kinds : uint8_t { C = 1, V = 2, I = 4, W = 8, S = 16, All = 31 };
+// Which kinds of thread: control, vCPU, device I/O, worker, snapshot, migration.
+enum Kinds : uint8_t { C = 1, V = 2, I = 4, W = 8, S = 16, M = 32, All = 63 };
 
 struct Row {
     std::string_view name;
@@ -55,36 +55,37 @@ constexpr Row kPlain[] = {
     {"clock_gettime", SYS_clock_gettime, All},
     {"clock_nanosleep", SYS_clock_nanosleep, All},
     {"close", SYS_close, All},
-    {"epoll_create1", SYS_epoll_create1, C | V | I},
-    {"epoll_ctl", SYS_epoll_ctl, C | V | I},
-    {"epoll_wait", SYS_epoll_wait, C | I},
-    {"eventfd2", SYS_eventfd2, C | V | I},
+    {"epoll_create1", SYS_epoll_create1, C | V | I | M},
+    {"epoll_ctl", SYS_epoll_ctl, C | V | I | M},
+    {"epoll_wait", SYS_epoll_wait, C | I | M},
+    {"eventfd2", SYS_eventfd2, C | V | I | M},
     {"exit", SYS_exit, All},
     {"exit_group", SYS_exit_group, All},
-    {"fallocate", SYS_fallocate, C | I | W},
+    {"fallocate", SYS_fallocate, C | I | W | M},
     {"fdatasync", SYS_fdatasync, All},
-    {"fsync", SYS_fsync, C | I | W | S},
-    {"ftruncate", SYS_ftruncate, C | I | W | S},
+    {"fsync", SYS_fsync, C | I | W | S | M},
+    {"ftruncate", SYS_ftruncate, C | I | W | S | M},
     {"futex", SYS_futex, All},
     {"getpid", SYS_getpid, All},
     {"getrandom", SYS_getrandom, All},
     {"gettid", SYS_gettid, All},
     {"io_uring_enter", SYS_io_uring_enter, C | I},
-    {"lseek", SYS_lseek, C | I | W | S},
+    {"lseek", SYS_lseek, C | I | W | S | M},
     {"madvise", SYS_madvise, All},
-    {"mincore", SYS_mincore, C},
+    {"membarrier", SYS_membarrier, C | M},
+    {"mincore", SYS_mincore, C | M},
     {"munmap", SYS_munmap, All},
     {"mremap", SYS_mremap, All},
-    {"ppoll", SYS_ppoll, C | I | W | S},
-    {"poll", SYS_poll, C | I | W | S},
-    {"pread64", SYS_pread64, C | I | W | S},
-    {"preadv", SYS_preadv, C | I | W | S},
+    {"ppoll", SYS_ppoll, C | I | W | S | M},
+    {"poll", SYS_poll, C | I | W | S | M},
+    {"pread64", SYS_pread64, C | I | W | S | M},
+    {"preadv", SYS_preadv, C | I | W | S | M},
     {"pwrite64", SYS_pwrite64, All},
-    {"pwritev", SYS_pwritev, C | I | W | S},
+    {"pwritev", SYS_pwritev, C | I | W | S | M},
     {"read", SYS_read, All},
-    {"readv", SYS_readv, C | I | W},
-    {"recvfrom", SYS_recvfrom, C | I},
-    {"recvmsg", SYS_recvmsg, C | I},
+    {"readv", SYS_readv, C | I | W | M},
+    {"recvfrom", SYS_recvfrom, C | I | M},
+    {"recvmsg", SYS_recvmsg, C | I | M},
     {"restart_syscall", SYS_restart_syscall, All},
     {"rseq", SYS_rseq, All},
     {"rt_sigaction", SYS_rt_sigaction, All},
@@ -93,13 +94,13 @@ constexpr Row kPlain[] = {
     {"sched_getaffinity", SYS_sched_getaffinity, C},
     {"sched_setaffinity", SYS_sched_setaffinity, C | I},
     {"sched_yield", SYS_sched_yield, All},
-    {"sendmsg", SYS_sendmsg, C | I},
-    {"sendto", SYS_sendto, C | I},
+    {"sendmsg", SYS_sendmsg, C | I | M},
+    {"sendto", SYS_sendto, C | I | M},
     {"set_robust_list", SYS_set_robust_list, All},
-    {"shutdown", SYS_shutdown, C | I},
+    {"shutdown", SYS_shutdown, C | I | M},
     {"sigaltstack", SYS_sigaltstack, All},
     {"write", SYS_write, All},
-    {"writev", SYS_writev, C | I | W},
+    {"writev", SYS_writev, C | I | W | M},
 };
 
 constexpr uint32_t number_of(unsigned long request) {
@@ -120,6 +121,7 @@ const std::vector<uint32_t> kVmIoctls = {number_of(KVM_IRQFD),
                                          number_of(KVM_SET_GSI_ROUTING),
                                          number_of(KVM_IRQ_LINE),
                                          number_of(KVM_SET_USER_MEMORY_REGION),
+                                         number_of(KVM_RESET_DIRTY_RINGS),
                                          number_of(KVM_SIGNAL_MSI)};
 
 const std::vector<uint32_t> kControlIoctls = {
@@ -137,10 +139,9 @@ const std::vector<uint32_t> kControlIoctls = {
     number_of(KVM_SET_PIT2), number_of(KVM_GET_XSAVE), number_of(KVM_GET_XSAVE2),
     number_of(KVM_GET_SREGS2), number_of(KVM_SET_SREGS2), number_of(KVM_SET_XSAVE),
     number_of(KVM_GET_XCRS), number_of(KVM_SET_XCRS), number_of(KVM_GET_TSC_KHZ),
-    number_of(KVM_SET_TSC_KHZ), number_of(KVM_GET_DIRTY_LOG), number_of(KVM_CLEAR_DIRTY_LOG),
-    number_of(KVM_KVMCLOCK_CTRL), number_of(KVM_GET_DEVICE_ATTR), number_of(KVM_SET_DEVICE_ATTR),
-    number_of(KVM_HAS_DEVICE_ATTR), number_of(UFFDIO_API), number_of(UFFDIO_REGISTER),
-    0xaa00 /* USERFAULTFD_IOC_NEW, Linux 6.1 */,
+    number_of(KVM_SET_TSC_KHZ), number_of(KVM_KVMCLOCK_CTRL), number_of(KVM_GET_DEVICE_ATTR),
+    number_of(KVM_SET_DEVICE_ATTR), number_of(KVM_HAS_DEVICE_ATTR), number_of(UFFDIO_API),
+    number_of(UFFDIO_REGISTER), 0xaa00 /* USERFAULTFD_IOC_NEW, Linux 6.1 */,
     // Disks, cards, the terminal of --serial stdio.
     number_of(BLKGETSIZE64), number_of(BLKSSZGET), number_of(TUNSETVNETHDRSZ), number_of(TUNGETIFF),
     number_of(TCGETS), number_of(TCSETS)};
@@ -177,6 +178,11 @@ const std::vector<uint32_t> kPageIoctls = {number_of(UFFDIO_COPY), number_of(UFF
                                            number_of(UFFDIO_WAKE), number_of(UFFDIO_WRITEPROTECT),
                                            number_of(UFFDIO_UNREGISTER)};
 
+// Which pages were written; the rings' reset is above, for vCPUs whose ring is full need it too.
+const std::vector<uint32_t> kDirtyIoctls = {
+    number_of(KVM_GET_DIRTY_LOG), number_of(KVM_CLEAR_DIRTY_LOG), number_of(KVM_RESET_DIRTY_RINGS),
+    number_of(KVM_SET_USER_MEMORY_REGION), number_of(UFFDIO_CONTINUE)};
+
 std::vector<uint32_t> ioctls_of(ThreadClass kind) {
     std::vector<uint32_t> all;
     const auto add = [&all](const std::vector<uint32_t>& more) {
@@ -192,6 +198,11 @@ std::vector<uint32_t> ioctls_of(ThreadClass kind) {
     if (kind == ThreadClass::Snapshot) {
         return kPageIoctls;
     }
+    if (kind == ThreadClass::Migration) {
+        add(kPageIoctls);
+        add(kDirtyIoctls);
+        return all;
+    }
     add(kVmIoctls);
     if (kind != ThreadClass::Vcpu) {
         add(kIoIoctls);
@@ -199,6 +210,7 @@ std::vector<uint32_t> ioctls_of(ThreadClass kind) {
     }
     if (kind == ThreadClass::Control) {
         add(kPageIoctls);
+        add(kDirtyIoctls);
         add(kControlIoctls);
     }
     return all;
@@ -242,7 +254,8 @@ void add_checked(std::vector<AllowedCall>& calls, ThreadClass kind, uint32_t own
     add("fcntl", SYS_fcntl, {{1, kFcntls}});
     add("newfstatat", SYS_newfstatat, {{3, {kAtEmptyPath}}});  // fstat(): no path
     add("tgkill", SYS_tgkill, {{0, {own_pid}}});               // kicks of our own threads
-    if (kind != ThreadClass::Worker && kind != ThreadClass::Snapshot) {
+    if (kind != ThreadClass::Worker && kind != ThreadClass::Snapshot &&
+        kind != ThreadClass::Migration) {
         add("socketpair", SYS_socketpair, {{0, {AF_UNIX}}});  // to a vhost-user back end
     }
     add("prctl", SYS_prctl, {{0, {PR_SET_NAME}}});
@@ -357,7 +370,8 @@ extern "C" __attribute__((visibility("default"), used)) int __lsan_is_turned_off
 #endif
 
 std::string_view to_string(ThreadClass kind) {
-    constexpr std::string_view kNames[] = {"control", "vcpu", "io", "worker", "snapshot"};
+    constexpr std::string_view kNames[] = {"control", "vcpu",     "io",
+                                           "worker",  "snapshot", "migration"};
     return kNames[static_cast<size_t>(kind)];
 }
 

@@ -33,9 +33,10 @@
 namespace kumoi::hypervisor {
 
 // Control: the loop. Io: a device's rings. Worker: a disk's blocking calls. Snapshot: a save or a
-// restore that goes on while the guest runs.
-enum class ThreadClass : uint8_t { Control, Vcpu, Io, Worker, Snapshot };
-constexpr size_t kThreadClasses = 5;
+// restore that goes on while the guest runs. Migration: the streams of a guest that moves, its
+// pages, its copied disks and its handover's journal.
+enum class ThreadClass : uint8_t { Control, Vcpu, Io, Worker, Snapshot, Migration };
+constexpr size_t kThreadClasses = 6;
 enum class SeccompAction { Kill, Log };
 
 std::string_view to_string(ThreadClass kind);

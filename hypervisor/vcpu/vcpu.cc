@@ -263,6 +263,11 @@ void Vcpu::handle_exit() {
         case KVM_EXIT_HYPERCALL: run.hypercall.ret = static_cast<uint64_t>(-ENOSYS); return;
         case KVM_EXIT_X86_RDMSR:
         case KVM_EXIT_X86_WRMSR: run.msr.error = 1; return;  // #GP, as for an MSR that is not there
+        case KVM_EXIT_DIRTY_RING_FULL:
+            if (handle_dirty_ring()) {
+                return;
+            }
+            break;
         case KVM_EXIT_NOTIFY:
             if ((run.notify.flags & KVM_NOTIFY_CONTEXT_INVALID) == 0) {
                 return;
@@ -273,6 +278,10 @@ void Vcpu::handle_exit() {
     crash(fmt::format("KVM ended with exit reason {} ({}), which the machine cannot serve", reason,
                       exit_reason_name(reason)),
           exit_details(run));
+}
+
+bool Vcpu::handle_dirty_ring() {
+    return events_.dirty_ring_full && events_.dirty_ring_full(index_).ok();
 }
 
 bool Vcpu::handle_io_exit(kvm_run& run) {

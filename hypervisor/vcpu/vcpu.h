@@ -43,6 +43,8 @@ public:
         std::function<void()> triple_fault;  // KVM_EXIT_SHUTDOWN
         std::function<void()> shutdown;      // asked for by the guest through KVM
         std::function<void()> reset;
+        // Its dirty ring is full: takes what is in it, or says why not.
+        std::function<Result<void>(uint32_t vcpu)> dirty_ring_full;
     };
     struct Statistics {
         std::array<Counter, kExitReasons> exits;  // by KVM_EXIT_* number
@@ -90,6 +92,7 @@ private:
     void handle_port(kvm_run& run);
     void handle_mmio(kvm_run& run);
     void handle_system_event(kvm_run& run);
+    bool handle_dirty_ring();  // false: KVM has no business to say so
     void crash(std::string reason, Json details);
     Json exit_details(const kvm_run& run) const;
 

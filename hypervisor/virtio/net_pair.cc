@@ -166,7 +166,7 @@ NetPair::Received NetPair::receive_frame(Queue& queue) {
         return Received::NoBuffers;
     }
     vectors_.clear();
-    for (const Chain& chain : buffers_) {
+    for (Chain& chain : buffers_) {
         chain.writable_vectors(0, chain.writable_size(), vectors_);
     }
     if (room < receive_size_max() || vectors_.size() > kVectorCountMax) {

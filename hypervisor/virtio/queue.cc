@@ -116,6 +116,7 @@ Chain::Chain(Chain&& other) noexcept
       readable_count_(other.readable_count_),
       readable_size_(other.readable_size_),
       writable_size_(other.writable_size_),
+      lent_end_(other.lent_end_),
       descriptors_(std::move(other.descriptors_)) {}
 
 Chain& Chain::operator=(Chain&& other) noexcept {
@@ -127,6 +128,7 @@ Chain& Chain::operator=(Chain&& other) noexcept {
         readable_count_ = other.readable_count_;
         readable_size_ = other.readable_size_;
         writable_size_ = other.writable_size_;
+        lent_end_ = other.lent_end_;
         descriptors_ = std::move(other.descriptors_);
     }
     return *this;
@@ -138,6 +140,7 @@ Chain::~Chain() {
 
 void Chain::give_back() {
     if (queue_ != nullptr) {
+        mark_written();
         queue_->put_used(head_, used_bytes_);
         queue_->keep_storage(std::move(descriptors_));
         queue_ = nullptr;
@@ -153,17 +156,32 @@ size_t Chain::copy_out(uint64_t offset, std::span<std::byte> out) const {
 
 size_t Chain::copy_in(uint64_t offset, std::span<const std::byte> bytes) {
     return visit_bytes(writable(), offset, bytes.size(),
-                       [&bytes](std::span<std::byte> target, uint64_t at) {
+                       [this, &bytes](std::span<std::byte> target, uint64_t at) {
                            std::memcpy(target.data(), bytes.data() + at, target.size());
+                           queue_->memory_.mark_written(target);
                        });
+}
+
+// What went in by vectors, or by the device's own hand: once all is there, and before the driver
+// can hear of it.
+void Chain::mark_written() const {
+    if (!queue_->memory_.marking()) {
+        return;
+    }
+    visit_bytes(writable(), 0, std::max<uint64_t>(lent_end_, used_bytes_),
+                [this](std::span<std::byte> bytes, uint64_t /*at*/) {
+                    queue_->memory_.mark_written(bytes);
+                });
 }
 
 uint64_t Chain::readable_vectors(uint64_t offset, uint64_t size, std::vector<iovec>& out) const {
     return append_vectors(readable(), offset, size, out);
 }
 
-uint64_t Chain::writable_vectors(uint64_t offset, uint64_t size, std::vector<iovec>& out) const {
-    return append_vectors(writable(), offset, size, out);
+uint64_t Chain::writable_vectors(uint64_t offset, uint64_t size, std::vector<iovec>& out) {
+    const uint64_t covered = append_vectors(writable(), offset, size, out);
+    lent_end_ = std::max(lent_end_, offset + covered);
+    return covered;
 }
 
 // --- Queue: set-up ---
@@ -215,6 +233,7 @@ void Queue::begin_batch() {
     ran_dry_ = false;
     if (!event_index_ && !broken_) {
         store<uint16_t>(used_ + kFlagsAt, kNoNotify);
+        mark_used_ring(kFlagsAt, sizeof(uint16_t));
     }
 }
 
@@ -243,6 +262,7 @@ std::optional<Chain> Queue::next_chain() {
 
 void Queue::put_back(Chain chain) {
     KUMOI_ASSERT(chain.queue_ == this);
+    chain.mark_written();
     --next_available_;
     --in_flight_;
     chain.queue_ = nullptr;
@@ -331,6 +351,7 @@ void Queue::put_used(uint16_t head, uint32_t bytes) {
     std::byte* element = used_ + kEntriesAt + kUsedElementSize * (next_used_ % size_);
     store<uint32_t>(element, head);
     store<uint32_t>(element + 4, bytes);
+    memory_.mark_written(std::span(element, kUsedElementSize));
     ++next_used_;
 }
 
@@ -340,6 +361,7 @@ void Queue::publish() {
     }
     // Release: the elements and the data are visible before the index that covers them.
     store<uint16_t>(used_ + kIndexAt, next_used_, std::memory_order_release);
+    mark_used_ring(kIndexAt, sizeof(uint16_t));
     const uint16_t old = std::exchange(published_used_, next_used_);
     // The index must be visible before we read whether the driver sleeps (§2.7.7.2); it does the
     // same the other way round.
@@ -362,13 +384,20 @@ bool Queue::rearm() {
         return false;
     }
     if (event_index_) {
-        store<uint16_t>(used_ + kEntriesAt + kUsedElementSize * size_, next_available_);
+        const uint64_t at = kEntriesAt + kUsedElementSize * size_;
+        store<uint16_t>(used_ + at, next_available_);
+        mark_used_ring(at, sizeof(uint16_t));
     } else {
         store<uint16_t>(used_ + kFlagsAt, 0);
+        mark_used_ring(kFlagsAt, sizeof(uint16_t));
     }
     // The wish must be visible before we look for the last time, or a buffer could slip in between.
     full_fence();
     return available_index() != next_available_;
+}
+
+void Queue::mark_used_ring(uint64_t offset, uint64_t size) const {
+    memory_.mark_written(std::span(used_ + offset, size));
 }
 
 std::vector<Descriptor> Queue::take_storage() {

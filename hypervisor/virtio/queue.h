@@ -69,9 +69,11 @@ public:
     // Returns how many bytes there were.
     size_t copy_out(uint64_t offset, std::span<std::byte> out) const;
     size_t copy_in(uint64_t offset, std::span<const std::byte> bytes);
+    // Whoever writes to writable() himself counts what he wrote with add_used(): that, and all that
+    // writable_vectors() gave out, is what a migration sees as written.
     // Appends [offset, offset + size) of that part as I/O vectors; returns the bytes covered.
     uint64_t readable_vectors(uint64_t offset, uint64_t size, std::vector<iovec>& out) const;
-    uint64_t writable_vectors(uint64_t offset, uint64_t size, std::vector<iovec>& out) const;
+    uint64_t writable_vectors(uint64_t offset, uint64_t size, std::vector<iovec>& out);
 
     // Counts bytes the device has written from the start of the writable part (§2.7.8).
     void add_used(uint32_t bytes) { used_bytes_ += bytes; }
@@ -81,6 +83,7 @@ private:
     friend class Queue;
     Chain(Queue& queue, uint16_t head) : queue_(&queue), head_(head) {}
     void give_back();
+    void mark_written() const;
 
     Queue* queue_;
     uint16_t head_;
@@ -88,6 +91,7 @@ private:
     size_t readable_count_ = 0;
     uint64_t readable_size_ = 0;
     uint64_t writable_size_ = 0;
+    uint64_t lent_end_ = 0;  // of the writable part: somebody may have written before this byte
     std::vector<Descriptor> descriptors_;
 };
 
@@ -161,6 +165,7 @@ private:
     bool refuse(std::string_view reason);
     void put_used(uint16_t head, uint32_t bytes);
     bool driver_wants_interrupt(uint16_t old_index, uint16_t new_index) const;
+    void mark_used_ring(uint64_t offset, uint64_t size) const;
 
     std::vector<Descriptor> take_storage();
     void keep_storage(std::vector<Descriptor> storage);

@@ -372,8 +372,9 @@ TEST_F(BreakoutTest, OutsideTheseWork) {
 }
 
 TEST_F(BreakoutTest, NoThreadGetsOut) {
-    for (const ThreadClass kind : {ThreadClass::Control, ThreadClass::Vcpu, ThreadClass::Io,
-                                   ThreadClass::Worker, ThreadClass::Snapshot}) {
+    for (const ThreadClass kind :
+         {ThreadClass::Control, ThreadClass::Vcpu, ThreadClass::Io, ThreadClass::Worker,
+          ThreadClass::Snapshot, ThreadClass::Migration}) {
         for (const auto* attempts : {&file_attempts(), &kernel_attempts(), &code_attempts()}) {
             for (const Attempt& attempt : *attempts) {
                 const int status = attempt_inside(attempt, kind, true);

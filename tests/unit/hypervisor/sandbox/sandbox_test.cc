@@ -103,8 +103,8 @@ std::set<std::string> names_of(ThreadClass kind) {
 
 TEST(ThreadClasses, ControlHasWhatTheOthersNeedAndTheyCannotStartAnything) {
     const auto control = names_of(ThreadClass::Control);
-    for (const ThreadClass kind :
-         {ThreadClass::Vcpu, ThreadClass::Io, ThreadClass::Worker, ThreadClass::Snapshot}) {
+    for (const ThreadClass kind : {ThreadClass::Vcpu, ThreadClass::Io, ThreadClass::Worker,
+                                   ThreadClass::Snapshot, ThreadClass::Migration}) {
         for (const std::string& name : names_of(kind)) {
             EXPECT_TRUE(control.contains(name)) << name;
         }
@@ -118,8 +118,9 @@ TEST(ThreadClasses, ControlHasWhatTheOthersNeedAndTheyCannotStartAnything) {
 }
 
 TEST(ThreadClasses, FiltersFitTheirLists) {
-    for (const ThreadClass kind : {ThreadClass::Control, ThreadClass::Vcpu, ThreadClass::Io,
-                                   ThreadClass::Worker, ThreadClass::Snapshot}) {
+    for (const ThreadClass kind :
+         {ThreadClass::Control, ThreadClass::Vcpu, ThreadClass::Io, ThreadClass::Worker,
+          ThreadClass::Snapshot, ThreadClass::Migration}) {
         std::vector<SyscallRule> rules;
         for (const AllowedCall& call : allowed_calls(kind, 7)) {
             rules.push_back(call.rule);
@@ -133,11 +134,16 @@ TEST(ThreadClasses, FiltersFitTheirLists) {
         EXPECT_EQ(answer(program, SYS_mmap, {0, 0, PROT_EXEC}), SECCOMP_RET_KILL_PROCESS);
         const bool makes = kind == ThreadClass::Control;
         EXPECT_EQ(answer(program, SYS_ioctl, {5, KVM_CREATE_VM}) == SECCOMP_RET_ALLOW, makes);
-        const bool saves = kind == ThreadClass::Snapshot;
+        const bool moves = kind == ThreadClass::Migration;
+        const bool saves = moves || kind == ThreadClass::Snapshot;
         EXPECT_EQ(answer(program, SYS_ioctl, {5, KVM_SET_GSI_ROUTING}) == SECCOMP_RET_ALLOW,
                   !saves);
         EXPECT_EQ(answer(program, SYS_ioctl, {5, UFFDIO_COPY}) == SECCOMP_RET_ALLOW,
                   saves || makes);
+        EXPECT_EQ(answer(program, SYS_ioctl, {5, KVM_GET_DIRTY_LOG}) == SECCOMP_RET_ALLOW,
+                  moves || makes);
+        EXPECT_EQ(answer(program, SYS_recvmsg) == SECCOMP_RET_ALLOW,
+                  moves || makes || kind == ThreadClass::Io);
         EXPECT_EQ(answer(program, SYS_ioctl, {5, KVM_SET_MSRS}) == SECCOMP_RET_ALLOW, makes);
         const bool runs = makes || kind == ThreadClass::Vcpu;
         EXPECT_EQ(answer(program, SYS_ioctl, {5, KVM_RUN}) == SECCOMP_RET_ALLOW, runs);
@@ -156,11 +162,9 @@ bool is_sanitizers(const std::string& name) {
 
 // docs/reference/sandbox.md lists exactly what the program allows.
 TEST(ThreadClasses, TheListIsDocumented) {
-    constexpr std::pair<ThreadClass, char> kLetters[] = {{ThreadClass::Control, 'C'},
-                                                         {ThreadClass::Vcpu, 'V'},
-                                                         {ThreadClass::Io, 'I'},
-                                                         {ThreadClass::Worker, 'W'},
-                                                         {ThreadClass::Snapshot, 'S'}};
+    constexpr std::pair<ThreadClass, char> kLetters[] = {
+        {ThreadClass::Control, 'C'}, {ThreadClass::Vcpu, 'V'},     {ThreadClass::Io, 'I'},
+        {ThreadClass::Worker, 'W'},  {ThreadClass::Snapshot, 'S'}, {ThreadClass::Migration, 'M'}};
     std::map<std::string, std::string> expected;
     for (const auto& [kind, letter] : kLetters) {
         for (const std::string& name : names_of(kind)) {

@@ -1,0 +1,62 @@
+// KvmDirtyLog: the DirtyLog of a machine: what KVM says its vCPUs wrote, and what GuestMemory says
+// this process wrote.
+//
+// Three ways, by what KVM offers and the machine asks for: the bitmap whose pages are protected
+// again one run at a time ("manual": least work for a running guest), the plain bitmap, and the
+// dirty ring. The ring excludes the bitmaps and must be decided before the first vCPU is there.
+// Threading: DirtyLog; ring_full() by vCPU threads.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "hypervisor/kvm/kvm.h"
+#include "hypervisor/kvm/memory_slots.h"
+#include "hypervisor/memory/dirty_log.h"
+#include "hypervisor/memory_config.h"
+
+namespace kumoi::hypervisor {
+
+class KvmDirtyLog final : public DirtyLog {
+public:
+    static constexpr uint32_t kRingEntries = 8192;  // of a vCPU: 128 KiB, 32 MiB of dirty pages
+    enum class Kind { Plain, Manual, Ring };
+
+    // Unsupported: what was asked for is not there.
+    static Result<Kind> choose(const Kvm& kvm, DirtyTracking tracking);
+    // Before the first vCPU. `ring_entries`: a power of two, at least 1024.
+    static Result<std::unique_ptr<KvmDirtyLog>> create(const Kvm& kvm, KvmVm& vm,
+                                                       GuestMemory& memory, Kind kind,
+                                                       uint32_t ring_entries = kRingEntries);
+    ~KvmDirtyLog() override;
+
+    std::string_view kind() const override;
+    uint64_t pages() const override { return memory_.file_pages(); }
+    Result<void> start() override;
+    Result<void> collect(PageBitmap& into) override;
+    Result<void> rearm(uint64_t first_page, uint64_t count) override;
+    void stop() override;
+    bool started() const override { return started_.load(std::memory_order_acquire); }
+
+    // KVM_EXIT_DIRTY_RING_FULL.
+    Result<void> ring_full(uint32_t vcpu);
+    // Pages that a vCPU has dirtied so far, as its ring tells; 0 without rings.
+    uint64_t dirtied_by(uint32_t vcpu) const;
+
+private:
+    KvmDirtyLog(KvmVm& vm, GuestMemory& memory, Kind kind)
+        : vm_(vm), memory_(memory), kind_(kind) {}
+    Result<void> collect_bitmaps(PageBitmap& into);
+    Result<void> rearm_slot(uint32_t number, const MemorySlots::Slot& slot, uint64_t first,
+                            uint64_t count);
+
+    KvmVm& vm_;
+    GuestMemory& memory_;
+    const Kind kind_;
+    uint64_t manual_flags_ = 0;
+    std::atomic<bool> started_{false};
+    std::vector<uint64_t> slot_words_;  // one slot's bitmap, collect() only
+};
+
+}  // namespace kumoi::hypervisor
