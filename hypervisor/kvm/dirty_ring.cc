@@ -31,52 +31,24 @@ void give_back(kvm_dirty_gfn& entry) {
 }  // namespace
 
 bool DirtyRing::harvest(const std::function<void(uint32_t slot, uint64_t page)>& visit) {
-    if (overrun_) {
-        catch_up();
-    }
     size_t taken = 0;
     for (; taken < entries_.size() && is_new(at(next_)); ++taken, ++next_) {
         visit(at(next_).slot, at(next_).offset);
         give_back(at(next_));
     }
+    owed_ += taken;
     harvested_ += taken;
-    overrun_ = overrun_ || taken == entries_.size();
     return taken < entries_.size();
 }
 
-// KVM has gone round past us: the entries up to its next one will never be written. KVM waits to
-// get them back, too.
-void DirtyRing::catch_up() {
-    for (uint64_t ahead = 0; ahead < entries_.size(); ++ahead) {
-        if (is_new(at(next_ + ahead))) {
-            next_ += ahead;
-            overrun_ = false;
-            return;
-        }
-    }  // it has not written since
-}
-
-// A full ring has more than these entries that KVM waits for.
+// The slot that is nobody's makes KVM pass over them.
 void DirtyRing::lead_on() {
     constexpr uint64_t kStep = 64;
-    next_ += std::min<uint64_t>(kStep, entries_.size() / 2);
-}
-
-// Where KVM went round past what it had not taken back, it waits for entries that it has had: each
-// gets one more, of a slot that is nobody's.
-bool DirtyRing::returned(uint64_t count) {
-    returned_ += count;
-    bool more = false;
-    for (uint64_t index = returned_; index < next_; ++index) {
-        uint32_t taken_back = 0;
-        if (flags_of(at(index)).load(std::memory_order_acquire) != taken_back) {
-            break;
-        }
-        at(index).slot = kNoSlot;
-        more |= flags_of(at(index)).compare_exchange_strong(taken_back, KVM_DIRTY_GFN_F_RESET,
-                                                            std::memory_order_acq_rel);
+    for (uint64_t i = 0; i < std::min<uint64_t>(kStep, entries_.size() / 4); ++i, ++next_) {
+        at(next_).slot = kNoSlot;
+        give_back(at(next_));
+        ++owed_;
     }
-    return more;
 }
 
 Result<void> DirtyRings::add(int vcpu_fd) {
@@ -96,13 +68,11 @@ Result<void> DirtyRings::harvest_full(uint32_t vcpu) {
     if (vcpu >= rings_.size()) {
         return Error::internal("vCPU {} has no dirty ring, and KVM calls it full", vcpu);
     }
-    DirtyRing& ring = rings_[vcpu].ring;
-    const uint64_t before = ring.harvested();
-    TRY(harvest_locked());
-    if (ring.overrun() && ring.harvested() == before) {
-        ring.lead_on();
-        return give_back(ring);
+    if (broken_) {  // the guest shall run on, whatever becomes of the migration
+        rings_[vcpu].ring.lead_on();
+        return give_back(rings_[vcpu].ring);
     }
+    (void)harvest_locked();  // who collects hears of it
     return {};
 }
 
@@ -120,28 +90,46 @@ Result<void> DirtyRings::harvest_into(PageBitmap& into) {
     return {};
 }
 
-void DirtyRings::forget() {
+Result<void> DirtyRings::forget() {
     const std::lock_guard lock(mutex_);
     found_.clear_all();
+    return broken_ ? give_up() : Result<void>();
 }
 
 Result<void> DirtyRings::harvest_locked() {
+    if (broken_) {
+        return give_up();
+    }
     std::map<uint32_t, MemorySlots::Slot> logged;
     TRY(slots_.for_each_logged([&](uint32_t number, const MemorySlots::Slot& slot) {
         logged.emplace(number, slot);
         return Result<void>();
     }));
-    bool complete = true;
     for (Ring& one : rings_) {
-        complete &= one.ring.harvest([&](uint32_t number, uint64_t page) {
+        const bool complete = one.ring.harvest([&](uint32_t number, uint64_t page) {
             const auto slot = logged.find(number & 0xffff);  // above: the address space, always 0
             if (slot != logged.end() && page < slot->second.pages()) {
                 found_.set(slot->second.first_page + page);
             }
         });
         TRY(give_back(one.ring));
+        if (!complete) {
+            return give_up();
+        }
     }
-    return complete ? Result<void>() : all_may_be_dirty();
+    return {};
+}
+
+// A page whose entry is lost is one that KVM does not protect any more, either: nothing can be said
+// of it until logging begins anew, and then the ring would run over again.
+Result<void> DirtyRings::give_up() {
+    if (!std::exchange(broken_, true)) {
+        log_warn("kvm", "a dirty ring ran over; writes are not logged any more",
+                 {{"entries", entries_}});
+        TRY(slots_.stop_logging());
+    }
+    return Error::unsupported("KVM on this host loses entries of its dirty rings")
+        .with_hint("set \"dirty_tracking\" of the guest to \"bitmap\"");
 }
 
 // KVM stops at a signal that is pending, and Linux since 6.16 then forgets to protect some of the
@@ -157,20 +145,10 @@ Result<void> DirtyRings::give_back(DirtyRing& ring) const {
     Result<uint64_t> count = 0;
     do {
         count = reset_();
-    } while (count.ok() && ring.returned(*count));
+        ring.returned(count.ok() ? *count : 0);
+    } while (count.ok() && *count != 0 && ring.owes());
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return count.ok() ? Result<void>() : std::move(count).error();
-}
-
-// A page whose entry is lost is one that KVM does not protect any more, either.
-Result<void> DirtyRings::all_may_be_dirty() {
-    if (!std::exchange(told_, true)) {
-        log_warn("kvm", "a dirty ring ran over: every page counts as written",
-                 {{"entries", entries_}});
-    }
-    TRY(slots_.log_anew());
-    found_.set_all();
-    return {};
 }
 
 uint64_t DirtyRings::harvested(uint32_t vcpu) const {

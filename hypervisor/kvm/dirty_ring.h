@@ -3,11 +3,12 @@
 //
 // A ring that is nearly full ends KVM_RUN until it is harvested: the vCPU does that itself, and the
 // next collection takes what it found. So nobody waits for the migration thread. A KVM that
-// emulates many instructions before it looks may run past the end of a ring all the same and lose entries.
-// That is seen (then all of the ring is new), and every page counts as written. Thread safe: one
-// harvest at a time.
+// emulates many instructions before it looks (one without VT-x or AMD-V) may run past the end of a
+// ring all the same and lose entries. That is seen, for then all of the ring is new: nothing is
+// logged any more, and every later harvest fails. Thread safe: one harvest at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -31,24 +32,20 @@ public:
     // Takes every entry there is (slot number, page of it) and marks it as harvested. False: some
     // were lost.
     bool harvest(const std::function<void(uint32_t slot, uint64_t page)>& visit);
-    // KVM says that the ring is full, and there was nothing to harvest: it ran so far that it can
-    // only be led on. To be followed by giving back, until KVM is content.
+    // KVM still calls a ring full that it ran past, waiting for entries that it will never write:
+    // it gets some, fewer than it waits for. Only once nothing is logged any more.
     void lead_on();
-    // KVM has taken so many back. True: it must be asked again.
-    bool returned(uint64_t count);
-    bool overrun() const { return overrun_; }
-    bool owes() const { return returned_ != next_; }  // KVM has entries to take back
+    bool owes() const { return owed_ != 0; }  // KVM has entries to take back
+    void returned(uint64_t count) { owed_ -= std::min(owed_, count); }
     uint64_t harvested() const { return harvested_; }
 
 private:
     kvm_dirty_gfn& at(uint64_t index) const { return entries_[index % entries_.size()]; }
-    void catch_up();
 
     std::span<kvm_dirty_gfn> entries_;
-    uint64_t next_ = 0;      // to be harvested
-    uint64_t returned_ = 0;  // KVM has taken back all before this
+    uint64_t next_ = 0;  // to be harvested
+    uint64_t owed_ = 0;  // before it, not yet taken back
     uint64_t harvested_ = 0;
-    bool overrun_ = false;  // KVM's next entry is further on than ours
 };
 
 class DirtyRings {
@@ -65,13 +62,13 @@ public:
     Result<void> harvest_full(uint32_t vcpu);  // whose ring KVM calls full
     Result<void> harvest();
     Result<void> harvest_into(PageBitmap& into);  // gives all that was found
-    void forget();                                // what was found
+    Result<void> forget();                        // what was found; fails as a harvest would
     uint64_t harvested(uint32_t vcpu) const;      // pages since its ring is there
 
 private:
     Result<void> harvest_locked();
     Result<void> give_back(DirtyRing& ring) const;
-    Result<void> all_may_be_dirty();
+    Result<void> give_up();
     struct Ring {
         Mapping mapping;
         DirtyRing ring;
@@ -82,7 +79,7 @@ private:
     mutable std::mutex mutex_;  // guards all below
     std::vector<Ring> rings_;
     PageBitmap found_;
-    bool told_ = false;  // of lost entries
+    bool broken_ = false;  // one ran past its end
 };
 
 }  // namespace kumoi::hypervisor

@@ -59,6 +59,9 @@ Result<void> KvmDirtyLog::start() {
     if (started()) {
         return Error::conflict("the guest's writes are being logged already");
     }
+    if (kind_ == Kind::Ring) {
+        TRY(vm_.dirty_rings().forget());
+    }
     TRY(memory_.start_marking());
     Result<void> begun;
     if (kind_ == Kind::Manual) {
@@ -70,9 +73,6 @@ Result<void> KvmDirtyLog::start() {
     if (!begun.ok()) {
         memory_.stop_marking();
         return begun;
-    }
-    if (kind_ == Kind::Ring) {
-        vm_.dirty_rings().forget();
     }
     started_.store(true, std::memory_order_release);
     return {};
@@ -87,11 +87,8 @@ void KvmDirtyLog::stop() {
         log_warn("kvm", "the logging of writes could not be stopped",
                  {{"error", stopped.error().text()}});
     }
-    if (kind_ == Kind::Ring) {  // what is left in them must not be taken for new
-        if (auto emptied = vm_.dirty_rings().harvest(); !emptied.ok()) {
-            log_warn("kvm", "a dirty ring could not be emptied",
-                     {{"error", emptied.error().text()}});
-        }
+    if (kind_ == Kind::Ring) {
+        (void)vm_.dirty_rings().harvest();  // what is left in them must not be taken for new
     }
     memory_.stop_marking();
 }

@@ -57,20 +57,6 @@ Result<void> MemorySlots::stop_logging() {
     return unlog();
 }
 
-Result<void> MemorySlots::log_anew() {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [number, slot] : slots_) {
-        if (!slot.logged) {
-            continue;
-        }
-        Slot off = slot;
-        off.logged = false;
-        TRY(set_(number, off));
-        TRY(set_(number, slot));
-    }
-    return {};
-}
-
 Result<void> MemorySlots::unlog() {
     logged_ = {};
     Result<void> result;

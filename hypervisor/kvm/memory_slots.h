@@ -36,8 +36,6 @@ public:
     // `memory`: the host's view of what is logged. On error nothing is.
     Result<void> start_logging(std::span<const std::byte> memory);
     Result<void> stop_logging();
-    // Has KVM protect every logged page again. What is written meanwhile, KVM may not tell.
-    Result<void> log_anew();
     // Each logged slot; none comes or goes meanwhile. Stops at the first error.
     Result<void> for_each_logged(
         const std::function<Result<void>(uint32_t number, const Slot& slot)>& visit) const;
