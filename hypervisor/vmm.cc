@@ -14,6 +14,7 @@
 #include "hypervisor/kvm/kvm_dirty_log.h"
 #include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/register_dump.h"
+#include "hypervisor/vcpu/vcpu_throttle.h"
 
 namespace kumoi::hypervisor {
 
@@ -52,6 +53,10 @@ Vmm::Vmm(VmConfig config, Seams seams, Hooks hooks)
       guest_reports_(seams.clock) {}
 
 Vmm::~Vmm() {
+    throttle_.reset();
+    if (dirty_log_) {
+        dirty_log_->set_others({});
+    }
     for (const auto& vcpu : vcpus_) {  // all at once, then wait: the last one has long been told
         vcpu->request_stop();
     }
@@ -82,6 +87,7 @@ Result<void> Vmm::create_parts() {
     create_hotplug();
     create_disk_control();
     TRY(create_vcpus());
+    create_throttle();
     return create_firmware();
 }
 
@@ -110,8 +116,7 @@ Result<void> Vmm::create_machine() {
     }
     vm_ = TRY(KvmVm::create(*kvm_));
     TRY(create_memory());
-    dirty_log_ = TRY(KvmDirtyLog::create(
-        *kvm_, *vm_, *memory_, TRY(KvmDirtyLog::choose(*kvm_, config_.memory.dirty_tracking))));
+    TRY(create_dirty_log());
     uint32_t slot = 0;
     for (const MemoryRegion& region : memory_->regions()) {
         TRY(vm_->add_memory(slot++, region));

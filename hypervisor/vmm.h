@@ -40,6 +40,7 @@ namespace kumoi::hypervisor {
 class DirtyLog;
 class DiskControl;
 class KvmDirtyLog;
+class VcpuThrottle;
 
 enum class VmState { Created, Running, Paused, Shutdown, Crashed };
 std::string_view to_string(VmState state);
@@ -96,6 +97,7 @@ public:
     DiskControl& disk_control() { return *disk_control_; }
     GuestMemory& memory() { return *memory_; }
     DirtyLog& dirty_log();  // vmm_memory.cc
+    VcpuThrottle& throttle() { return *throttle_; }
     Result<Json> dump_json();
 
 private:
@@ -103,6 +105,9 @@ private:
     Result<void> create_parts();
     Result<void> create_machine();
     Result<void> create_memory();  // vmm_memory.cc
+    Result<void> create_dirty_log();
+    Result<void> choose_data_paths();
+    void create_throttle();
     Result<void> clear_memory();
     Json memory_sizes_json() const;
     Result<void> create_vcpus();
@@ -200,6 +205,7 @@ private:
     CpuidTable cpuid_;  // before what differs between vCPUs
     std::vector<VcpuResetState> fresh_vcpus_;
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
+    std::unique_ptr<VcpuThrottle> throttle_;
     VmmSnapshots snapshots_;
     std::shared_ptr<int> life_ = std::make_shared<int>();  // shared: weakly, with posted functions
 };

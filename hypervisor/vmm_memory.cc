@@ -1,8 +1,11 @@
 // Guest RAM of a machine: made as its configuration says, and grown and shrunk while it runs.
+#include <algorithm>
+
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/hotplug/platform_hot_memory.h"
 #include "hypervisor/kvm/kvm_dirty_log.h"
 #include "hypervisor/memory/memory_plan.h"
+#include "hypervisor/vcpu/vcpu_throttle.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
@@ -17,6 +20,38 @@ Result<void> Vmm::create_memory() {
                             host));
     TRY(place_memory(memory, memory_->boot_bytes(), host));
     return populate_memory(memory, memory_->boot_bytes(), memory.prealloc_threads, host);
+}
+
+Result<void> Vmm::create_dirty_log() {
+    const auto kind = TRY(KvmDirtyLog::choose(*kvm_, config_.memory.dirty_tracking));
+    dirty_log_ = TRY(KvmDirtyLog::create(*kvm_, *vm_, *memory_, kind));
+    const auto by_kernel = [](const NicConfig& nic) { return nic.vhost != VhostMode::Off; };
+    if (std::ranges::any_of(config_.nics, by_kernel)) {
+        dirty_log_->set_others([this] { return choose_data_paths(); });
+    }
+    return {};
+}
+
+// Cards decide who serves them when they resume: the kernel, or we while writes are logged.
+Result<void> Vmm::choose_data_paths() {
+    if (state_ != VmState::Running) {
+        return {};  // they will resume anyway
+    }
+    return with_vcpus_parked([this]() -> Result<void> {
+        devices_->pause();
+        devices_->resume();
+        return {};
+    });
+}
+
+void Vmm::create_throttle() {
+    VcpuThrottle::Machine machine;
+    machine.vcpus = [this] { return static_cast<uint32_t>(vcpus_.size()); };
+    machine.rest = [this](uint32_t vcpu, int64_t rest_ns) { vcpus_[vcpu]->rest(rest_ns); };
+    if (dirty_log_->kind() == "ring") {
+        machine.dirtied = [this](uint32_t vcpu) { return dirty_log_->dirtied_by(vcpu); };
+    }
+    throttle_ = std::make_unique<VcpuThrottle>(seams_.loop, seams_.clock, std::move(machine));
 }
 
 DirtyLog& Vmm::dirty_log() {

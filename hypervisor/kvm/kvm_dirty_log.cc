@@ -63,15 +63,15 @@ Result<void> KvmDirtyLog::start() {
         TRY(vm_.dirty_rings().forget());
     }
     TRY(memory_.start_marking());
-    Result<void> begun;
-    if (kind_ == Kind::Manual) {
+    Result<void> begun = others_ ? others_() : Result<void>();
+    if (begun.ok() && kind_ == Kind::Manual) {
         begun = vm_.enable_manual_dirty_log(manual_flags_);
     }
     if (begun.ok()) {
         begun = vm_.slots().start_logging(memory_.file_bytes());
     }
     if (!begun.ok()) {
-        memory_.stop_marking();
+        stop_marking();
         return begun;
     }
     started_.store(true, std::memory_order_release);
@@ -90,7 +90,18 @@ void KvmDirtyLog::stop() {
     if (kind_ == Kind::Ring) {
         (void)vm_.dirty_rings().harvest();  // what is left in them must not be taken for new
     }
+    stop_marking();
+}
+
+void KvmDirtyLog::stop_marking() {
     memory_.stop_marking();
+    if (!others_) {
+        return;
+    }
+    if (auto told = others_(); !told.ok()) {
+        log_warn("kvm", "a device goes on as while writes were logged",
+                 {{"error", told.error().text()}});
+    }
 }
 
 // Our own marks last: whatever made a device write (a vCPU's doorbell) is older.
@@ -156,8 +167,12 @@ Result<void> KvmDirtyLog::ring_full(uint32_t vcpu) {
                : Error::internal("KVM says that a dirty ring is full, and there are none");
 }
 
-uint64_t KvmDirtyLog::dirtied_by(uint32_t vcpu) const {
-    return kind_ == Kind::Ring ? vm_.dirty_rings().harvested(vcpu) : 0;
+Result<uint64_t> KvmDirtyLog::dirtied_by(uint32_t vcpu) {
+    if (kind_ != Kind::Ring) {
+        return Error::unsupported("which vCPU writes is known by its dirty ring only");
+    }
+    TRY(vm_.dirty_rings().harvest());
+    return vm_.dirty_rings().harvested(vcpu);
 }
 
 }  // namespace kumoi::hypervisor

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -31,6 +32,9 @@ public:
                                                        uint32_t ring_entries = kRingEntries);
     ~KvmDirtyLog() override;
 
+    // Whoever else writes to guest memory: called when marking has begun and when it has ended.
+    void set_others(std::function<Result<void>()> others) { others_ = std::move(others); }
+
     std::string_view kind() const override;
     uint64_t pages() const override { return memory_.file_pages(); }
     Result<void> start() override;
@@ -41,12 +45,13 @@ public:
 
     // KVM_EXIT_DIRTY_RING_FULL.
     Result<void> ring_full(uint32_t vcpu);
-    // Pages that a vCPU has dirtied so far, as its ring tells; 0 without rings.
-    uint64_t dirtied_by(uint32_t vcpu) const;
+    // Pages that a vCPU has dirtied so far, as its ring tells: harvests it. Any thread.
+    Result<uint64_t> dirtied_by(uint32_t vcpu);
 
 private:
     KvmDirtyLog(KvmVm& vm, GuestMemory& memory, Kind kind)
         : vm_(vm), memory_(memory), kind_(kind) {}
+    void stop_marking();
     Result<void> collect_bitmaps(PageBitmap& into);
     Result<void> rearm_slot(uint32_t number, const MemorySlots::Slot& slot, uint64_t first,
                             uint64_t count);
@@ -55,6 +60,7 @@ private:
     GuestMemory& memory_;
     const Kind kind_;
     uint64_t manual_flags_ = 0;
+    std::function<Result<void>()> others_;
     std::atomic<bool> started_{false};
     std::vector<uint64_t> slot_words_;  // one slot's bitmap, collect() only
 };

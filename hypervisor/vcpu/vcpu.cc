@@ -145,7 +145,19 @@ void Vcpu::request_pause() {
     fd_.set_immediate_exit(true);
     if (started_ && !parked_) {
         pthread_kill(thread_.native_handle(), kKickSignal);
+        changed_.notify_all();  // it may be resting
     }
+}
+
+void Vcpu::rest(int64_t nanoseconds) {
+    const std::lock_guard lock(mutex_);
+    if (!started_ || parked_ || pause_wanted_ || stop_wanted_) {
+        return;
+    }
+    rest_ns_ = nanoseconds;
+    attention_ = true;
+    fd_.set_immediate_exit(true);
+    pthread_kill(thread_.native_handle(), kKickSignal);
 }
 
 bool Vcpu::wait_parked(int64_t timeout_ns) {
@@ -208,11 +220,31 @@ void Vcpu::thread_main() {
 bool Vcpu::park_if_asked() {
     finish_pending_io();
     std::unique_lock lock(mutex_);
+    rest_if_asked(lock);
+    if (!pause_wanted_ && !stop_wanted_) {
+        attention_ = false;
+        fd_.set_immediate_exit(false);
+        return true;
+    }
     parked_ = true;
     changed_.notify_all();
     changed_.wait(lock, [this] { return stop_wanted_ || !pause_wanted_; });
     parked_ = false;
     return !stop_wanted_;
+}
+
+void Vcpu::rest_if_asked(std::unique_lock<std::mutex>& lock) {
+    const auto rest = std::chrono::nanoseconds(rest_ns_);
+    rest_ns_ = 0;
+    if (rest.count() == 0 || pause_wanted_ || stop_wanted_) {
+        return;
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    changed_.wait_for(lock, rest, [this] { return stop_wanted_ || pause_wanted_; });
+    rest_ns_ = 0;  // asked again meanwhile: it has had it
+    const auto rested = std::chrono::steady_clock::now() - begin;
+    statistics_.rested_ns.increment(
+        static_cast<uint64_t>(std::chrono::nanoseconds(rested).count()));
 }
 
 // A read that we answered reaches the guest's registers only at the next KVM_RUN (api.rst §5): with

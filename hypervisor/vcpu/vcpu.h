@@ -51,6 +51,7 @@ public:
         Counter interrupted;                      // KVM_RUN ended by a signal
         Counter unclaimed_ports;                  // accesses that no device answered
         Counter unclaimed_mmio;
+        Counter rested_ns;  // by rest()
     };
 
     Vcpu(uint32_t index, VcpuFd fd, IoBus& ports, IoBus& mmio, const GuestMemory& memory,
@@ -71,6 +72,8 @@ public:
     Result<void> set_affinity(const CpuList& cpus);
     void request_pause();
     bool wait_parked(int64_t timeout_ns);
+    // Runs no guest code for so long, from about now on. A pause ends it; a parked vCPU has rest.
+    void rest(int64_t nanoseconds);
     void request_stop();
     void join();
 
@@ -83,6 +86,7 @@ public:
 private:
     void thread_main();
     bool park_if_asked();  // false: the thread is to end
+    void rest_if_asked(std::unique_lock<std::mutex>& lock);
     void finish_pending_io();
     void stay_parked();  // from the vCPU's own thread: park at the next turn
     void handle_run_error(int error);
@@ -113,6 +117,7 @@ private:
     bool stop_wanted_ = false;
     bool plugged_ = true;
     bool parked_ = false;
+    int64_t rest_ns_ = 0;
     bool started_ = false;
     std::thread thread_;
 };

@@ -118,7 +118,8 @@ Result<void> VirtioNet::start(VirtioContext& context) {
 // Before the first turn: nothing is in flight here, and guest memory is whole. All pairs or none:
 // the doorbells of those that are served here are watched next, and only then.
 void VirtioNet::begin_serving() {
-    bool elsewhere = vhost_->configured();
+    // Nobody would mark what the kernel writes to guest memory.
+    bool elsewhere = vhost_->configured() && !context_->memory()->marking();
     for (uint16_t i = 0; elsewhere && i < control_.pairs(); ++i) {
         elsewhere = vhost_->begin(*context_, i, pairs_[i]->backend().vhost_fd());
     }

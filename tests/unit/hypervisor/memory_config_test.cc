@@ -19,6 +19,15 @@ TEST(MemoryConfig, ASilentConfigurationAsksForNothing) {
     EXPECT_FALSE(config->prealloc);
     EXPECT_TRUE(config->numa.empty());
     EXPECT_EQ(config->max_mib, 0u);
+    EXPECT_EQ(config->dirty_tracking, DirtyTracking::Auto);
+}
+
+TEST(MemoryConfig, ChoosesHowWritesAreTracked) {
+    EXPECT_EQ(parse(R"({"dirty_tracking": "ring"})")->dirty_tracking, DirtyTracking::Ring);
+    EXPECT_EQ(parse(R"({"dirty_tracking": "bitmap"})")->dirty_tracking, DirtyTracking::Bitmap);
+    EXPECT_EQ(parse(R"({"dirty_tracking": "auto"})")->dirty_tracking, DirtyTracking::Auto);
+    EXPECT_FALSE(parse(R"({"dirty_tracking": "rings"})").ok());
+    EXPECT_FALSE(parse(R"({"dirty_tracking": true})").ok());
 }
 
 TEST(MemoryConfig, TakesEveryMember) {

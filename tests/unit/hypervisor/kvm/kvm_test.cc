@@ -110,6 +110,27 @@ TEST_F(KvmTest, PausesASpinningGuestAndKeepsItsRegisters) {
     }
 }
 
+TEST_F(KvmTest, RestsWhenAskedAndAPauseEndsIt) {
+    auto vcpu = vcpu_with({0x40, 0xeb, 0xfd}, {});  // inc ax; jmp -3
+    vcpu->rest(1);                                  // parked: it has rest already
+    vcpu->resume();
+    const SystemClock clock;
+    const int64_t deadline = clock.monotonic_ns() + kLong;
+    while (vcpu->statistics().rested_ns.value() == 0 && clock.monotonic_ns() < deadline) {
+        vcpu->rest(1000);
+        std::this_thread::yield();
+    }
+    EXPECT_GE(vcpu->statistics().rested_ns.value(), 1000u);
+    vcpu->rest(1000 * kLong);
+    vcpu->request_pause();
+    ASSERT_TRUE(vcpu->wait_parked(kLong));
+    EXPECT_LT(vcpu->statistics().rested_ns.value(), uint64_t{kLong});
+    vcpu->resume();
+    vcpu->rest(1000 * kLong);
+    vcpu->request_stop();
+    vcpu->join();
+}
+
 TEST_F(KvmTest, FinishesAPortReadBeforeItParks) {
     class Device final : public IoDevice {
     public:

@@ -228,6 +228,22 @@ TEST_F(VhostCard, TheKernelHasTheRingsUntilAPause) {
     EXPECT_EQ(statistic("vhost"), 0u);
 }
 
+// The kernel's writes would not be marked for a migration: we serve the card as long as it lasts.
+TEST_F(VhostCard, IsServedHereWhileWritesAreMarked) {
+    start();
+    kernel_.told();
+    ASSERT_TRUE(platform_.memory().start_marking().ok());
+    runner_->pause();
+    runner_->resume();
+    EXPECT_EQ(statistic("vhost"), 0u);
+    EXPECT_EQ(kernel_.told(), "backend 0 off, backend 1 off, base? 0, base? 1");
+    platform_.memory().stop_marking();
+    runner_->pause();
+    runner_->resume();
+    EXPECT_EQ(statistic("vhost"), 1u);
+    runner_->stop();
+}
+
 TEST_F(VhostCard, ARestoredCardIsHandedOverWhenItGoesOn) {
     start(true);
     EXPECT_EQ(kernel_.told(), "");

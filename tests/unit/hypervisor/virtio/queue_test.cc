@@ -240,6 +240,50 @@ TEST_F(QueueTest, HandsOutReadableThenWritable) {
     EXPECT_EQ(driver_.load<uint32_t>(answer + 4), 0x7a797877u);
 }
 
+// For a migration: the buffers as far as anybody wrote, the used element, and the index.
+TEST_F(QueueTest, MarksWhatTheDeviceWrote) {
+    Queue& queue = make();
+    GuestMemory& memory = platform_.memory();
+    const uint64_t page = PageBitmap::kPageSize;
+    const uint64_t buffers = 0x400000 - 16 * page;
+    const auto marked = [&](uint64_t gpa, uint64_t pages) {
+        PageBitmap taken(memory.file_pages());
+        memory.take_marks(taken);
+        return taken.count(gpa / page, pages);
+    };
+    ASSERT_LE(buffers + 16 * page, memory.regions().front().size);
+    ASSERT_TRUE(memory.start_marking().ok());
+    const auto next = [&] {
+        driver_.add(
+            {{buffers, 64, false}, {buffers + page, static_cast<uint32_t>(8 * page), true}});
+        return std::move(*queue.next_chain());
+    };
+    {
+        Chain chain = next();
+        marked(0, 1);
+        EXPECT_EQ(chain.copy_in(page - 1, bytes_of("ab")), 2u);
+        EXPECT_EQ(marked(buffers, 16), 2u);
+        std::vector<iovec> vectors;
+        chain.writable_vectors(4 * page, page + 1, vectors);
+        EXPECT_EQ(marked(buffers, 16), 0u) << "nothing is there yet";
+    }
+    EXPECT_EQ(marked(buffers, 16), 6u) << "all before the end of what was lent";
+    {
+        Chain chain = next();
+        chain.add_used(1);
+    }
+    PageBitmap taken(memory.file_pages());
+    memory.take_marks(taken);
+    EXPECT_EQ(taken.count(buffers / page, 16), 1u);
+    EXPECT_TRUE(taken.test(driver_.config().used_gpa / page));
+    queue.publish();
+    EXPECT_EQ(marked(driver_.config().used_gpa, 1), 1u);
+    queue.rearm();
+    EXPECT_EQ(marked(driver_.config().used_gpa, 1), 1u);
+    queue.put_back(next());
+    EXPECT_EQ(marked(buffers, 16), 0u);
+}
+
 TEST_F(QueueTest, FollowsIndirectTablesAnywhere) {
     Queue& queue = make();
     const uint64_t data = driver_.allocate(64);
