@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/version.h"
 #include "hypervisor/control/vmm_process.h"
+#include "migration/migration_control.h"
 
 namespace kumoi::hypervisor {
 namespace {
@@ -20,6 +21,7 @@ constexpr char kHelp[] =
 usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
                  [--log-level LEVEL] [--grace-ms N] [--sandbox on|log|off] [--keep-fd N]
        kumoi-vmm --restore FILE [--restore-memory demand|all] [--config FILE] ...
+       kumoi-vmm --config FILE --incoming ...
        kumoi-vmm --control SOCKET      wait for the machine to be created over the socket
        kumoi-vmm --help | --version
 
@@ -28,6 +30,8 @@ usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
                       disks, interfaces and sockets are those of that file
   --restore-memory M  demand: run at once, memory comes when it is touched (the default);
                       all: read it before the first instruction
+  --incoming          a machine for a guest that comes by live migration: it waits for the control
+                      method migrate_incoming (docs/reference/live-migration.md)
   --control SOCKET    listen for control requests (docs/reference/vmm-control.md)
   --serial stdio      put the serial console on this terminal; control-A x ends
   --log FILE          write the log there instead of standard error
@@ -128,6 +132,10 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
             TRY(take_option(line, name.substr(0, equals), name.substr(equals + 1)));
             continue;
         }
+        if (name == "--incoming") {
+            line.options.incoming = true;
+            continue;
+        }
         if (i + 1 >= argc) {
             return Error::invalid("{} needs a value, or is unknown", name)
                 .with_hint("see kumoi-vmm --help");
@@ -138,6 +146,10 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
         line.options.restore_path.empty()) {
         return Error::invalid("neither --config nor --control nor --restore is given")
             .with_hint("see kumoi-vmm --help");
+    }
+    if (line.options.incoming &&
+        (line.options.config_path.empty() || !line.options.restore_path.empty())) {
+        return Error::invalid("--incoming needs --config, and no --restore");
     }
     if (line.options.serial_stdio && !line.level_given) {
         line.log.level = LogLevel::Warn;  // the terminal is the guest's
@@ -174,6 +186,9 @@ int run(int argc, char** argv) {
     EventLoop loop(clock);
     PassedFiles files(&direct_files());
     VmmProcess process(line->options, loop, clock, random, files);
+    process.extend([](ProcessExtension::Process parts) {
+        return std::make_unique<migration::MigrationControl>(std::move(parts));
+    });
     auto started = process.prepare_signals();
     if (started) {
         started = process.start();

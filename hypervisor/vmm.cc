@@ -41,6 +41,8 @@ std::string_view to_string(VmState state) {
         case VmState::Running: return "running";
         case VmState::Paused: return "paused";
         case VmState::Shutdown: return "shutdown";
+        case VmState::Incoming: return "incoming";
+        case VmState::Moved: return "moved";
         default: return "crashed";
     }
 }
@@ -269,18 +271,24 @@ Result<void> Vmm::start() {
     if (state_ != VmState::Created) {
         return Error::conflict("the machine is {} and was started before", to_string(state_));
     }
-    TRY(Vcpu::install_kick_handler());
-    TRY(set_io_affinity(config_.resources.io_affinity));
-    for (const auto& vcpu : vcpus_) {
-        TRY(start_vcpu(*vcpu));
-    }
-    started_ns_ = seams_.clock.monotonic_ns();
+    TRY(start_vcpus());
     if (!snapshots_.restored_from.empty()) {  // goes on where it stood, like after a pause
         state_ = VmState::Paused;
         return resume();
     }
     set_state(VmState::Running, "started", Json::object());
     resume_vcpus();
+    return {};
+}
+
+// Their threads, parked.
+Result<void> Vmm::start_vcpus() {
+    TRY(Vcpu::install_kick_handler());
+    TRY(set_io_affinity(config_.resources.io_affinity));
+    for (const auto& vcpu : vcpus_) {
+        TRY(start_vcpu(*vcpu));
+    }
+    started_ns_ = seams_.clock.monotonic_ns();
     return {};
 }
 
@@ -315,12 +323,18 @@ Result<void> Vmm::pause() {
         return Error::conflict("the machine is {}; only a running one can be paused",
                                to_string(state_));
     }
+    TRY(enter_pause());
+    set_state(VmState::Paused, "paused", Json::object());
+    return {};
+}
+
+Result<void> Vmm::enter_pause() {
     TRY(pause_vcpus());
     devices_->pause();
     if (const auto clock = vm_->clock()) {
         paused_clock_ns_ = *clock;
     }
-    set_state(VmState::Paused, "paused", Json::object());
+    state_ = VmState::Paused;
     return {};
 }
 
@@ -333,6 +347,12 @@ Result<void> Vmm::resume() {
                                to_string(state_))
             .with_hint(state_ == VmState::Created ? "start it" : "reset it");
     }
+    leave_pause("resumed");
+    return {};
+}
+
+// An empty event: nobody is told.
+void Vmm::leave_pause(std::string_view event) {
     if (paused_clock_ns_) {
         if (auto set = vm_->set_clock(*paused_clock_ns_); !set) {
             log_warn("vmm", "the guest's clock could not be put back",
@@ -345,12 +365,15 @@ Result<void> Vmm::resume() {
         snapshots_.pages->retry();
     }
     devices_->resume();
-    set_state(VmState::Running, "resumed", Json::object());
+    if (event.empty()) {
+        state_ = VmState::Running;
+    } else {
+        set_state(VmState::Running, event, Json::object());
+    }
     resume_vcpus();
     if (const auto deferred = std::exchange(deferred_, nullptr)) {
         deferred();
     }
-    return {};
 }
 
 Result<void> Vmm::reset() {

@@ -2,7 +2,9 @@
 // operator has over it.
 //
 // States: created -> running <-> paused; running -> shutdown (the guest turned itself off) or
-// crashed; reset() leads from any of them but created back to running (or paused). The guest can
+// crashed; reset() leads from any of them but created back to running (or paused). A machine made
+// for a guest that comes from elsewhere is incoming until it runs; one whose guest went elsewhere
+// has moved, which is its end. The guest can
 // lead to shutdown and crashed and to nothing else: it never ends the process, the owner of the Vmm
 // does. Threading: everything here runs on the loop's thread; requests from vCPU threads arrive by
 // loop.post(). Events go out through Hooks::event, on the loop's thread.
@@ -42,7 +44,7 @@ class DiskControl;
 class KvmDirtyLog;
 class VcpuThrottle;
 
-enum class VmState { Created, Running, Paused, Shutdown, Crashed };
+enum class VmState { Created, Running, Paused, Shutdown, Crashed, Incoming, Moved };
 std::string_view to_string(VmState state);
 
 // Why the process should end, as its exit code (docs/reference/vmm-control.md).
@@ -65,6 +67,8 @@ public:
     static Result<std::unique_ptr<Vmm>> create(VmConfig config, Seams seams, Hooks hooks);
     // A machine as it was when the snapshot was taken, not started: start() lets it go on.
     static Result<std::unique_ptr<Vmm>> restore(RestoreRequest request, Seams seams, Hooks hooks);
+    // A machine without a guest, which a MigrationPort fills (vmm_migration.h).
+    static Result<std::unique_ptr<Vmm>> incoming(VmConfig config, Seams seams, Hooks hooks);
     ~Vmm();
     Vmm(const Vmm&) = delete;
     Vmm& operator=(const Vmm&) = delete;
@@ -101,6 +105,7 @@ public:
     Result<Json> dump_json();
 
 private:
+    friend class MigrationPort;
     Vmm(VmConfig config, Seams seams, Hooks hooks);
     Result<void> create_parts();
     Result<void> create_machine();
@@ -135,6 +140,9 @@ private:
     Result<std::optional<EntryPoint>> load_kernel_or_firmware();
     Result<void> pause_vcpus();
     void resume_vcpus();
+    Result<void> enter_pause();  // nobody is told
+    void leave_pause(std::string_view event);
+    Result<void> start_vcpus();
     Result<void> reset_machine();
     void guest_reset(std::string reason);
     void guest_shutdown(std::string reason = "the guest powered off");

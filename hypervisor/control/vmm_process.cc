@@ -68,8 +68,18 @@ Result<void> VmmProcess::start() {
     if (!socket.empty()) {
         TRY(listen(socket));
     }
+    if (options_.incoming) {
+        return adopt_machine(
+            TRY(Vmm::incoming(std::move(config), {loop_, clock_, random_, files_}, hooks())));
+    }
     TRY(create_machine(std::move(config)));
     return vmm_->start();
+}
+
+void VmmProcess::extend(const ProcessExtension::Factory& factory) {
+    extension_ = factory({.publish = [this](const ControlEvent& event) { publish(event); },
+                          .fail = [this] { finish(VmExit::Failed); },
+                          .decided = [this] { sandbox_.machine_made(); }});
 }
 
 Result<void> VmmProcess::enter_sandbox(const VmConfig& config, const std::string& socket) {
@@ -123,7 +133,8 @@ Result<void> VmmProcess::listen(const std::string& path) {
         &files_));
     control_->set_deferred(
         [this](const ControlRequest& request, const ControlServer::Answer& answer) {
-            return vmm_ && !finishing_ && vmm_->hotplug().handle(request, answer);
+            return vmm_ && !finishing_ && !refusal(request.method) &&
+                   vmm_->hotplug().handle(request, answer);
         });
     return {};
 }
@@ -140,7 +151,9 @@ Vmm::Hooks VmmProcess::hooks() {
 
 Result<void> VmmProcess::adopt_machine(std::unique_ptr<Vmm> vmm) {
     vmm_ = std::move(vmm);
-    sandbox_.machine_made();
+    if (vmm_->state() != VmState::Incoming) {  // its disks are opened when it is decided
+        sandbox_.machine_made();
+    }
     const std::string pid_file = vmm_->config().pid_file;
     if (!pid_file.empty() && !sandbox_.entered()) {
         if (auto written = write_pid_file(pid_file); !written) {
@@ -164,6 +177,7 @@ Result<void> VmmProcess::write_pid_file(const std::string& path) {
 VmExit VmmProcess::run() {
     loop_.run();
     stdio_.reset();
+    extension_.reset();
     vmm_.reset();
     return exit_;
 }
@@ -251,7 +265,19 @@ Result<Json> VmmProcess::handle(const ControlRequest& request) {
     if (request.method == "state" && !vmm_) {
         return Json::object({{"state", "empty"}});
     }
+    if (auto refused = refusal(request.method)) {
+        return std::move(*refused);
+    }
+    if (vmm_ && extension_) {
+        if (auto answer = extension_->handle(*vmm_, request)) {
+            return std::move(*answer);
+        }
+    }
     return handle_machine(request);
+}
+
+std::optional<Error> VmmProcess::refusal(const std::string& method) const {
+    return vmm_ && extension_ ? extension_->refusal(*vmm_, method) : std::nullopt;
 }
 
 Result<Json> VmmProcess::handle_create(const Json& params) {
@@ -271,20 +297,52 @@ Result<Json> VmmProcess::handle_create(const Json& params) {
 }
 
 Error unknown_method(const std::string& method) {
-    static const std::vector<std::string> kMethods = {
-        "hello",         "create",      "start",
-        "pause",         "resume",      "power_button",
-        "reset",         "nmi",         "quit",
-        "state",         "dump",        "statistics",
-        "subscribe",     "save",        "restore",
-        "save_status",   "save_cancel", "set_disk_limits",
-        "resize_disk",   "balloon",     "announce",
-        "add_disk",      "remove_disk", "add_nic",
-        "remove_nic",    "set_vcpus",   "set_nic_limits",
-        "disk_backup",   "disk_commit", "disk_flatten",
-        "disk_snapshot", "disk_job",    "disk_job_cancel",
-        "bitmap_add",    "bitmap_list", "bitmap_remove",
-        "bitmap_clear",  "set_memory",  "offer_connection"};
+    static const std::vector<std::string> kMethods = {"hello",
+                                                      "create",
+                                                      "start",
+                                                      "pause",
+                                                      "resume",
+                                                      "power_button",
+                                                      "reset",
+                                                      "nmi",
+                                                      "quit",
+                                                      "state",
+                                                      "dump",
+                                                      "statistics",
+                                                      "subscribe",
+                                                      "save",
+                                                      "restore",
+                                                      "save_status",
+                                                      "save_cancel",
+                                                      "set_disk_limits",
+                                                      "resize_disk",
+                                                      "balloon",
+                                                      "announce",
+                                                      "add_disk",
+                                                      "remove_disk",
+                                                      "add_nic",
+                                                      "remove_nic",
+                                                      "set_vcpus",
+                                                      "set_nic_limits",
+                                                      "disk_backup",
+                                                      "disk_commit",
+                                                      "disk_flatten",
+                                                      "disk_snapshot",
+                                                      "disk_job",
+                                                      "disk_job_cancel",
+                                                      "bitmap_add",
+                                                      "bitmap_list",
+                                                      "bitmap_remove",
+                                                      "bitmap_clear",
+                                                      "set_memory",
+                                                      "offer_connection",
+                                                      "migrate",
+                                                      "migrate_incoming",
+                                                      "migrate_connect",
+                                                      "migrate_status",
+                                                      "migrate_cancel",
+                                                      "migrate_force",
+                                                      "migrate_verdict"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)

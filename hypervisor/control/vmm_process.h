@@ -15,6 +15,7 @@
 #include "base/random.h"
 #include "hypervisor/console/stdio_console.h"
 #include "hypervisor/control/control_server.h"
+#include "hypervisor/control/process_extension.h"
 #include "hypervisor/sandbox/sandbox.h"
 #include "hypervisor/vmm.h"
 
@@ -25,6 +26,7 @@ struct VmmOptions {
     std::string control_socket;    // overrides the configuration's
     std::string restore_path;      // a snapshot to go on from, with its own configuration or ours
     bool restore_at_once = false;  // all memory before the first instruction
+    bool incoming = false;         // a machine for a guest that comes from elsewhere
     bool serial_stdio = false;
     int64_t grace_ms = 30'000;           // from SIGTERM to the end
     std::optional<SandboxMode> sandbox;  // overrides the configuration's
@@ -37,6 +39,7 @@ public:
                PassedFiles& files);
     ~VmmProcess();
 
+    void extend(const ProcessExtension::Factory& factory);
     // Blocks the signals; before any thread is made.
     Result<void> prepare_signals();
     Result<void> start();
@@ -56,6 +59,7 @@ private:
     Result<void> listen(const std::string& path);
     Result<Json> handle(const ControlRequest& request);
     Result<Json> handle_machine(const ControlRequest& request);
+    std::optional<Error> refusal(const std::string& method) const;
     Result<Json> handle_create(const Json& params);
     Result<Json> handle_restore(const Json& params);
     Result<Json> handle_save(const ControlRequest& request);
@@ -85,7 +89,8 @@ private:
     VmExit exit_ = VmExit::Clean;
     std::unique_ptr<ControlServer> control_;
     std::unique_ptr<Vmm> vmm_;
-    std::unique_ptr<StdioConsole> stdio_;  // before the machine goes
+    std::unique_ptr<ProcessExtension> extension_;  // before the machine goes
+    std::unique_ptr<StdioConsole> stdio_;          // the same
 };
 
 // The answer to a method that does not exist; names the nearest one.

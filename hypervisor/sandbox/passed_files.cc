@@ -89,11 +89,13 @@ Result<void> check_kind(PassedFiles::Kind kind, int fd) {
             }
             break;
         default:
+            // Connections of a migration are TCP ones, too.
             const bool listening = kind != PassedFiles::Kind::Connection;
-            const int family = kind == PassedFiles::Kind::TcpListener ? 0 : AF_UNIX;
             const int domain = socket_option(fd, SO_DOMAIN);
+            const bool internet = domain == AF_INET || domain == AF_INET6;
             const bool right_family =
-                family == AF_UNIX ? domain == AF_UNIX : domain == AF_INET || domain == AF_INET6;
+                (domain == AF_UNIX && kind != PassedFiles::Kind::TcpListener) ||
+                (internet && kind != PassedFiles::Kind::Listener);
             if (!S_ISSOCK(mode) || socket_option(fd, SO_TYPE) != SOCK_STREAM || !right_family ||
                 socket_option(fd, SO_ACCEPTCONN) != (listening ? 1 : 0)) {
                 return Error::invalid("is no {} stream socket of its family",

@@ -50,10 +50,19 @@ Result<std::unique_ptr<PageServer>> PageServer::start(FileSource& files, GuestMe
 
 Result<void> PageServer::begin() {
     stop_fd_ = TRY(make_eventfd());
+    for (uint64_t block = 0; block < std::min<uint64_t>(blocks_, options_.present.size());
+         ++block) {
+        if (options_.present[block]) {
+            states_[block] = State::Done;
+            done_.fetch_add(1, std::memory_order_relaxed);
+        }
+    }
     TRY(faults_.watch({base_, size_}, Userfault::Mode::Missing));
     started_ns_ = clock_.monotonic_ns();
-    fault_thread_ = start_job_thread("pages", [this] { fault_main(); });
-    fill_thread_ = start_job_thread("filler", [this] { fill_main(); });
+    fault_thread_ = start_job_thread(
+        "pages", [this] { fault_main(); }, options_.threads);
+    fill_thread_ = start_job_thread(
+        "filler", [this] { fill_main(); }, options_.threads);
     return {};
 }
 
@@ -63,6 +72,7 @@ PageServer::~PageServer() {
         stop_ = true;
     }
     wakes_.notify_all();
+    source_->stop();
     const uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = ::write(stop_fd_.get(), &one, sizeof one);
     if (fill_thread_.joinable()) {

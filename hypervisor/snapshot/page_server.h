@@ -24,6 +24,7 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "hypervisor/memory/guest_memory.h"
+#include "hypervisor/sandbox/thread_class.h"
 #include "hypervisor/snapshot/snapshot_reader.h"
 #include "hypervisor/snapshot/userfault.h"
 
@@ -35,6 +36,8 @@ public:
         std::vector<uint32_t> working_set;  // blocks to bring first
         int64_t quiet_ms = 1000;            // faults of this long are recorded, nothing is filled
         bool fill = true;
+        ThreadClass threads = ThreadClass::Snapshot;  // what the source needs
+        std::vector<bool> present;  // blocks that are in place already; empty: none
     };
     struct Events {  // on one of the server's threads; must not wait for it
         std::function<void(const Error&)> failed;
@@ -50,7 +53,7 @@ public:
         uint64_t prefetched = 0;
     };
 
-    // `memory` must be empty and stay where it is.
+    // `memory` must be empty (but for what is present) and stay where it is.
     static Result<std::unique_ptr<PageServer>> start(FileSource& files, GuestMemory& memory,
                                                      std::unique_ptr<BlockSource> source,
                                                      const Clock& clock, Options options,
@@ -60,6 +63,7 @@ public:
     PageServer& operator=(const PageServer&) = delete;
 
     void retry();  // after a failure
+    bool failing() const { return failing_.load(); }
     bool finished() const { return finished_.load(); }
     Statistics statistics() const;
 

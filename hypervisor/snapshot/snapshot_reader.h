@@ -29,6 +29,8 @@ public:
     // Fills `out` with the block's bytes (zeros where a page is) and says which pages are not zero.
     // `out` has the block's size. Any thread.
     virtual Result<uint16_t> read_block(uint64_t block, std::span<std::byte> out) = 0;
+    // Nobody will ask any more; who still waits gets an error.
+    virtual void stop() {}
 };
 
 class SnapshotReader final : public BlockSource {

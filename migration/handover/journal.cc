@@ -119,6 +119,13 @@ Result<HandoverJournal> HandoverJournal::over(std::unique_ptr<JournalStore> stor
     return journal;
 }
 
+Result<HandoverJournal> HandoverJournal::adopt(UniqueFd file, const HandoverTerms& terms,
+                                               const Clock& clock) {
+    const std::string empty(kRecords * kRecordSize, '\0');
+    TRY(pwrite_all(file.get(), std::as_bytes(std::span(empty)), 0));
+    return over(std::make_unique<FileStore>(std::move(file)), terms, clock);
+}
+
 Result<std::optional<HandoverJournal>> HandoverJournal::open_dead(const std::string& path,
                                                                   const Clock& clock) {
     auto file = TRY(try_lock_file(path, O_RDWR));

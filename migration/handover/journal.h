@@ -48,6 +48,10 @@ public:
     // A fresh journal; Conflict if a process holds one there. Writes and allocates all of the file.
     static Result<HandoverJournal> create(const std::string& path, const HandoverTerms& terms,
                                           const Clock& clock);
+    // The same in a file that somebody else made and locked for us (flock belongs to the open file,
+    // so to every descriptor of it): a sandboxed process opens nothing.
+    static Result<HandoverJournal> adopt(UniqueFd file, const HandoverTerms& terms,
+                                         const Clock& clock);
     // That of a process that is gone: nothing while it lives. NotFound: there is none. Corrupt: no
     // whole record.
     static Result<std::optional<HandoverJournal>> open_dead(const std::string& path,

@@ -230,9 +230,9 @@ class Pair:
         """Both are told; migrate answers at once, what follows comes as events. `link` is given away."""
         same = {"id": self.id, "epoch": epoch, "copied": list(self.disks)}
         self.destination.call("migrate_incoming", link.destination,
-                              self.guests[1].path("migration.journal"), **same)
+                              self.guests[1].path(f"migration-{self.id}.journal"), **same)
         self.begun = time.monotonic()
-        self.source.call("migrate", link.source, self.guests[0].path("migration.journal"), options=options, **same)
+        self.source.call("migrate", link.source, self.guests[0].path(f"migration-{self.id}.journal"), options=options, **same)
         link.close_ends()
         self.link = link
         return self

@@ -1,0 +1,174 @@
+#include "hypervisor/vmm_migration.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+
+#include "base/log.h"
+#include "hypervisor/snapshot/format.h"
+#include "hypervisor/vcpu/vcpu_throttle.h"
+
+namespace kumoi::hypervisor {
+
+Result<std::unique_ptr<Vmm>> Vmm::incoming(VmConfig config, Seams seams, Hooks hooks) {
+    std::unique_ptr<Vmm> vmm(new Vmm(std::move(config), seams, std::move(hooks)));
+    TRY(vmm->create_parts());
+    vmm->devices_->pause();
+    vmm->state_ = VmState::Incoming;
+    return vmm;
+}
+
+MachineState MigrationPort::machine_state() const {
+    return MachineState(
+        {vmm_.config_, *vmm_.kvm_, *vmm_.vm_, *vmm_.devices_, vmm_.vcpus_, vmm_.nvram()});
+}
+
+std::string MigrationPort::shape_digest() const {
+    return machine_state().shape_digest();
+}
+
+Result<void> MigrationPort::may_begin() const {
+    if (vmm_.state_ != VmState::Running && vmm_.state_ != VmState::Paused) {
+        return Error::conflict("the machine is {}; only a running or paused one can be migrated",
+                               to_string(vmm_.state_));
+    }
+    if (!vmm_.config_.disks.empty()) {
+        return Error::unsupported("a machine with disks cannot be migrated yet");
+    }
+    if (vmm_.snapshots_.saving()) {
+        return Error::conflict("a save to {} is under way", vmm_.snapshots_.request.path)
+            .with_hint("wait for it, or call save_cancel");
+    }
+    if (vmm_.snapshots_.pages && !vmm_.snapshots_.pages->finished()) {
+        return Error::conflict("the machine's own memory is still being loaded")
+            .with_hint("wait for the event memory_loaded");
+    }
+    return {};
+}
+
+Result<void> MigrationPort::stop() {
+    if (stopped_) {
+        return {};
+    }
+    if (vmm_.state_ != VmState::Running && vmm_.state_ != VmState::Paused) {
+        return Error::conflict("the machine is {}", to_string(vmm_.state_));
+    }
+    was_paused_ = vmm_.state_ == VmState::Paused;
+    if (!was_paused_) {
+        TRY(vmm_.enter_pause());
+    }
+    stopped_ = true;
+    return {};
+}
+
+void MigrationPort::go_on() {
+    if (!std::exchange(stopped_, false) || was_paused_ || vmm_.state_ != VmState::Paused) {
+        return;
+    }
+    vmm_.leave_pause("");
+}
+
+Result<void> MigrationPort::check_stopped() const {
+    if (vmm_.state_ != VmState::Paused) {
+        return Error::conflict("the machine is {}", to_string(vmm_.state_));
+    }
+    if (vmm_.deferred_ && !was_paused_) {
+        return Error::unavailable("the guest is just being reset or powered off");
+    }
+    return {};
+}
+
+Result<std::vector<SectionWriter>> MigrationPort::take_state() const {
+    TRY(check_stopped());
+    const uint64_t clock_ns =
+        vmm_.paused_clock_ns_ ? *vmm_.paused_clock_ns_ : TRY(vmm_.vm_->clock());
+    return machine_state().save(clock_ns);
+}
+
+void MigrationPort::moved() {
+    vmm_.deferred_ = nullptr;
+    vmm_.set_state(VmState::Moved, "moved", Json::object());
+}
+
+MigrationPort::DiskTake MigrationPort::take_disks(uint64_t, uint64_t, uint64_t) {
+    return DiskTake::Taken;
+}
+
+MigrationPort::DiskTake MigrationPort::hold_disks(uint64_t) {
+    return DiskTake::Taken;
+}
+
+void MigrationPort::drop_disks() {}
+
+void MigrationPort::throttle(unsigned percent) {
+    if (auto set = vmm_.throttle().set(percent); !set) {
+        log_warn("vmm", "the vCPUs are not slowed down", {{"error", set.error().text()}});
+    }
+}
+
+Result<void> MigrationPort::check(const SectionSource& sections) {
+    return machine_state().check(sections);
+}
+
+Result<void> MigrationPort::load(const SectionSource& sections) {
+    MachineState state = machine_state();
+    TRY(state.check(sections));
+    vmm_.paused_clock_ns_ = TRY(state.load(sections));
+    return {};
+}
+
+Result<void> MigrationPort::serve_pages(std::unique_ptr<BlockSource> source,
+                                        const PageBitmap& missing, std::function<void()> complete) {
+    const std::span<std::byte> bytes(memory().regions().front().host, memory().size());
+    PageServer::Options options;
+    options.quiet_ms = 0;
+    options.threads = ThreadClass::Migration;
+    options.present.resize(snapshot::block_count(bytes.size()));
+    for (size_t block = 0; block < options.present.size(); ++block) {
+        options.present[block] =
+            missing.count(block * snapshot::kBlockPages, snapshot::kBlockPages) == 0;
+        const uint64_t offset = block * snapshot::kBlockSize;
+        const auto stale =
+            bytes.subspan(offset, std::min(snapshot::kBlockSize, bytes.size() - offset));
+        if (!options.present[block] && madvise(stale.data(), stale.size(), MADV_REMOVE) != 0) {
+            return Error::from_errno(errno, "emptying guest memory");
+        }
+    }
+    PageServer::Events events;
+    events.failed = [&vmm = vmm_](const Error& error) {
+        vmm.post_alive([&vmm, error] {
+            if (vmm.snapshots_.pages && vmm.snapshots_.pages->failing()) {  // still
+                vmm.memory_failed(error);
+            }
+        });
+    };
+    events.finished = [&vmm = vmm_, complete = std::move(complete)] {
+        vmm.post_alive([&vmm] { vmm.memory_loaded(); });
+        complete();
+    };
+    vmm_.snapshots_.pages = TRY(PageServer::start(files(), memory(), std::move(source), clock(),
+                                                  std::move(options), std::move(events)));
+    return {};
+}
+
+void MigrationPort::retry_pages() {
+    if (vmm_.snapshots_.memory_missing && vmm_.state_ == VmState::Paused) {
+        vmm_.leave_pause("resumed");
+    } else if (vmm_.snapshots_.pages) {
+        vmm_.snapshots_.pages->retry();
+    }
+}
+
+Result<void> MigrationPort::warm_up() {
+    return vmm_.start_vcpus();
+}
+
+void MigrationPort::run(bool paused) {
+    if (paused) {
+        vmm_.set_state(VmState::Paused, "paused", Json::object());
+        return;
+    }
+    vmm_.leave_pause("resumed");
+}
+
+}  // namespace kumoi::hypervisor

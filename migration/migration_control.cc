@@ -1,0 +1,144 @@
+#include "migration/migration_control.h"
+
+#include <algorithm>
+
+#include "migration/destination/destination_migration.h"
+#include "migration/source/source_migration.h"
+
+namespace kumoi::migration {
+
+using hypervisor::ControlRequest;
+using hypervisor::VmState;
+
+namespace {
+
+bool is_ours(std::string_view method) {
+    return method == "migrate" || method.starts_with("migrate_");
+}
+
+}  // namespace
+
+std::string_view to_string(Phase phase) {
+    switch (phase) {
+        case Phase::Connecting: return "connecting";
+        case Phase::Copying: return "copying";
+        case Phase::Switching: return "switching";
+        case Phase::PostCopy: return "post_copy";
+        case Phase::Waiting: return "waiting";
+        case Phase::Undecided: return "undecided";
+        case Phase::Completed: return "completed";
+        case Phase::Failed: return "failed";
+        case Phase::Cancelled: return "cancelled";
+        case Phase::Superseded: return "superseded";
+    }
+    return "failed";
+}
+
+DiskTake disk_take(hypervisor::MigrationPort::DiskTake take) {
+    using Take = hypervisor::MigrationPort::DiskTake;
+    switch (take) {
+        case Take::Taken: return DiskTake::Taken;
+        case Take::Busy: return DiskTake::Busy;
+        case Take::Superseded: return DiskTake::Superseded;
+        case Take::Failed: return DiskTake::Failed;
+    }
+    return DiskTake::Failed;
+}
+
+std::optional<Result<Json>> MigrationControl::handle(hypervisor::Vmm& vmm,
+                                                     const ControlRequest& request) {
+    if (!is_ours(request.method)) {
+        return std::nullopt;
+    }
+    if (!port_) {
+        port_.emplace(vmm);
+    }
+    return handle_migration(request);
+}
+
+// What would change the machine under a migration, or wake one that must not run.
+
+std::optional<Error> MigrationControl::refusal(const hypervisor::Vmm& vmm,
+                                               const std::string& method) const {
+    constexpr std::string_view kHarmless[] = {"state", "statistics", "save_status"};
+    if (is_ours(method) || std::ranges::find(kHarmless, method) != std::ranges::end(kHarmless)) {
+        return std::nullopt;
+    }
+    if (vmm.state() == VmState::Incoming || vmm.state() == VmState::Moved) {
+        return Error::conflict("the machine's guest {}", vmm.state() == VmState::Moved
+                                                             ? "runs elsewhere now"
+                                                             : "has not come yet");
+    }
+    if (end_ && !end_->ended()) {
+        return Error::conflict("the guest is being migrated")
+            .with_hint("wait for the migration, or call migrate_cancel");
+    }
+    return std::nullopt;
+}
+
+Result<Json> MigrationControl::handle_migration(const ControlRequest& request) {
+    if (request.method == "migrate" || request.method == "migrate_incoming") {
+        return begin(request);
+    }
+    if (request.method == "migrate_status") {
+        return end_ ? end_->status() : Json::object({{"phase", "none"}});
+    }
+    const JsonView view(request.params, "params");
+    if (request.method == "migrate_cancel") {
+        TRY(view.only({}));
+        TRY(TRY(current())->cancel());
+    } else if (request.method == "migrate_force") {
+        TRY(view.only({"how"}));
+        TRY(TRY(current())->force(TRY(view.string_or("how", "pause"))));
+    } else if (request.method == "migrate_connect") {
+        const auto reconnect = TRY(ReconnectRequest::parse(request.params));
+        auto sockets = TRY(take_connections(port_->files(), reconnect.connections));
+        TRY(TRY(current())->reconnect(std::move(sockets)));
+    } else if (request.method == "migrate_verdict") {
+        TRY(TRY(current())->verdict(TRY(VerdictRequest::parse(request.params))));
+    } else {
+        return Error::unsupported("there is no method \"{}\"", request.method)
+            .with_hint("see docs/reference/vmm-control.md");
+    }
+    return end_->status();
+}
+
+Result<MigrationEnd*> MigrationControl::current() {
+    if (!end_) {
+        return Error::conflict("there is no migration");
+    }
+    return end_.get();
+}
+
+Result<Json> MigrationControl::begin(const ControlRequest& request) {
+    if (end_ && !end_->ended()) {
+        return Error::conflict("a migration is under way")
+            .with_hint("wait for it, or call migrate_cancel");
+    }
+    const bool source = request.method == "migrate";
+    const auto params = TRY(MigrationRequest::parse(
+        request.params, source ? HandoverRole::Source : HandoverRole::Destination));
+    end_.reset();
+    if (source) {
+        end_ = TRY(SourceMigration::begin(*port_, params, events()));
+    } else {
+        end_ = TRY(DestinationMigration::begin(*port_, params, events()));
+    }
+    return end_->status();
+}
+
+MigrationEnd::Events MigrationControl::events() {
+    MigrationEnd::Events events;
+    events.changed = [this](const Json& status) {
+        const std::string phase = status.string_or("phase");
+        if (status.string_or("role") == "destination" &&
+            (phase == "completed" || phase == "post_copy")) {
+            process_.decided();
+        }
+        process_.publish({"migration", status});
+    };
+    events.finish = [this] { process_.fail(); };
+    return events;
+}
+
+}  // namespace kumoi::migration

@@ -1,0 +1,54 @@
+// The params of the control methods of a migration (docs/reference/vmm-control.md), and what they
+// bring: connected sockets and the journal's file.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "base/uuid.h"
+#include "hypervisor/sandbox/file_source.h"
+#include "migration/handover/agent.h"
+#include "migration/handover/journal.h"
+#include "migration/source/copy_job.h"
+#include "migration/stream/stream_socket.h"
+
+namespace kumoi::migration {
+
+struct MigrationRequest {
+    Uuid id;
+    std::string journal;                   // absolute path
+    uint64_t epoch = 0;                    // the source's
+    std::vector<std::string> copied;       // disks that come with the stream
+    std::vector<std::string> connections;  // names; the first is the control stream
+    CopyJob::Options options;              // source only
+    bool post_copy = false;                // the same: it may end so
+
+    static Result<MigrationRequest> parse(const Json& params, HandoverRole role);
+};
+
+struct ReconnectRequest {
+    Uuid id;
+    std::vector<std::string> connections;
+    static Result<ReconnectRequest> parse(const Json& params);
+};
+
+// What the agents know of the other side.
+struct VerdictRequest {
+    enum class View { Committed, Aborted, Declined, Owner, Fenced };
+    Uuid id;
+    View view = View::Committed;
+    uint64_t lease_epoch = 0;  // Fenced
+    static Result<VerdictRequest> parse(const Json& params);
+};
+
+Result<std::vector<std::unique_ptr<StreamSocket>>> take_connections(
+    hypervisor::FileSource& files, const std::vector<std::string>& names);
+Result<HandoverJournal> take_journal(hypervisor::FileSource& files, const std::string& path,
+                                     const HandoverTerms& terms, const Clock& clock);
+
+}  // namespace kumoi::migration

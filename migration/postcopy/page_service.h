@@ -1,0 +1,40 @@
+// PageService: the source's side of post-copy: the guest runs elsewhere, its memory stands still
+// here, and each block is given to whoever asks. One thread a stream. It ends when its streams do.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/result.h"
+#include "migration/stream/stream_socket.h"
+
+namespace kumoi::migration {
+
+class PageService {
+public:
+    PageService(std::vector<std::unique_ptr<StreamSocket>> streams,
+                std::span<const std::byte> memory);
+    ~PageService();  // stops, waits
+    PageService(const PageService&) = delete;
+    PageService& operator=(const PageService&) = delete;
+
+    uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+private:
+    struct Worker {
+        std::unique_ptr<StreamSocket> stream;
+        std::thread thread;
+    };
+    void work(StreamSocket& stream);
+    Result<void> answer(StreamSocket& stream);
+
+    const std::span<const std::byte> memory_;
+    std::atomic<uint64_t> bytes_{0};
+    std::vector<Worker> workers_;
+};
+
+}  // namespace kumoi::migration

@@ -1,0 +1,494 @@
+#include "migration/source/source_migration.h"
+
+#include "base/log.h"
+#include "base/version.h"
+#include "hypervisor/control/protocol.h"
+
+namespace kumoi::migration {
+
+using hypervisor::SectionWriter;
+
+namespace {
+
+constexpr int64_t kRetryNs = 2 * kNanosPerMilli;  // for disks that the other side is giving free
+constexpr int64_t kTellNs = kNanosPerSecond;
+
+Json error_json(const Error& error) {
+    return Json::object({{"code", hypervisor::control_error_code(error.code)},
+                         {"message", error.message},
+                         {"hint", error.hint}});
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SourceMigration>> SourceMigration::begin(hypervisor::MigrationPort& port,
+                                                                const MigrationRequest& request,
+                                                                Events events) {
+    TRY(port.may_begin());
+    auto sockets = TRY(take_connections(port.files(), request.connections));
+    const HandoverTerms terms{.id = request.id.bytes(), .epoch = request.epoch};
+    auto journal = TRY(take_journal(port.files(), request.journal, terms, port.clock()));
+    std::unique_ptr<SourceMigration> migration(
+        new SourceMigration(port, request, std::move(journal), std::move(events)));
+    TRY(migration->start(std::move(sockets)));
+    return migration;
+}
+
+SourceMigration::SourceMigration(hypervisor::MigrationPort& port, const MigrationRequest& request,
+                                 HandoverJournal journal, Events events)
+    : port_(port),
+      request_(request),
+      events_(std::move(events)),
+      journal_(std::move(journal)),
+      handover_(*this, request.epoch),
+      begun_ns_(now()) {}
+
+SourceMigration::~SourceMigration() {
+    life_.reset();
+    if (job_) {
+        job_->cancel();
+    }
+    if (link_) {
+        link_->stop();
+    }
+    job_.reset();
+    link_.reset();
+    if (logging_) {
+        port_.end_logging();
+    }
+}
+
+void SourceMigration::post(std::function<void()> function) {
+    port_.loop().post([life = std::weak_ptr<int>(life_), function = std::move(function)] {
+        if (!life.expired()) {
+            function();
+        }
+    });
+}
+
+// Everything from here on is seen; then the machine stands still for a moment, for a rehearsal: the
+// other side sees its whole state and can refuse before a byte of memory is sent, and we know how
+// long that takes.
+Result<void> SourceMigration::start(std::vector<std::unique_ptr<StreamSocket>> sockets) {
+    TRY(port_.begin_logging());
+    logging_ = true;
+    link_ = make_link(std::move(sockets.front()));
+    sockets.erase(sockets.begin());
+    stopped_ns_ = now();
+    if (auto stopped = port_.stop(); !stopped) {
+        port_.end_logging();
+        logging_ = false;
+        return stopped;
+    }
+    // What the guest asked for just before comes first.
+    post([this, held = std::make_shared<decltype(sockets)>(std::move(sockets))] {
+        rehearse(std::move(*held));
+    });
+    log_info("migration", "begun", {{"migration", request_.id.text()}, {"role", "source"}});
+    tell_later();
+    return {};
+}
+
+void SourceMigration::rehearse(std::vector<std::unique_ptr<StreamSocket>> sockets) {
+    auto sections = port_.take_state();
+    port_.go_on();
+    const int64_t took = now() - stopped_ns_;
+    if (ended()) {
+        return;
+    }
+    if (!sections) {
+        return job_failed(sections.error());
+    }
+    make_job(std::move(sockets));
+    Offer offer;
+    offer.id = request_.id.bytes();
+    offer.epoch = request_.epoch;
+    offer.memory_size = port_.memory().size();
+    offer.streams = static_cast<uint32_t>(request_.connections.size() - 1);
+    offer.program = kVersion;
+    offer.post_copy = request_.post_copy;
+    offer.shape = port_.shape_digest();
+    job_->start(std::move(offer), std::move(*sections), took);
+}
+
+void SourceMigration::make_job(std::vector<std::unique_ptr<StreamSocket>> sockets) {
+    hypervisor::GuestMemory& memory = port_.memory();
+    hypervisor::DirtyLog& log = port_.dirty_log();
+    PageSender::Memory pages;
+    pages.bytes = memory_bytes();
+    pages.fd = memory.huge_pages() ? -1 : memory.fd();
+    pages.rearm = [&log](uint64_t first, uint64_t count) { return log.rearm(first, count); };
+    CopyJob::Parts parts{std::move(pages), log, link_, std::move(sockets), port_.clock()};
+    job_ = std::make_unique<CopyJob>(std::move(parts), request_.options, job_events());
+}
+
+CopyJob::Events SourceMigration::job_events() {
+    CopyJob::Events events;
+    events.accepted = [this] { post([this] { set_phase(Phase::Copying); }); };
+    events.stop_wanted = [this] { post([this] { stop_machine(); }); };
+    events.go_on_wanted = [this] { post([this] { machine_goes_on(); }); };
+    events.throttle_wanted = [this](unsigned percent) {
+        post([this, percent] { port_.throttle(percent); });
+    };
+    events.all_sent = [this](bool post_copy) { post([this, post_copy] { all_sent(post_copy); }); };
+    events.failed = [this](const Error& error) { post([this, error] { job_failed(error); }); };
+    return events;
+}
+
+std::shared_ptr<ControlLink> SourceMigration::make_link(std::unique_ptr<StreamSocket> socket) {
+    const unsigned number = ++links_;  // what an earlier one tells late must not count
+    ControlLink::Events events;
+    events.message = [this, number](Message message) {
+        post([this, number, message = std::move(message)] {
+            if (number == links_) {
+                this->message(message);
+            }
+        });
+    };
+    events.lost = [this, number](const Error& error) {
+        post([this, number, error] {
+            if (number == links_) {
+                link_lost(error);
+            }
+        });
+    };
+    return std::make_shared<ControlLink>(std::move(socket), port_.clock(), ControlLink::Times{},
+                                         std::move(events));
+}
+
+void SourceMigration::message(const Message& message) {
+    switch (message.type) {
+        case MessageType::Accepted:
+            if (job_) {
+                job_->accept();
+            }
+            return;
+        case MessageType::Declined:
+            return job_failed(Error::unsupported("the destination cannot take the guest: {}",
+                                                 decode_text(message.body)));
+        case MessageType::Handover: {
+            const auto word = decode_handover(message.body);
+            if (!word) {
+                return link_lost(word.error());
+            }
+            if (*word == HandoverMessage::Refused && !error_ && !cancel_asked_) {
+                error_ = Error::unavailable("the destination gave the guest up");
+            }
+            handover_.message(*word);
+            return settle();
+        }
+        case MessageType::Drained:
+            drained_ = handover_.state() == SourceState::Released;
+            return settle();
+        default: return;  // a source's own words
+    }
+}
+
+std::span<const std::byte> SourceMigration::memory_bytes() const {
+    return {port_.memory().regions().front().host, port_.memory().size()};
+}
+
+void SourceMigration::link_lost(const Error& error) {
+    if (ended()) {
+        return;
+    }
+    link_->stop();
+    connected_ = false;
+    if (!error_ && !cancel_asked_ && handover_.state() != SourceState::Committed) {
+        error_ = error;
+    }
+    log_warn("migration", "the connection to the destination broke",
+             {{"migration", request_.id.text()}, {"error", error.text()}});
+    if (job_) {
+        job_->cancel();
+    }
+    handover_.link_lost();
+    settle();
+}
+
+void SourceMigration::stop_machine() {
+    if (ended() || handover_.state() != SourceState::Copying) {
+        return;
+    }
+    if (!port_.stopped()) {
+        stopped_ns_ = now();
+        if (auto stopped = port_.stop(); !stopped) {
+            return job_failed(stopped.error());
+        }
+    }
+    set_phase(Phase::Switching);
+    job_->stopped();
+    post([this] { take_state(); });  // what the guest asked for just before comes first
+}
+
+void SourceMigration::take_state() {
+    if (ended() || !port_.stopped() || handover_.state() != SourceState::Copying) {
+        return;
+    }
+    auto sections = port_.take_state();
+    if (!sections) {
+        return job_failed(sections.error());
+    }
+    job_->state(std::move(*sections), port_.paused_by_operator());
+}
+
+void SourceMigration::machine_goes_on() {
+    if (ended() || handover_.state() != SourceState::Copying) {
+        return;
+    }
+    port_.go_on();
+    set_phase(Phase::Copying);
+}
+
+void SourceMigration::all_sent(bool post_copy) {
+    if (ended()) {
+        return;
+    }
+    if (post_copy) {  // asked for as soon as the state is loaded, before the handover ends
+        service_ = std::make_unique<PageService>(job_->release_streams(), memory_bytes());
+    }
+    handover_.freeze();
+    settle();
+}
+
+// Before the handover began; afterwards the job has ended.
+void SourceMigration::job_failed(const Error& error) {
+    if (ended() || handover_.state() != SourceState::Copying) {
+        return;
+    }
+    if (!error_ && !cancel_asked_) {
+        error_ = error;
+    }
+    handover_.cancel();
+    settle();
+}
+
+void SourceMigration::settle() {
+    if (ended()) {
+        return;
+    }
+    switch (handover_.state()) {
+        case SourceState::Copying: return;
+        case SourceState::Kept:
+            port_.go_on();
+            return end(cancel_asked_ ? Phase::Cancelled : Phase::Failed);
+        case SourceState::Released:
+            return service_ && !drained_ ? serve_pages() : end(Phase::Completed);
+        case SourceState::Superseded: return end(Phase::Superseded);
+        case SourceState::Returning:
+        case SourceState::Retaking: return come_back();
+        case SourceState::Frozen: return;
+        case SourceState::Undecided:
+        case SourceState::Committed:
+            return set_phase(connected_ ? Phase::Waiting : Phase::Undecided);
+    }
+}
+
+// It runs there, and its memory is still here.
+void SourceMigration::serve_pages() {
+    if (phase_ == Phase::PostCopy) {
+        return;
+    }
+    if (std::exchange(logging_, false)) {
+        port_.end_logging();
+    }
+    port_.moved();
+    set_phase(Phase::PostCopy);
+}
+
+void SourceMigration::come_back() {
+    handover_.retry();
+    const SourceState state = handover_.state();
+    if (state != SourceState::Returning && state != SourceState::Retaking) {
+        return settle();
+    }
+    port_.loop().call_after(kRetryNs, [this, life = std::weak_ptr<int>(life_)] {
+        if (!life.expired()) {
+            settle();
+        }
+    });
+}
+
+void SourceMigration::set_phase(Phase phase) {
+    if (ended() || phase == phase_) {
+        return;
+    }
+    phase_ = phase;
+    events_.changed(status());
+}
+
+void SourceMigration::end(Phase phase) {
+    phase_ = phase;
+    ended_ns_ = now();
+    service_.reset();
+    if ((phase == Phase::Superseded || phase == Phase::Completed) &&
+        port_.state() != hypervisor::VmState::Moved) {
+        port_.moved();
+    }
+    if (job_) {
+        job_->cancel();
+    }
+    if (link_ && phase != Phase::Completed) {
+        link_->stop();
+    }
+    if (std::exchange(logging_, false)) {
+        port_.end_logging();
+    }
+    port_.throttle(0);
+    log_info("migration", "ended",
+             {{"migration", request_.id.text()},
+              {"phase", to_string(phase)},
+              {"error", error_ ? error_->text() : ""}});
+    events_.changed(status());
+}
+
+void SourceMigration::tell_later() {
+    port_.loop().call_after(kTellNs, [this, life = std::weak_ptr<int>(life_)] {
+        if (!life.expired() && !ended()) {
+            events_.changed(status());
+            tell_later();
+        }
+    });
+}
+
+bool SourceMigration::ended() const {
+    return ended_ns_ != 0;
+}
+
+Result<void> SourceMigration::cancel() {
+    if (ended()) {
+        return Error::conflict("the migration has ended: {}", to_string(phase_));
+    }
+    if (!handover_.cancel()) {
+        return Error::conflict("the guest has been given away; it is too late to cancel")
+            .with_hint("it runs on the destination, or waits for it");
+    }
+    cancel_asked_ = true;
+    error_.reset();
+    settle();
+    return {};
+}
+
+Result<void> SourceMigration::force(const std::string& how) {
+    if (how != "pause" && how != "post_copy") {
+        return Error::invalid("params.how: \"{}\" is not \"pause\" or \"post_copy\"", how);
+    }
+    if (how == "post_copy" && !request_.post_copy) {
+        return Error::conflict("the migration was begun without post-copy")
+            .with_hint("begin it with options.post_copy \"allowed\" or \"automatic\"");
+    }
+    if (phase_ != Phase::Copying) {
+        return Error::conflict("the migration is {}, not copying", to_string(phase_));
+    }
+    if (how == "post_copy") {
+        job_->force_post_copy();
+        return {};
+    }
+    job_->force();
+    stop_machine();
+    return {};
+}
+
+Result<void> SourceMigration::reconnect(std::vector<std::unique_ptr<StreamSocket>> sockets) {
+    const SourceState state = handover_.state();
+    if (ended() && state != SourceState::Released && state != SourceState::Kept) {
+        return Error::conflict("the migration has ended: {}", to_string(phase_));
+    }
+    if (state == SourceState::Copying) {
+        return Error::conflict("the migration has its connections");
+    }
+    if (connected_) {
+        link_lost(Error::unavailable("there is a new connection"));  // not noticed yet
+    }
+    link_ = make_link(std::move(sockets.front()));
+    connected_ = true;
+    if (service_) {
+        sockets.erase(sockets.begin());
+        service_ = std::make_unique<PageService>(std::move(sockets), memory_bytes());
+    }
+    settle();
+    Offer again;
+    again.id = request_.id.bytes();
+    again.epoch = request_.epoch;
+    again.program = kVersion;
+    return link_->send(MessageType::Again, again.encode());
+}
+
+Result<void> SourceMigration::verdict(const VerdictRequest& request) {
+    switch (request.view) {
+        case VerdictRequest::View::Declined: handover_.peer_declined(); break;
+        case VerdictRequest::View::Owner: handover_.peer_owns(); break;
+        case VerdictRequest::View::Fenced: handover_.peer_fenced(request.lease_epoch); break;
+        default: return Error::invalid("params.view: a source's peer is declined, owner or fenced");
+    }
+    settle();
+    return {};
+}
+
+Json SourceMigration::status() const {
+    Json json = Json::object({{"id", request_.id.text()},
+                              {"role", "source"},
+                              {"phase", to_string(phase_)},
+                              {"handover", to_string(handover_.state())},
+                              {"epoch", handover_.epoch()},
+                              {"elapsed_ns", (ended() ? ended_ns_ : now()) - begun_ns_}});
+    const CopyJob::Figures figures = job_ ? job_->figures() : CopyJob::Figures{};
+    json.set("memory", Json::object({{"total", figures.total},
+                                     {"processed", figures.total - figures.remaining},
+                                     {"remaining", figures.remaining},
+                                     {"pages", figures.pages},
+                                     {"zero_pages", figures.zero_pages},
+                                     {"sent", figures.sent}}));
+    const Convergence::Advice& advice = figures.advice;
+    json.set("round", figures.round);
+    json.set("dirty_rate_bytes_s", advice.dirty_rate);
+    json.set("bandwidth_bytes_s", advice.bandwidth);
+    json.set("throttle_percent", advice.throttle);
+    json.set("expected_downtime_ms", advice.expected_downtime_ns / kNanosPerMilli);
+    json.set("remaining_ms", advice.remaining_ns < 0 ? -1 : advice.remaining_ns / kNanosPerMilli);
+    json.set("downtime_ns", downtime_ns_);
+    json.set("downtime_ms", downtime_ns_ / kNanosPerMilli);
+    json.set("verdict", advice.verdict);
+    if (error_) {
+        json.set("error", error_json(*error_));
+    }
+    return json;
+}
+
+bool SourceMigration::record(HandoverMark mark) {
+    auto recorded = journal_.record(mark);
+    if (!recorded) {
+        log_error("migration", "the journal cannot be written",
+                  {{"migration", request_.id.text()}, {"error", recorded.error().text()}});
+    }
+    return recorded.ok();
+}
+
+DiskTake SourceMigration::take_disks(const LeaseStep& step) {
+    return disk_take(port_.take_disks(step.before, step.peer, step.after));
+}
+
+DiskTake SourceMigration::hold_disks(uint64_t epoch) {
+    return disk_take(port_.hold_disks(epoch));
+}
+
+void SourceMigration::drop_disks() {
+    port_.drop_disks();
+}
+
+void SourceMigration::send(HandoverMessage message) {
+    if (auto sent = link_->send(MessageType::Handover, encode_handover(message)); !sent) {
+        log_debug("migration", "a word of the handover was lost",
+                  {{"word", to_string(message)}, {"error", sent.error().text()}});
+    }
+}
+
+void SourceMigration::run_guest() {
+    port_.go_on();
+}
+
+void SourceMigration::discard_guest() {
+    downtime_ns_ = now() - stopped_ns_;
+}
+
+}  // namespace kumoi::migration

@@ -1,0 +1,121 @@
+// PageSender: sends rounds of guest pages over all streams of a migration, one thread a stream.
+//
+// Pages are taken in chunks of 2 MiB by whichever thread is free, so the last round, however small,
+// uses all streams too. A page is protected again before it is read ("clear, then copy"): what the
+// guest writes meanwhile is dirty again and comes with the next round. All-zero pages cost a run
+// and no bytes, or nothing at all while the other side has never had anything there.
+// send_round() is called by one thread; stop(), set_bandwidth() and figures() by any.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "migration/stream/pacer.h"
+#include "migration/stream/page_frame.h"
+#include "migration/stream/stream_socket.h"
+
+namespace kumoi::migration {
+
+class PageSender {
+public:
+    struct Memory {
+        std::span<const std::byte> bytes;  // the guest's memory file, mapped
+        int fd = -1;                       // that file; -1: without holes
+        // Called right before pages [first, first + count), all of the round, are read. May be
+        // empty.
+        std::function<Result<void>(uint64_t first, uint64_t count)> rearm;
+    };
+    enum class Holes { Read, Skip };  // Skip: pages that the file does not have are not read
+    struct Options {
+        uint64_t bandwidth = 0;  // bytes a second, 0: unlimited
+        bool compress = false;   // zstd, for frames that get smaller by it
+    };
+    struct Figures {
+        uint64_t pages = 0;       // with data
+        uint64_t zero_pages = 0;  // found to be zero, sent or not
+        uint64_t bytes = 0;       // on the wire
+        uint64_t frames = 0;
+    };
+
+    PageSender(std::vector<std::unique_ptr<StreamSocket>> streams, Memory memory,
+               const Clock& clock, Options options);
+    ~PageSender();  // stops, waits
+    PageSender(const PageSender&) = delete;
+    PageSender& operator=(const PageSender&) = delete;
+
+    // The pages whose bits are set, then a barrier on every stream. The first error of any stream
+    // ends it for good; Cancelled after stop().
+    // Says how many words of `pages` it came to: all, unless it was cut short.
+    Result<uint64_t> send_round(uint32_t round, std::span<const uint64_t> pages,
+                                Holes holes = Holes::Read, bool last = false);
+    // The round that is being sent ends with the pages that are just being sent.
+    void cut_short();
+    // After a last round, or a failure: the streams, for another use. Nothing is sent any more.
+    std::vector<std::unique_ptr<StreamSocket>> release_streams();
+    void stop();
+    void set_bandwidth(uint64_t bytes_per_second) { pacer_.set_rate(bytes_per_second); }
+    Figures figures() const;
+    // Bytes of memory of the round that are still to be looked at.
+    uint64_t remaining() const;
+
+private:
+    static constexpr uint64_t kChunkWords = 8;  // of 64 pages: 2 MiB
+
+    struct Worker {
+        std::unique_ptr<StreamSocket> stream;
+        uint64_t frames = 0;
+        std::vector<std::byte> runs_bytes, copy, packed;  // of its thread
+        std::vector<PageRun> runs;
+        std::vector<iovec> vectors;
+        std::thread thread;
+    };
+    void work(Worker& worker);
+    void end_threads();
+    Result<void> take_part(Worker& worker, uint32_t round);
+    Result<void> send_chunk(Worker& worker, uint32_t round, uint64_t first_word);
+    Result<void> rearm(uint64_t first, uint64_t end);
+    void add_pages(Worker& worker, uint64_t first, uint64_t end);
+    void add_page(Worker& worker, uint64_t page);
+    std::pair<uint64_t, uint64_t> next_data(uint64_t first, uint64_t end) const;
+    Result<void> send_frame(Worker& worker, uint32_t round);
+    Result<bool> compress(Worker& worker, FrameHeader& header);
+    void pace(uint64_t bytes);
+    void fail(const Error& error);
+
+    const Memory memory_;
+    const uint64_t pages_;
+    const Clock& clock_;
+    const Options options_;
+    Pacer pacer_;
+    std::vector<uint64_t> sent_;  // pages the other side has had data in; by the chunk's thread
+    std::span<const uint64_t> round_pages_;
+    std::atomic<uint64_t> next_word_{0};
+    std::atomic<uint64_t> data_pages_{0};
+    std::atomic<uint64_t> zero_pages_{0};
+    std::atomic<uint64_t> bytes_{0};
+    std::atomic<uint64_t> frames_{0};
+    std::atomic<bool> stopped_{false};
+    mutable std::mutex mutex_;  // guards all below
+    std::condition_variable changed_;
+    uint64_t generation_ = 0;  // counts rounds that were begun
+    uint32_t round_ = 0;
+    Holes holes_ = Holes::Read;
+    bool last_ = false;
+    uint64_t cut_ = UINT64_MAX;  // words from here on were left out of the round
+    size_t busy_ = 0;
+    bool ending_ = false;
+    std::optional<Error> error_;
+    std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace kumoi::migration

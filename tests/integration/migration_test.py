@@ -1,0 +1,165 @@
+"""Live migration between two kumoi-vmm: the guest goes on where it stood, whatever happens on the way, and exactly once."""
+import re
+import signal
+
+import harness
+from migration_harness import Link, Pair, migrate
+
+# Its verdict says that no page, register or clock was lost or repeated.
+CHAIN = "mib=8 rounds={rounds}"
+
+
+class Migration(harness.Test):
+    def chain(self, rounds, **members):
+        guest = harness.Guest(self, harness.micro("chain"), CHAIN.format(rounds=rounds), **members)
+        guest.expect("micro: chain round=2 ", 60)
+        return guest
+
+    def verdict(self, guest, seconds=120):
+        line = guest.expect(r"micro: chain (ok|FAIL)[^\n]*", seconds)
+        self.assertEqual(line.group(1), "ok", guest.story())
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+
+    def test_there_and_back_again(self):
+        guest = self.chain(60)
+        for number, (kind, streams) in enumerate((("socketpair", 1), ("tcp", 2), ("tcp", 4), ("socketpair", 3))):
+            guest, pair = migrate(self, guest, kind, streams)
+            self.assertEqual(pair.source_status["handover"], "Released")
+            self.assertGreater(pair.source_status["downtime_ns"], 0)
+            self.assertEqual(guest.control().call("state")["state"], "running", number)
+        self.verdict(guest)
+
+    def test_zstd(self):
+        guest = self.chain(40)
+        guest, pair = migrate(self, guest, "tcp", 2, compress="zstd")
+        self.assertLess(pair.source_status["memory"]["sent"], pair.source_status["memory"]["pages"] * 4096 / 2)
+        self.verdict(guest)
+
+    def test_the_dirty_ring(self):
+        guest = self.chain(40, dirty_tracking="ring")
+        guest, _ = migrate(self, guest, "tcp", 2)
+        guest, _ = migrate(self, guest)
+        self.verdict(guest)
+
+    def test_a_paused_guest_arrives_paused(self):
+        guest = self.chain(40)
+        guest.control().call("pause")
+        guest, pair = migrate(self, guest)
+        self.assertEqual(pair.states()[1], "paused")
+        guest.control().call("resume")
+        self.verdict(guest)
+
+    def test_another_machine_is_refused_with_every_reason(self):
+        guest = self.chain(40)
+        pair = Pair(self, guest, memory_mib=96, vcpus=2)
+        pair.begin(Link(self))
+        pair.wait("failed")
+        text = pair.source_status["error"]["message"]
+        self.assertIn("vCPUs", text)
+        self.assertIn("MiB of memory", text)
+        self.assertEqual(pair.wait_destination_exit(), 1)
+        self.assertEqual(pair.source_status["memory"]["sent"], 0)
+        self.verdict(guest)
+
+    def test_cancelled_while_copying(self):
+        guest = self.chain(60)
+        pair = Pair(self, guest).begin(Link(self, "tcp", 2), bandwidth_bytes_s=2 << 20)
+        pair.wait_phase("copying")
+        pair.source.control.call("migrate_cancel")
+        pair.wait("cancelled")
+        self.assertEqual(pair.wait_destination_exit(), 1)
+        guest, _ = migrate(self, guest)  # and it can still be migrated
+        self.verdict(guest)
+
+    def test_forced_although_it_never_converges(self):
+        guest = self.chain(60)
+        pair = Pair(self, guest).begin(Link(self, "tcp", 2), bandwidth_bytes_s=4 << 20, downtime_ms=1,
+                                       auto_converge=False)
+        pair.wait_phase("copying")
+        pair.source.control.call("migrate_force", how="pause")
+        pair.wait("completed")
+        pair.quit_source()
+        self.verdict(pair.destination.guest)
+
+    def test_the_destination_dies_while_copying(self):
+        guest = self.chain(60)
+        pair = Pair(self, guest).begin(Link(self, "tcp", 2), bandwidth_bytes_s=2 << 20)
+        pair.wait_phase("copying")
+        pair.destination.guest.process.send_signal(signal.SIGKILL)
+        pair.wait("failed")
+        self.assertEqual(pair.source.control.call("state")["state"], "running")
+        self.verdict(guest)
+
+    def test_the_connection_breaks_while_copying(self):
+        guest = self.chain(60)
+        link = Link(self, "tcp", 2, wired=True, cut_at=(0, 3 << 20))
+        pair = Pair(self, guest).begin(link)
+        pair.wait("failed")
+        self.assertEqual(pair.wait_destination_exit(), 1)
+        self.verdict(guest)
+
+    def test_silence_is_noticed_within_two_seconds(self):
+        guest = self.chain(60)
+        link = Link(self, "tcp", 2, wired=True)
+        pair = Pair(self, guest).begin(link, bandwidth_bytes_s=2 << 20)
+        pair.wait_phase("copying")
+        for wire in link.wires:
+            wire.hold()
+        pair.wait("failed", 20)
+        self.assertIn("not been heard of", pair.source_status["error"]["message"])
+        link.cut()
+        self.verdict(guest)
+
+    def test_nothing_else_changes_the_machine_meanwhile(self):
+        guest = self.chain(60)
+        pair = Pair(self, guest).begin(Link(self, "tcp", 2), bandwidth_bytes_s=2 << 20)
+        pair.wait_phase("copying")
+        for method in ("pause", "reset", "save", "add_disk", "set_vcpus"):
+            answer = pair.source.control.ask(method)
+            self.assertEqual(answer["error"]["code"], "conflict", (method, answer))
+        for method in ("start", "resume", "reset"):
+            answer = pair.destination.control.ask(method)
+            self.assertEqual(answer["error"]["code"], "conflict", (method, answer))
+        pair.source.control.call("migrate_cancel")
+        pair.wait("cancelled")
+        self.verdict(guest)
+
+    def test_post_copy(self):
+        guest = self.chain(300)
+        for streams in (1, 2, 4):
+            pair = Pair(self, guest).begin(Link(self, "tcp", streams), bandwidth_bytes_s=4 << 20, post_copy="allowed",
+                                           auto_converge=False, downtime_ms=1)
+            pair.wait_phase("copying")
+            pair.source.control.call("migrate_force", how="post_copy")
+            pair.wait("completed")
+            self.assertIn("post_copy", pair.source.phases)
+            pair.quit_source()
+            guest = pair.destination.guest
+        self.verdict(guest)
+
+    def test_post_copy_survives_a_broken_connection(self):
+        guest = self.chain(60)
+        link = Link(self, "tcp", 2, wired=True, bytes_per_s=6 << 20)
+        pair = Pair(self, guest).begin(link, post_copy="automatic", throttle_max_percent=0, downtime_ms=1)
+        pair.wait_phase("post_copy")
+        link.cut()
+        pair.connect(Link(self, "tcp", 2))
+        pair.wait("completed")
+        pair.quit_source()
+        self.verdict(pair.destination.guest)
+
+    def test_the_source_never_wakes_again(self):
+        guest = self.chain(60)
+        pair = Pair(self, guest).begin(Link(self))
+        pair.wait("completed")
+        for method in ("resume", "start", "reset"):
+            answer = pair.source.control.ask(method)
+            self.assertEqual(answer["error"]["code"], "conflict", (method, answer))
+        self.assertEqual(pair.states(), ("moved", "running"))
+        rounds = len(re.findall("round=", guest.output()))
+        self.verdict(pair.destination.guest)
+        self.assertEqual(len(re.findall("round=", guest.output())), rounds)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,99 @@
+#include "migration/policy/convergence.h"
+
+#include <gtest/gtest.h>
+
+namespace kumoi::migration {
+namespace {
+
+constexpr uint64_t kMiB = 1u << 20;
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kMilli = 1'000'000;
+
+RoundReport report(uint64_t sent, int64_t took, uint64_t remaining) {
+    return {.sent = sent, .took_ns = took, .remaining = remaining, .since_ns = took};
+}
+
+// A guest that writes to a working set at a rate, over a link: what is left after each round.
+unsigned rounds_until_stop(Convergence& convergence, uint64_t memory, uint64_t working_set,
+                           double rate, double link, Convergence::Advice& last) {
+    double send = static_cast<double>(memory);
+    for (unsigned round = 1; round < 200; ++round) {
+        const double took = send / link;
+        const double slowed = rate * (100.0 - last.throttle) / 100;
+        const double dirty = std::min(static_cast<double>(working_set), took * slowed);
+        last = convergence.round(report(static_cast<uint64_t>(send),
+                                        static_cast<int64_t>(took * kSecond),
+                                        static_cast<uint64_t>(dirty)));
+        if (last.step != Convergence::Step::Copy) {
+            return round;
+        }
+        send = dirty;
+    }
+    return 0;
+}
+
+TEST(Convergence, AnIdleGuestStopsAfterOneRound) {
+    Convergence convergence({.downtime_ns = 100 * kMilli});
+    const auto advice = convergence.round(report(1024 * kMiB, kSecond, 0));
+    EXPECT_EQ(advice.step, Convergence::Step::Stop);
+    EXPECT_EQ(advice.bandwidth, 1024 * kMiB);
+    EXPECT_TRUE(advice.verdict.empty());
+}
+
+TEST(Convergence, TheFixedPartCountsAgainstTheGoal) {
+    Convergence convergence({.downtime_ns = 30 * kMilli});
+    convergence.set_fixed(25 * kMilli);
+    EXPECT_EQ(convergence.round(report(1000 * kMiB, kSecond, 4 * kMiB)).step,
+              Convergence::Step::Stop);  // 25 + 4
+    convergence.set_fixed(27 * kMilli);
+    EXPECT_EQ(convergence.round(report(1000 * kMiB, kSecond, 4 * kMiB)).step,
+              Convergence::Step::Copy);  // 27 + 4
+}
+
+TEST(Convergence, ASlowWriterConvergesInAGeometricRow) {
+    Convergence convergence({.downtime_ns = 50 * kMilli, .may_throttle = false});
+    Convergence::Advice last;
+    const unsigned rounds =
+        rounds_until_stop(convergence, 4096 * kMiB, 4096 * kMiB, 250e6, 1000e6, last);
+    EXPECT_EQ(last.step, Convergence::Step::Stop);
+    EXPECT_LE(rounds, 6u);  // 4 s, 1 s, 0.25 s, 63 ms, 16 ms
+    EXPECT_EQ(last.throttle, 0u);
+}
+
+TEST(Convergence, ASmallWorkingSetNeedsNoSlowing) {
+    Convergence convergence({.downtime_ns = 100 * kMilli});
+    Convergence::Advice last;
+    rounds_until_stop(convergence, 1024 * kMiB, 32 * kMiB, 5000e6, 1000e6, last);
+    EXPECT_EQ(last.step, Convergence::Step::Stop);
+    EXPECT_EQ(last.throttle, 0u);
+}
+
+TEST(Convergence, AFastWriterIsSlowedDownUntilItConverges) {
+    Convergence convergence({.downtime_ns = 50 * kMilli});
+    Convergence::Advice last;
+    const unsigned rounds =
+        rounds_until_stop(convergence, 1024 * kMiB, 1024 * kMiB, 3000e6, 1000e6, last);
+    EXPECT_EQ(last.step, Convergence::Step::Stop);
+    EXPECT_GE(last.throttle, 67u);
+    EXPECT_LT(rounds, 40u);
+}
+
+TEST(Convergence, WithoutAnyMeansItSaysSo) {
+    Convergence convergence({.downtime_ns = 50 * kMilli, .may_throttle = false});
+    Convergence::Advice last;
+    EXPECT_EQ(rounds_until_stop(convergence, 1024 * kMiB, 1024 * kMiB, 3000e6, 1000e6, last), 0u);
+    EXPECT_EQ(last.remaining_ns, -1);
+    EXPECT_NE(last.verdict.find("will not converge"), std::string::npos) << last.verdict;
+}
+
+TEST(Convergence, PostCopyComesWhenSlowingIsNotEnough) {
+    Convergence convergence(
+        {.downtime_ns = 50 * kMilli, .throttle_max = 30, .may_post_copy = true});
+    Convergence::Advice last;
+    EXPECT_NE(rounds_until_stop(convergence, 1024 * kMiB, 1024 * kMiB, 3000e6, 1000e6, last), 0u);
+    EXPECT_EQ(last.step, Convergence::Step::PostCopy);
+    EXPECT_EQ(last.throttle, 30u);
+}
+
+}  // namespace
+}  // namespace kumoi::migration
