@@ -12,10 +12,11 @@ void add_default_options(OptionTable& table) {
                OptionType::String,
                "standalone",
                "How this node finds its control plane. standalone: it is embedded in this process. "
+               "member: it is that of another standalone node, reached by transport_url. "
                "openstack: this node takes the place of nova-compute in a real OpenStack.",
                {},
                {},
-               {"standalone", "openstack"}});
+               {"standalone", "member", "openstack"}});
     table.add({"DEFAULT", "host", OptionType::String, "",
                "Name of this node in the API and in records. Empty: the machine's host name. Never "
                "change it while servers are here."});
