@@ -91,24 +91,24 @@ Result<void> ClusterNode::Parts::open_network() {
     const compute::NodeNetworkOptions wanted{
         .folder = config.string("DEFAULT", "state_path") + "/network",
         .nat = config.boolean("network", "nat")};
-    node_network = TRY_CONTEXT(compute::NodeNetwork::create(wanted, network),
-                               "preparing this host's network");
+    node_network =
+        TRY_CONTEXT(compute::NodeNetwork::create(wanted, network), "preparing this host's network");
     return {};
 }
 
 Result<void> ClusterNode::Parts::open_manager() {
-    node_driver = TRY(make_node_driver(shared.config, shared.images, shared.clock, shared.random,
-                                       options.host));
+    node_driver = TRY(
+        make_node_driver(shared.config, shared.images, shared.clock, shared.random, options.host));
     compute::VifDriver* vifs = node_network_fake.get();
     if (node_network) {
         vifs = node_network.get();
     }
-    compute::ComputeManager::Borders borders{
-        conductor, network, *vifs, *node_driver.driver, shared.clock, shared.images};
+    compute::ComputeManager::Borders borders{conductor,           network,      *vifs,
+                                             *node_driver.driver, shared.clock, shared.images};
     borders.moves = &moves;
     manager = TRY(compute::ComputeManager::create(borders, options));
-    endpoint = std::make_unique<nova::ComputeEndpoint>(nova::ComputeEndpoint::Borders{
-        *manager, conductor, objects, records, events, consoles});
+    endpoint = std::make_unique<nova::ComputeEndpoint>(
+        nova::ComputeEndpoint::Borders{*manager, conductor, objects, records, events, consoles});
     return {};
 }
 
@@ -145,8 +145,7 @@ Result<void> ClusterNode::start() {
             return cluster::NetworkNews::deliver(request, *parts.node_network);
         });
     }
-    parts.shared.loop.post(
-        [&parts] { parts.manager->start_periodic_tasks(parts.shared.loop); });
+    parts.shared.loop.post([&parts] { parts.manager->start_periodic_tasks(parts.shared.loop); });
     return {};
 }
 

@@ -150,8 +150,7 @@ Result<std::unique_ptr<Controller>> Controller::create(const Shared& shared) {
     parts.network = std::make_unique<cluster::NetworkEndpoint>(cluster::NetworkEndpoint::Borders{
         shared.networks, [&parts] { return parts.addresses(); },
         [&parts](const compute::ComputeNode& node) { return parts.report(node); }});
-    parts.news =
-        std::make_unique<cluster::NetworkNews>(*parts.rpc, shared.clock, shared.random);
+    parts.news = std::make_unique<cluster::NetworkNews>(*parts.rpc, shared.clock, shared.random);
     shared.networks.set_listener(parts.news.get());
     parts.workers = std::make_unique<WorkerPool>("moves", kMoveThreads, kMovesWaitingMax);
     shared.conductor.set_moves(*parts.moves, [&parts](std::function<void()> work) {
@@ -177,10 +176,9 @@ void Controller::start() {
     parts.conductor_server = serve("conductor", [&parts](const amqp::RpcRequest& request) {
         return parts.endpoint->handle(request);
     });
-    parts.network_server =
-        serve(cluster::kNetworkTopic, [&parts](const amqp::RpcRequest& request) {
-            return parts.network->handle(request);
-        });
+    parts.network_server = serve(cluster::kNetworkTopic, [&parts](const amqp::RpcRequest& request) {
+        return parts.network->handle(request);
+    });
     parts.shared.loop.call_after(kPollPeriodNs, [&parts] { parts.poll(); });
 }
 

@@ -39,8 +39,9 @@ Member::~Member() {
 Result<std::unique_ptr<Member>> Member::create(const Config& config) {
     if (!config.is_set("DEFAULT", "transport_url")) {
         return Error::invalid("[DEFAULT] transport_url is missing")
-            .with_hint("A member reaches its controller over RabbitMQ: give it the controller's "
-                       "transport_url.");
+            .with_hint(
+                "A member reaches its controller over RabbitMQ: give it the controller's "
+                "transport_url.");
     }
     auto parts = std::make_unique<Parts>(config);
     // First of all, so that every thread made from here on has the signals blocked.
@@ -50,9 +51,10 @@ Result<std::unique_ptr<Member>> Member::create(const Config& config) {
     parts->transport = TRY(amqp::Transport::create({parts->clock, parts->random, parts->metrics},
                                                    amqp::AmqpOptions::from_config(config)));
     parts->rpc = std::make_unique<amqp::AmqpRpcClient>(*parts->transport);
-    parts->cloud = TRY(clients::CloudClients::create(
-        config, {.clock = parts->clock, .random = parts->random, .metrics = &parts->metrics,
-                 .images_only = true}));
+    parts->cloud = TRY(clients::CloudClients::create(config, {.clock = parts->clock,
+                                                              .random = parts->random,
+                                                              .metrics = &parts->metrics,
+                                                              .images_only = true}));
     return std::unique_ptr<Member>(new Member(std::move(parts)));
 }
 

@@ -239,13 +239,12 @@ Result<std::unique_ptr<Standalone>> Standalone::create(const Config& config) {
 Result<void> Standalone::Parts::start_node() {
     if (controller) {
         controller->start();
-        node = TRY(ClusterNode::open({config, clock, random, loop, controller->transport(),
-                                      controller->rpc(), *image_api}));
+        node = TRY(ClusterNode::open(
+            {config, clock, random, loop, controller->transport(), controller->rpc(), *image_api}));
         controller->set_local(conductor->options().controller_host, node->manager());
     }
     if (carrier() != nullptr) {
-        metadata =
-            TRY(MetadataService::create({*conductor, *networks, clock, random, metrics}));
+        metadata = TRY(MetadataService::create({*conductor, *networks, clock, random, metrics}));
         carrier()->set_bridge_listener(metadata.get());
     }
     if (node) {

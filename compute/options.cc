@@ -11,9 +11,8 @@ void add_default_options(OptionTable& table) {
                "mode",
                OptionType::String,
                "standalone",
-               "How this node finds its control plane. standalone: it is embedded in this process. "
-               "member: it is that of another standalone node, reached by transport_url. "
-               "openstack: this node takes the place of nova-compute in a real OpenStack.",
+               "How this node finds its control plane. standalone: it is in this process. member: "
+               "in that of another node, at transport_url. openstack: a real OpenStack's.",
                {},
                {},
                {"standalone", "member", "openstack"}});

@@ -94,13 +94,12 @@ Result<Json> ConductorEndpoint::handle(const amqp::RpcRequest& request) {
     const Json* args = request.args.find("args");
     const Json* kwargs = request.args.find("kwargs");
     const Json* object = request.args.find("objinst");
-    const std::string name =
-        object != nullptr ? object->string_or("nova_object.name") : request.args.string_or("objname");
-    const Call call{nova::request_context(request.context),
-                    request.context.string_or("read_deleted") == "yes",
-                    name + "." + request.args.string_or("objmethod"),
-                    args == nullptr ? kNothing : *args,
-                    kwargs == nullptr || !kwargs->is_object() ? kNoNames : *kwargs};
+    const std::string name = object != nullptr ? object->string_or("nova_object.name")
+                                               : request.args.string_or("objname");
+    const Call call{
+        nova::request_context(request.context), request.context.string_or("read_deleted") == "yes",
+        name + "." + request.args.string_or("objmethod"), args == nullptr ? kNothing : *args,
+        kwargs == nullptr || !kwargs->is_object() ? kNoNames : *kwargs};
     if (request.method == "object_class_action_versions") {
         return class_action(call);
     }
@@ -398,8 +397,8 @@ Result<Json> ConductorEndpoint::filtered_instances(const Json& filters) const {
     return list_primitive("InstanceList", std::move(all));
 }
 
-Result<Json> ConductorEndpoint::migrations(
-    const std::function<bool(const MigrationRecord&)>& fits, compute::MigrationQuery query) const {
+Result<Json> ConductorEndpoint::migrations(const std::function<bool(const MigrationRecord&)>& fits,
+                                           compute::MigrationQuery query) const {
     query.count_max = SIZE_MAX >> 1;
     Json::Array all;
     for (const MigrationRecord& migration :

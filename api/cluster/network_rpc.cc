@@ -140,8 +140,8 @@ void NetworkNews::tell(const char* method, const std::string& id) {
     target.topic = kNewsTopic;
     target.version = "1.0";
     target.fanout = true;
-    const auto told = rpc_.cast(target, nova::admin_context(clock_, random_), method,
-                                Json::object({{"id", id}}));
+    const auto told =
+        rpc_.cast(target, nova::admin_context(clock_, random_), method, Json::object({{"id", id}}));
     if (!told.ok()) {
         log_warn("cluster", "nodes were not told of a change of the network",
                  {{"what", method}, {"id", id}, {"why", told.error().text()}});
@@ -245,8 +245,8 @@ Result<compute::NetworkSpec> RemoteNetwork::node_network(const std::string& netw
 }
 
 Result<compute::PortSpec> RemoteNetwork::node_port(const std::string& port_id) {
-    return port_from_json(TRY(call(nova::admin_context(clock_, random_), "node_port",
-                                   Json::object({{"id", port_id}}))));
+    return port_from_json(TRY(
+        call(nova::admin_context(clock_, random_), "node_port", Json::object({{"id", port_id}}))));
 }
 
 Result<std::vector<std::string>> RemoteNetwork::security_group_addresses(const std::string& id) {

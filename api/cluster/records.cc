@@ -168,8 +168,8 @@ Json instance_primitive(const compute::Instance& instance, const InstanceFacts& 
         tags.push_back(finished(std::move(tag)));
     }
     object.set("tags", list_primitive("TagList", std::move(tags)));
-    for (const char* none : {"numa_topology", "pci_requests", "resources", "trusted_certs",
-                             "device_metadata"}) {
+    for (const char* none :
+         {"numa_topology", "pci_requests", "resources", "trusted_certs", "device_metadata"}) {
         object.set(none, nullptr);
     }
     return finished(std::move(object));

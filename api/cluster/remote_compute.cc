@@ -13,7 +13,8 @@ namespace {
 using compute::RequestContext;
 
 Error no_volumes() {
-    return Error::unsupported("This cloud has no volume service.").with_fault("NotImplementedError");
+    return Error::unsupported("This cloud has no volume service.")
+        .with_fault("NotImplementedError");
 }
 
 Error not_in_the_chain(const std::string& uuid) {
@@ -75,9 +76,8 @@ Result<void> RemoteCompute::verb(const std::string& method, const Context& conte
 
 Result<void> RemoteCompute::build_and_run_instance(compute::BuildRequest request) {
     const compute::Instance& instance = request.instance;
-    const Json retry = Json::object({{"num_attempts", 1},
-                                     {"hosts", Json::array()},
-                                     {"kumoi_host", host_}});
+    const Json retry =
+        Json::object({{"num_attempts", 1}, {"hosts", Json::array()}, {"kumoi_host", host_}});
     Json args = Json::object(
         {{"instance", TRY(rpc_.records.instance(instance))},
          {"image", image_dictionary(instance.image)},
@@ -102,8 +102,7 @@ Result<void> RemoteCompute::start_instance(const Context& context, const std::st
 }
 Result<void> RemoteCompute::stop_instance(const Context& context, const std::string& uuid,
                                           bool clean_shutdown) {
-    return verb("stop_instance", context, uuid,
-                Json::object({{"clean_shutdown", clean_shutdown}}));
+    return verb("stop_instance", context, uuid, Json::object({{"clean_shutdown", clean_shutdown}}));
 }
 Result<void> RemoteCompute::reboot_instance(const Context& context, const std::string& uuid,
                                             compute::RebootType type) {
@@ -177,9 +176,9 @@ Result<void> RemoteCompute::backup_instance(const Context& context, const std::s
 
 Result<void> RemoteCompute::shelve_instance(const Context& context, const std::string& uuid) {
     const auto server = TRY(rpc_.conductor.instance_get(uuid));
-    return verb("shelve_instance", context, uuid,
-                Json::object({{"image_id", server.task_arguments.image_id},
-                              {"clean_shutdown", true}}));
+    return verb(
+        "shelve_instance", context, uuid,
+        Json::object({{"image_id", server.task_arguments.image_id}, {"clean_shutdown", true}}));
 }
 
 Result<void> RemoteCompute::resize_instance(const Context& /*context*/, const std::string& uuid) {
@@ -247,8 +246,7 @@ Result<void> RemoteCompute::set_admin_password(const compute::SetPasswordRequest
 }
 
 Result<std::string> RemoteCompute::get_console_output(const Context& context,
-                                                      const std::string& uuid,
-                                                      int64_t tail_lines) {
+                                                      const std::string& uuid, int64_t tail_lines) {
     const Json output =
         TRY(rpc_.call(host_, context, "get_console_output",
                       Json::object({{"instance", TRY(rpc_.server(uuid))},
@@ -258,17 +256,19 @@ Result<std::string> RemoteCompute::get_console_output(const Context& context,
 
 Result<compute::ConsoleConnection> RemoteCompute::get_vnc_console(const Context& /*context*/,
                                                                   const std::string& uuid) {
-    return Error::invalid("The graphical console of server {} is on host {}, which this one "
-                          "cannot pass on yet.",
-                          uuid, host_)
+    return Error::invalid(
+               "The graphical console of server {} is on host {}, which this one "
+               "cannot pass on yet.",
+               uuid, host_)
         .with_fault("ConsoleTypeUnavailable");
 }
 
 Result<compute::ConsoleConnection> RemoteCompute::get_serial_console(const Context& /*context*/,
                                                                      const std::string& uuid) {
-    return Error::invalid("The serial console of server {} is on host {}, which this one cannot "
-                          "pass on yet.",
-                          uuid, host_)
+    return Error::invalid(
+               "The serial console of server {} is on host {}, which this one cannot "
+               "pass on yet.",
+               uuid, host_)
         .with_fault("ConsoleTypeUnavailable");
 }
 

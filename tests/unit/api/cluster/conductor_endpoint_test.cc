@@ -86,11 +86,10 @@ protected:
         conductor_ =
             compute::Conductor::create({}, {*database_, clock_, random_, images_, networks_})
                 .value();
-        endpoint_ = ConductorEndpoint::create({*conductor_, *database_,
-                                               [this](const std::string& host) {
-                                                   seen_.push_back(host);
-                                               }})
-                        .value();
+        endpoint_ =
+            ConductorEndpoint::create({*conductor_, *database_,
+                                       [this](const std::string& host) { seen_.push_back(host); }})
+                .value();
         rpc_.endpoint = endpoint_.get();
         hosts_.emplace(ComputeRpc{rpc_, *endpoint_, *conductor_, clock_, random_});
         cn2_ = std::make_unique<RemoteCompute>("cn-2", *hosts_);
@@ -257,9 +256,9 @@ TEST_F(ClusterRecords, AMigrationIsOneRecordForAll) {
     EXPECT_EQ(now->status, "running");
     EXPECT_EQ(now->progress.memory_remaining, 1024);
     EXPECT_EQ(now->progress.disk_total, std::nullopt);
-    const auto open = objects_.class_objects(nova::admin_context(clock_, random_), "MigrationList",
-                                             "get_in_progress_and_error",
-                                             nova::text_arguments({"cn-3", "cn-3"}));
+    const auto open =
+        objects_.class_objects(nova::admin_context(clock_, random_), "MigrationList",
+                               "get_in_progress_and_error", nova::text_arguments({"cn-3", "cn-3"}));
     EXPECT_EQ(open.value().size(), 1u);
 }
 
@@ -272,9 +271,9 @@ TEST_F(ClusterRecords, TheContextOfAMoveStaysUntilItIsDropped) {
     context.set("migration_id", 7);
     object->set("migration_context", context.primitive());
     ASSERT_TRUE(objects_.action(nova::admin_context(clock_, random_), *object, "save").ok());
-    const auto kept = objects_.class_object(nova::admin_context(clock_, random_),
-                                            "MigrationContext", "get_by_instance_uuid",
-                                            nova::text_arguments({uuid}));
+    const auto kept =
+        objects_.class_object(nova::admin_context(clock_, random_), "MigrationContext",
+                              "get_by_instance_uuid", nova::text_arguments({uuid}));
     EXPECT_EQ(kept->integer("migration_id"), 7);
     EXPECT_TRUE(moves_.drop_context(uuid).ok());
     EXPECT_EQ(objects_
@@ -288,8 +287,8 @@ TEST_F(ClusterRecords, TheContextOfAMoveStaysUntilItIsDropped) {
 TEST_F(ClusterRecords, ABuildThatIsGivenBackGoesNowhereElse) {
     const std::string uuid = create();
     records_.adopt_build(uuid, {rpc_.sent[0].args});
-    const auto given = records_.reschedule_build({"req-1", "alice", "p1", true}, uuid,
-                                                 Error::internal("no disk"));
+    const auto given =
+        records_.reschedule_build({"req-1", "alice", "p1", true}, uuid, Error::internal("no disk"));
     ASSERT_TRUE(given.ok()) << given.error().text();
     EXPECT_EQ(stored(uuid).vm_state, "error");  // cn-2 is the only host
     EXPECT_THAT(stored(uuid).fault->message, HasSubstr("The build failed on cn-2"));
