@@ -1,5 +1,6 @@
 #include "compute/options.h"
 
+#include "compute/driver/live_link_options.h"
 #include "compute/live_migration_options.h"
 #include "compute/periodic_options.h"
 
@@ -11,11 +12,11 @@ void add_default_options(OptionTable& table) {
                "mode",
                OptionType::String,
                "standalone",
-               "How this node finds its control plane. standalone: it is in this process. member: "
-               "in that of another node, at transport_url. openstack: a real OpenStack's.",
+               "How this node finds its control plane. standalone: it is embedded in this process. "
+               "openstack: this node takes the place of nova-compute in a real OpenStack.",
                {},
                {},
-               {"standalone", "member", "openstack"}});
+               {"standalone", "openstack"}});
     table.add({"DEFAULT", "host", OptionType::String, "",
                "Name of this node in the API and in records. Empty: the machine's host name. Never "
                "change it while servers are here."});
@@ -238,6 +239,7 @@ void add_node_options(OptionTable& table) {
          "Ports, first-last, of which this host takes one on my_ip to give the folders of servers "
          "that move to another host, to that host alone (TLS 1.3 with a key made for the move). "
          "Open them between compute hosts."});
+    add_live_link_options(table);
     table.add(
         {"kumoi", "cgroup_parent", OptionType::String, "kumoi",
          "Control group in which each guest gets one of its own, for its CPU time, memory and "

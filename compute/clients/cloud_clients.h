@@ -25,7 +25,6 @@ public:
         Random& random;
         Wait wait = system_wait();
         Metrics* metrics = nullptr;  // outlives this
-        bool images_only = false;    // nothing but glance() is used
     };
 
     // The options of client_option_table() must be declared in the configuration; clock and random

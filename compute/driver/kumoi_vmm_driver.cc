@@ -72,34 +72,6 @@ Result<CpuSet> cpu_option(const Config& config, const char* name) {
                         : TRY_CONTEXT(parse_cpu_set(text), "[compute] {}", name);
 }
 
-Result<GuestFiles> files_of(const InstanceFolder& folder) {
-    GuestFiles files;
-    files.volumes = TRY(read_volumes(folder));
-    if (root_volume(files.volumes) == nullptr) {
-        files.disk_format = TRY(root_disk(folder)).format;
-    }
-    files.ramdisk = path_exists(folder.ramdisk());
-    files.cdrom = path_exists(folder.cdrom());
-    files.ephemeral = path_exists(folder.ephemeral());
-    files.swap = path_exists(folder.swap());
-    files.config_drive = path_exists(folder.config_drive());
-    if (path_exists(folder.rescue())) {
-        const Json json = TRY(Json::parse(TRY(read_file(folder.rescue()))));
-        GuestFiles::Rescue& rescue = files.rescue.emplace();
-        rescue.disk_format = json.string_or("disk_format", "raw");
-        rescue.ramdisk = path_exists(folder.rescue_ramdisk());
-        rescue.config_drive = path_exists(folder.rescue_config_drive());
-        rescue.stable_device = json.bool_or("stable_device");
-        if (const Json* properties = json.find("image_properties");
-            properties != nullptr && properties->is_object()) {
-            for (const auto& [key, value] : properties->as_object()) {
-                rescue.image_properties[key] = value.is_string() ? value.as_string() : "";
-            }
-        }
-    }
-    return files;
-}
-
 }  // namespace
 
 Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config) {
@@ -144,6 +116,11 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.detach.timeout_ms = config.integer("kumoi", "device_detach_timeout") * 1000;
     options.agent.sync_timeout_ms = config.integer("kumoi", "guest_agent_timeout") * 1000;
     options.transfer = TRY(DiskTransferOptions::from_config(config, options.instances_path));
+    options.live = TRY(LiveMoveOptions::from_config(config, options.instances_path));
+    options.live.host = options.process.host;
+    if (options.live.relay.program.empty()) {
+        options.live.relay.program = TRY(find_beside("kumoi-relay"));
+    }
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.disk.img_path = TRY(find_beside("kumoi-img"));
     options.disk.use_cow_images = config.boolean("DEFAULT", "use_cow_images");
@@ -161,7 +138,12 @@ KumoiVmmDriver::KumoiVmmDriver(KumoiDriverOptions options, ImageApi& images, Ima
       random_(random),
       monitor_(clock),
       cgroups_(options_.cgroup_parent),
-      transfer_(options_.transfer, clock, random) {}
+      transfer_(options_.transfer, clock, random),
+      live_(options_.live,
+            {options_.process, clock, random,
+             [this](const LiveFolder& folder, const LiveNote& note, const Json& terms) {
+                 return start_arrival(folder, note, terms);
+             }}) {}
 
 Result<void> KumoiVmmDriver::init_host(const std::string&) {
     TRY(make_directories(options_.instances_path, 0711));
@@ -187,6 +169,7 @@ Result<void> KumoiVmmDriver::init_host(const std::string&) {
     TRY(cache_.clean_up());
     TRY(remove_tree(snapshots_path()));
     TRY_CONTEXT(load_offers(), "offering the folders of servers that move");
+    TRY_CONTEXT(live_.load(), "taking up live migrations");
     for (const std::string& uuid : TRY(list_instance_uuids())) {
         const InstanceFolder folder(options_.instances_path, uuid);
         const auto alive = process_of(folder).is_alive();
@@ -318,6 +301,34 @@ Result<void> KumoiVmmDriver::write_config_drive(const SpawnRequest& request,
     return make_config_drive(built.files(), to);
 }
 
+Result<GuestFiles> KumoiVmmDriver::files_of(const InstanceFolder& folder) const {
+    GuestFiles files;
+    files.volumes = TRY(read_volumes(folder));
+    if (root_volume(files.volumes) == nullptr) {
+        files.disk_format = TRY(root_disk(folder)).format;
+    }
+    files.ramdisk = path_exists(folder.ramdisk());
+    files.cdrom = path_exists(folder.cdrom());
+    files.ephemeral = path_exists(folder.ephemeral());
+    files.swap = path_exists(folder.swap());
+    files.config_drive = path_exists(folder.config_drive());
+    if (path_exists(folder.rescue())) {
+        const Json json = TRY(Json::parse(TRY(read_file(folder.rescue()))));
+        GuestFiles::Rescue& rescue = files.rescue.emplace();
+        rescue.disk_format = json.string_or("disk_format", "raw");
+        rescue.ramdisk = path_exists(folder.rescue_ramdisk());
+        rescue.config_drive = path_exists(folder.rescue_config_drive());
+        rescue.stable_device = json.bool_or("stable_device");
+        if (const Json* properties = json.find("image_properties");
+            properties != nullptr && properties->is_object()) {
+            for (const auto& [key, value] : properties->as_object()) {
+                rescue.image_properties[key] = value.is_string() ? value.as_string() : "";
+            }
+        }
+    }
+    return files;
+}
+
 Result<void> KumoiVmmDriver::write_configs(const Instance& instance, const InstanceFolder& folder) {
     const GuestFiles files = TRY(files_of(folder));
     Json guest = guest_config(instance, folder, files, options_.guest);
@@ -376,6 +387,7 @@ Result<void> KumoiVmmDriver::stop_guest(const Instance& instance, const Instance
 
 Result<void> KumoiVmmDriver::start_process(const Instance& instance, const InstanceFolder& folder,
                                            const std::vector<std::string>& more) {
+    TRY(live_.check_may_start(instance.uuid));
     const GuestLimits limits = guest_limits(instance, options_.guest_overhead_mib);
     const auto procs = TRY(cgroups_.make(folder, instance.uuid, limits));
     auto started = process_of(folder).start(more, procs);
@@ -389,8 +401,9 @@ Result<void> KumoiVmmDriver::destroy(const Instance& instance) {
     const InstanceFolder folder = folder_of(instance);
     if (folder.exists()) {
         TRY(stop_guest(instance, folder));
-        TRY(remove_tree(folder.path()));
     }
+    TRY(live_.forget(instance.uuid));
+    TRY(remove_tree(folder.path()));
     TRY(remove_tree(folder.rebuild_work()));
     TRY(remove_tree(folder.incoming()));
     transfer_.withdraw(instance.uuid);
@@ -506,8 +519,12 @@ Result<std::vector<std::string>> KumoiVmmDriver::list_instance_uuids() {
     std::vector<std::string> uuids;
     for (const std::string& name : TRY(list_directory(options_.instances_path))) {
         const auto uuid = Uuid::parse(name);
-        if (uuid && uuid->text() == name) {
-            uuids.push_back(name);
+        if (!uuid || uuid->text() != name) {
+            continue;
+        }
+        const auto moving = live_.pending(name);
+        if (!moving.ok() || !*moving || (*moving)->role == LiveNote::Role::Source) {
+            uuids.push_back(name);  // others wait for a guest that is not this host's yet
         }
     }
     return uuids;

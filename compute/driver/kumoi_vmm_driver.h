@@ -18,6 +18,9 @@
 #include "compute/driver/guest_interfaces.h"
 #include "compute/driver/guest_monitor.h"
 #include "compute/driver/guest_process.h"
+#include "compute/driver/live_checks.h"
+#include "compute/driver/live_disks.h"
+#include "compute/driver/live_moves.h"
 #include "compute/driver/root_disk.h"
 #include "compute/driver/virt_driver.h"
 #include "compute/images/image_cache.h"
@@ -41,6 +44,7 @@ struct KumoiDriverOptions {
     int64_t save_timeout_ms = 30 * 60'000;    // of one suspend
     DetachOptions detach;
     DiskTransferOptions transfer;
+    LiveMoveOptions live;
     GuestAgentOptions agent;
     int64_t soft_reboot_timeout_s = 120;  // then the reboot becomes a hard one, as in Nova
 
@@ -88,6 +92,24 @@ public:
     Result<std::string> make_probe() override;
     bool has_probe(const std::string& name) override;
     void remove_probe(const std::string& name) override;
+    // In kumoi_vmm_live.cc
+    Result<std::string> live_migration_facts(const Instance& instance) override;
+    void discard_live_migration_facts(const std::string& facts) override;
+    Result<LiveMigrationPlan> check_live_migration(const Instance& instance,
+                                                   const LiveMigrationQuestion& question) override;
+    Result<std::string> live_migration_disks(const Instance& instance) override;
+    Result<std::string> pre_live_migration(const LiveMigrationArrival& arrival) override;
+    LiveMigrationOutcome live_migration(const Instance& instance,
+                                        const LiveMigrationDeparture& departure,
+                                        LiveMigrationObserver& observer) override;
+    LiveMigrationOutcome follow_live_migration(const Instance& instance,
+                                               const LiveMigrationOptions& options,
+                                               LiveMigrationObserver& observer) override;
+    Result<void> abort_live_migration(const Instance& instance) override;
+    Result<void> force_complete_live_migration(const Instance& instance) override;
+    Result<void> finish_live_migration(const Instance& instance) override;
+    Result<void> rollback_live_migration(const Instance& instance, bool destroy_disks) override;
+    Result<GuestOwner> live_migration_outcome(const Instance& instance) override;
     Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> set_volumes(const Instance& instance,
@@ -133,6 +155,7 @@ private:
                                  const std::string& to);
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);
     Result<void> write_configs(const Instance& instance, const InstanceFolder& folder);
+    Result<GuestFiles> files_of(const InstanceFolder& folder) const;
     // guest.json of the other servers, where a guest with processors of its own must know them.
     Result<std::vector<Json>> other_guests(const Instance& instance);
     Result<void> start_guest(const Instance& instance, const InstanceFolder& folder);
@@ -145,6 +168,13 @@ private:
                                const std::vector<std::string>& more);
     Result<void> stop_guest(const Instance& instance, const InstanceFolder& folder);
     Result<void> load_offers();
+    LiveFacts live_facts() const;
+    Result<LiveSubject> live_subject(const Instance& instance, const LiveFacts& there);
+    Result<void> build_arrival(const LiveMigrationArrival& arrival, const LiveDisks& disks);
+    // guest.json of the machine that waits for a guest, with its process's files where they are.
+    Result<void> write_arrival(const Instance& instance, const LiveFolder& folder, bool shared);
+    Result<void> start_arrival(const LiveFolder& folder, const LiveNote& note, const Json& terms);
+    LiveMigrationOutcome end_departure(const Instance& instance, LiveMigrationOutcome outcome);
     Result<void> settle_in(const Instance& instance, const InstanceFolder& folder);
     // Presses the power button; false when the guest does not listen to it.
     Result<bool> press_power_button(const InstanceFolder& folder) const;
@@ -160,6 +190,7 @@ private:
     GuestCgroups cgroups_;
     DiskTransfer transfer_;
     std::mutex cpus_mutex_;  // between choosing processors and writing guest.json
+    LiveMoves live_;         // last: what comes through its door uses the others
 };
 
 }  // namespace kumoi::compute

@@ -120,6 +120,8 @@ Result<void> KumoiVmmDriver::leave(const Instance& instance, bool keep_disks) {
         return {};
     }
     TRY(stop_guest(instance, folder));
+    transfer_.withdraw(instance.uuid);
+    TRY(live_.forget(instance.uuid));
     return keep_disks ? Result<void>() : remove_tree(folder.path());
 }
 

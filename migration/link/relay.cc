@@ -83,6 +83,11 @@ Result<void> start_relay(const std::string& program, int order_socket) {
     return {};
 }
 
+std::string text_at(const Json& list, size_t index) {
+    const Json& item = list.as_array()[index];
+    return item.is_string() ? item.as_string() : "";
+}
+
 void make_blocking(int socket) {
     const int flags = ::fcntl(socket, F_GETFL);
     (void)::fcntl(socket, F_SETFL, flags & ~O_NONBLOCK);
@@ -120,14 +125,14 @@ Result<RelayOrder> RelayOrder::parse(const std::string& text) {
     order.files.key = json.string_or("key");
     order.files.authority = json.string_or("authority");
     const Json* hosts = json.find("hosts");
-    for (size_t i = 0; hosts != nullptr && i < hosts->size(); ++i) {
-        order.files.hosts.push_back(hosts->as_array()[i].as_string());
+    for (size_t i = 0; hosts != nullptr && hosts->is_array() && i < hosts->size(); ++i) {
+        order.files.hosts.push_back(text_at(*hosts, i));
     }
     order.kernel = json.bool_or("kernel", true);
     order.handshake_ms = json.integer_or("handshake_ms", order.handshake_ms);
     const Json* secrets = json.find("secrets");
-    for (size_t i = 0; secrets != nullptr && i < secrets->size(); ++i) {
-        const auto secret = base64_decode(secrets->as_array()[i].as_string());
+    for (size_t i = 0; secrets != nullptr && secrets->is_array() && i < secrets->size(); ++i) {
+        const auto secret = base64_decode(text_at(*secrets, i));
         if (!secret || secret->size() != kTlsSecretSize) {
             return Error::invalid("a relay's order has a secret that is none");
         }
@@ -162,7 +167,8 @@ Result<std::vector<UniqueFd>> secure_streams(std::vector<LinkStream> streams, Tl
     const Json* kernel = report.find("kernel");
     for (size_t i = 0; i < streams.size(); ++i) {
         const bool in_kernel =
-            kernel != nullptr && i < kernel->size() && kernel->as_array()[i].as_bool();
+            kernel != nullptr && kernel->is_array() && i < kernel->size() &&
+            kernel->as_array()[i] == Json(true);
         if (in_kernel) {
             make_blocking(streams[i].socket.get());
         }
