@@ -5,8 +5,10 @@
 #include <cerrno>
 
 #include "base/log.h"
+#include "hypervisor/block/live/live_disk.h"
 #include "hypervisor/snapshot/format.h"
 #include "hypervisor/vcpu/vcpu_throttle.h"
+#include "hypervisor/virtio/guest_disk.h"
 
 namespace kumoi::hypervisor {
 
@@ -31,9 +33,6 @@ Result<void> MigrationPort::may_begin() const {
     if (vmm_.state_ != VmState::Running && vmm_.state_ != VmState::Paused) {
         return Error::conflict("the machine is {}; only a running or paused one can be migrated",
                                to_string(vmm_.state_));
-    }
-    if (!vmm_.config_.disks.empty()) {
-        return Error::unsupported("a machine with disks cannot be migrated yet");
     }
     if (vmm_.snapshots_.saving()) {
         return Error::conflict("a save to {} is under way", vmm_.snapshots_.request.path)
@@ -88,6 +87,18 @@ Result<std::vector<SectionWriter>> MigrationPort::take_state() const {
 void MigrationPort::moved() {
     vmm_.deferred_ = nullptr;
     vmm_.set_state(VmState::Moved, "moved", Json::object());
+}
+
+Result<LiveDisk*> MigrationPort::live_disk(const std::string& id) {
+    GuestDisk* disk = TRY(vmm_.devices_->disk(id));
+    LiveDisk* live = disk->image().live();
+    if (live == nullptr) {
+        return Error::unsupported(
+            "disk \"{}\" is served by another process or read-only: its "
+            "contents cannot come with the guest",
+            id);
+    }
+    return live;
 }
 
 MigrationPort::DiskTake MigrationPort::take_disks(uint64_t, uint64_t, uint64_t) {

@@ -53,6 +53,8 @@ public:
     void moved();
 
     // --- Disks, on both sides (migration/handover/handover.h says when) ---
+    // A disk whose contents can come with the stream. Unsupported: another process serves it.
+    Result<LiveDisk*> live_disk(const std::string& id);
     enum class DiskTake { Taken, Busy, Superseded, Failed };
     DiskTake take_disks(uint64_t before, uint64_t peer, uint64_t after);
     DiskTake hold_disks(uint64_t epoch);

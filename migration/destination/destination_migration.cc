@@ -28,7 +28,7 @@ Result<std::unique_ptr<DestinationMigration>> DestinationMigration::begin(
     TRY(port.warm_up());
     std::unique_ptr<DestinationMigration> migration(
         new DestinationMigration(port, request, std::move(journal), std::move(events)));
-    migration->start(std::move(sockets));
+    TRY(migration->start(std::move(sockets)));
     return migration;
 }
 
@@ -46,11 +46,47 @@ DestinationMigration::DestinationMigration(hypervisor::MigrationPort& port,
 
 DestinationMigration::~DestinationMigration() {
     life_.reset();
+    if (disks_) {
+        disks_->stop();
+    }
     receiver_.reset();
     link_.reset();
 }
 
-void DestinationMigration::start(std::vector<std::unique_ptr<StreamSocket>> sockets) {
+Result<void> DestinationMigration::begin_disks(PageReceiver::Events& events) {
+    if (request_.copied.empty()) {
+        return {};
+    }
+    std::vector<hypervisor::DiskImage*> images;
+    for (const std::string& id : request_.copied) {
+        images.push_back(TRY(port_.live_disk(id)));
+    }
+    disks_ = std::make_unique<DiskWriter>(std::move(images), port_.clock());
+    events.disk_size = [writer = disks_.get()](uint64_t disk) -> Result<uint64_t> {
+        if (disk >= writer->disks()) {
+            return Error::make(ErrorCode::Corrupt, "disk {} came, of {}", disk, writer->disks());
+        }
+        return writer->size(disk);
+    };
+    events.disk = [writer = disks_.get()](uint64_t disk, std::span<const PageRun> runs,
+                                          std::span<const std::byte> bytes) -> Result<void> {
+        for (const PageRun& run : runs) {
+            const uint64_t offset = run.first * kGranule;
+            const uint64_t size = std::min(run.count * kGranule, writer->size(disk) - offset);
+            std::vector<std::byte> piece;
+            if (run.kind == RunKind::Data) {
+                piece.assign(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
+                bytes = bytes.subspan(size);
+            }
+            TRY(writer->write(disk, offset, size, std::move(piece)));
+        }
+        return {};
+    };
+    events.flush_disks = [writer = disks_.get()] { return writer->flush(); };
+    return {};
+}
+
+Result<void> DestinationMigration::start(std::vector<std::unique_ptr<StreamSocket>> sockets) {
     auto control = std::move(sockets.front());
     sockets.erase(sockets.begin());
     hypervisor::GuestMemory& memory = port_.memory();
@@ -68,11 +104,13 @@ void DestinationMigration::start(std::vector<std::unique_ptr<StreamSocket>> sock
             }
         });
     };
+    TRY(begin_disks(events));
     receiver_ = std::make_unique<PageReceiver>(
         std::move(sockets), std::span<std::byte>(memory.regions().front().host, memory.size()),
         std::move(events));
     link_ = make_link(std::move(control));
     log_info("migration", "begun", {{"migration", request_.id.text()}, {"role", "destination"}});
+    return {};
 }
 
 void DestinationMigration::post(std::function<void()> function) {
@@ -161,6 +199,31 @@ void DestinationMigration::take_offer(std::span<const std::byte> body) {
     offer_ = std::move(*offer);
 }
 
+void DestinationMigration::check_disks(std::vector<std::string>& reasons) {
+    if (offer_->disks.size() != request_.copied.size()) {
+        reasons.push_back(fmt::format("{} disks come with the guest, {} were announced",
+                                      offer_->disks.size(), request_.copied.size()));
+        return;
+    }
+    if (!offer_->disks.empty() && offer_->post_copy) {
+        reasons.push_back("disks cannot come along where post-copy is possible");
+    }
+    for (size_t number = 0; number < offer_->disks.size(); ++number) {
+        const Offer::Disk& disk = offer_->disks[number];
+        const auto here = port_.live_disk(request_.copied[number]);
+        if (disk.id != request_.copied[number] || !here) {
+            reasons.push_back(fmt::format("disk \"{}\" was not announced", disk.id));
+        } else if (disk.size != (*here)->size()) {
+            reasons.push_back(fmt::format("disk \"{}\" has {} bytes there, {} here", disk.id,
+                                          disk.size, (*here)->size()));
+        } else if (disk.backing != (*here)->has_backing()) {
+            reasons.push_back(fmt::format("disk \"{}\" has {} backing file there, and {} here",
+                                          disk.id, disk.backing ? "a" : "no",
+                                          disk.backing ? "none" : "one"));
+        }
+    }
+}
+
 // All that speaks against it.
 Result<void> DestinationMigration::check_offer(const ReceivedState& state) {
     if (!offer_) {
@@ -183,6 +246,7 @@ Result<void> DestinationMigration::check_offer(const ReceivedState& state) {
         reasons.push_back(fmt::format("the guest's memory has {} bytes, this machine's {}",
                                       offer_->memory_size, port_.memory().size()));
     }
+    check_disks(reasons);
     if (offer_->post_copy && !port_.may_serve_pages()) {
         reasons.push_back("memory cannot come after the guest here (post-copy)");
     }
@@ -416,6 +480,9 @@ Json DestinationMigration::status() const {
                               {"epoch", handover_.epoch()},
                               {"load_ns", load_ns_},
                               {"elapsed_ns", now() - begun_ns_}});
+    if (disks_) {
+        json.set("disks", Json::object({{"written", disks_->bytes()}}));
+    }
     json.set("memory", Json::object({{"total", port_.memory().size()},
                                      {"pages", receiver_ ? receiver_->pages() : 0},
                                      {"received", receiver_ ? receiver_->bytes() : 0}}));

@@ -12,6 +12,7 @@
 
 #include "base/event_loop.h"
 #include "hypervisor/vmm_migration.h"
+#include "migration/destination/disk_writer.h"
 #include "migration/handover/destination.h"
 #include "migration/migration_end.h"
 #include "migration/postcopy/peer_source.h"
@@ -37,13 +38,15 @@ public:
 private:
     DestinationMigration(hypervisor::MigrationPort& port, const MigrationRequest& request,
                          HandoverJournal journal, Events events);
-    void start(std::vector<std::unique_ptr<StreamSocket>> sockets);
+    Result<void> start(std::vector<std::unique_ptr<StreamSocket>> sockets);
+    Result<void> begin_disks(PageReceiver::Events& events);
     std::unique_ptr<ControlLink> make_link(std::unique_ptr<StreamSocket> socket);
     void post(std::function<void()> function);
 
     void arrived(unsigned link, Message message);  // on the link's thread
     void message(const Message& message, const std::shared_ptr<ReceivedState>& state);
     void take_offer(std::span<const std::byte> body);
+    void check_disks(std::vector<std::string>& reasons);
     Result<void> check_offer(const ReceivedState& state);
     void answer_offer(const ReceivedState& state);
     void take_again(std::span<const std::byte> body);
@@ -93,6 +96,7 @@ private:
     std::shared_ptr<ReceivedState> arriving_;  // with the link's thread
     hypervisor::PageBitmap missing_;           // the same
     std::unique_ptr<ControlLink> link_;
+    std::unique_ptr<DiskWriter> disks_;  // that come with the stream; null: none
     std::unique_ptr<PageReceiver> receiver_;
     std::shared_ptr<int> life_ = std::make_shared<int>();  // shared: weakly, with posted functions
 };

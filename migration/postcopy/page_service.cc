@@ -49,17 +49,17 @@ Result<void> PageService::answer(StreamSocket& stream) {
     TRY(stream.receive(std::span(bytes)));
     const FrameHeader request = TRY(FrameHeader::decode(bytes));
     const uint64_t blocks = (memory_.size() + kBlockSize - 1) / kBlockSize;
-    if (request.type != FrameType::Request || request.frames >= blocks) {
-        return Error::make(ErrorCode::Corrupt, "block {} was asked for, of {}", request.frames,
+    if (request.type != FrameType::Request || request.number >= blocks) {
+        return Error::make(ErrorCode::Corrupt, "block {} was asked for, of {}", request.number,
                            blocks);
     }
-    const uint64_t offset = request.frames * kBlockSize;
+    const uint64_t offset = request.number * kBlockSize;
     const auto block = memory_.subspan(offset, std::min(kBlockSize, memory_.size() - offset));
     const uint16_t present = hypervisor::snapshot::present_pages(block);
     std::vector<PageRun> runs;
     std::vector<iovec> vectors(2);
     hypervisor::snapshot::for_each_run(present, [&](unsigned first, unsigned count) {
-        runs.push_back({request.frames * kBlockPages + first, count, RunKind::Data});
+        runs.push_back({request.number * kBlockPages + first, count, RunKind::Data});
         vectors.push_back({const_cast<std::byte*>(block.data()) + first * kPage, count * kPage});
     });
     FrameHeader header;

@@ -89,7 +89,7 @@ Result<uint16_t> PeerSource::read_block(uint64_t block, std::span<std::byte> out
 Result<uint16_t> PeerSource::ask(StreamSocket& socket, uint64_t block, std::span<std::byte> out) {
     FrameHeader request;
     request.type = FrameType::Request;
-    request.frames = block;
+    request.number = block;
     const auto asked = request.encode();
     TRY(socket.send(std::span(asked)));
     std::array<std::byte, FrameHeader::kSize> bytes;

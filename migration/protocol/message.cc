@@ -25,7 +25,9 @@ enum OfferField : uint16_t {
     kOfferProgram = 6,
     kOfferShape = 7,
     kOfferPostCopy = 8,
+    kOfferDisk = 0x8000,  // a group
 };
+enum OfferDiskField : uint16_t { kDiskId = 1, kDiskSize = 2, kDiskBacking = 3 };
 enum StateField : uint16_t {
     kStateRound = 1,
     kStateSections = 2,
@@ -83,6 +85,11 @@ std::vector<std::byte> Offer::encode() const {
     out.u64(kOfferProtocol, protocol).bytes(kOfferId, std::span(id)).u64(kOfferEpoch, epoch);
     out.u64(kOfferMemory, memory_size).u64(kOfferStreams, streams);
     out.text(kOfferProgram, program).text(kOfferShape, shape).flag(kOfferPostCopy, post_copy);
+    for (const Disk& disk : disks) {
+        SectionWriter group("disk", 1);
+        group.text(kDiskId, disk.id).u64(kDiskSize, disk.size).flag(kDiskBacking, disk.backing);
+        out.group(kOfferDisk, group);
+    }
     return body_of(out);
 }
 
@@ -98,6 +105,16 @@ Result<Offer> Offer::decode(std::span<const std::byte> body) {
     offer.program = TRY(in.text(kOfferProgram, 256));
     offer.shape = TRY(in.text(kOfferShape, 256));
     offer.post_copy = TRY(in.u64_or(kOfferPostCopy, 0)) != 0;
+    constexpr size_t kDisksMax = 256;
+    for (SectionReader& group : in.has(kOfferDisk) ? TRY(in.groups(kOfferDisk, kDisksMax))
+                                                   : std::vector<SectionReader>()) {
+        Disk disk;
+        disk.id = TRY(group.text(kDiskId, 256));
+        disk.size = TRY(group.u64(kDiskSize));
+        disk.backing = TRY(group.flag(kDiskBacking));
+        TRY(group.finish());
+        offer.disks.push_back(std::move(disk));
+    }
     TRY(in.finish());
     return offer;
 }

@@ -68,6 +68,13 @@ struct Offer {
     bool post_copy = false;    // it may end so
     std::string shape;         // MachineState::shape_digest()
 
+    struct Disk {  // that comes with the stream
+        std::string id;
+        uint64_t size = 0;
+        bool backing = false;  // what it has from a backing file does not come
+    };
+    std::vector<Disk> disks;
+
     std::vector<std::byte> encode() const;
     static Result<Offer> decode(std::span<const std::byte> body);
 };

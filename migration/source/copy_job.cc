@@ -11,16 +11,28 @@ namespace {
 // More than this over the goal, and a guest that was stopped goes on again.
 constexpr double kTolerance = 1.1;
 
+PageSender::Options sender_options(const CopyJob::Options& options,
+                                   const std::shared_ptr<DiskCopy>& disks) {
+    PageSender::Options sender{.bandwidth = options.bandwidth, .compress = options.compress};
+    if (disks) {
+        sender.more = [disks](size_t thread, StreamSocket& stream, uint32_t round) {
+            return disks->send_some(thread, stream, round);
+        };
+    }
+    return sender;
+}
+
 }  // namespace
 
 CopyJob::CopyJob(Parts parts, Options options, Events events)
     : log_(parts.log),
+      disks_(parts.disks),
       link_(std::move(parts.link)),
       clock_(parts.clock),
       events_(std::move(events)),
       goal_(options.goal),
       sender_(std::move(parts.streams), std::move(parts.memory), parts.clock,
-              {.bandwidth = options.bandwidth, .compress = options.compress}),
+              sender_options(options, parts.disks)),
       convergence_(options.goal),
       pending_(log_.pages()) {
     figures_.total = log_.pages() * kPage;
@@ -99,6 +111,10 @@ CopyJob::Figures CopyJob::figures() const {
     if (remaining != 0) {
         figures.remaining = remaining;
     }
+    if (disks_) {
+        figures.disk_total = disks_->total();
+        figures.disk_remaining = disks_->remaining();
+    }
     return figures;
 }
 
@@ -146,7 +162,7 @@ Result<void> CopyJob::copy() {
     pending_.set_all();
     TRY(send(PageSender::Holes::Skip));
     for (;;) {
-        TRY(log_.collect(pending_));
+        TRY(collect());
         const Convergence::Advice advice = weigh();
         publish(advice);
         if (advice.step == Convergence::Step::PostCopy) {
@@ -162,7 +178,21 @@ Result<void> CopyJob::copy() {
     }
 }
 
+Result<void> CopyJob::collect() {
+    if (disks_) {
+        disks_->collect();
+    }
+    return log_.collect(pending_);
+}
+
+uint64_t CopyJob::remaining() const {
+    return pending_.count() * kPage + (disks_ ? disks_->remaining() : 0);
+}
+
 Result<void> CopyJob::send(PageSender::Holes holes, bool last) {
+    if (disks_) {
+        disks_->start_round();
+    }
     const uint64_t before = sender_.figures().bytes;
     const int64_t begun = clock_.monotonic_ns();
     const uint64_t words = TRY(sender_.send_round(round_++, pending_.words(), holes, last));
@@ -176,10 +206,8 @@ Convergence::Advice CopyJob::weigh() {
     const int64_t now = clock_.monotonic_ns();
     const int64_t since = now - collected_ns_;
     collected_ns_ = now;
-    return convergence_.round({.sent = round_bytes_,
-                               .took_ns = round_ns_,
-                               .remaining = pending_.count() * kPage,
-                               .since_ns = since});
+    return convergence_.round(
+        {.sent = round_bytes_, .took_ns = round_ns_, .remaining = remaining(), .since_ns = since});
 }
 
 void CopyJob::publish(const Convergence::Advice& advice) {
@@ -199,8 +227,8 @@ void CopyJob::publish(const Convergence::Advice& advice) {
 Result<bool> CopyJob::stop_guest(bool whatever_is_left) {
     events_.stop_wanted();
     TRY(wait([this] { return stopped_; }));
-    TRY(log_.collect(pending_));
-    const int64_t expected = convergence_.expected_downtime(pending_.count() * kPage);
+    TRY(collect());
+    const int64_t expected = convergence_.expected_downtime(remaining());
     if (whatever_is_left ||
         static_cast<double>(expected) <= kTolerance * static_cast<double>(goal_.downtime_ns)) {
         return true;

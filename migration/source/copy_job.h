@@ -23,6 +23,7 @@
 #include "hypervisor/memory/dirty_log.h"
 #include "migration/policy/convergence.h"
 #include "migration/protocol/control_link.h"
+#include "migration/source/disk_copy.h"
 #include "migration/stream/page_sender.h"
 
 namespace kumoi::migration {
@@ -40,6 +41,7 @@ public:
         std::shared_ptr<ControlLink> link;
         std::vector<std::unique_ptr<StreamSocket>> streams;
         const Clock& clock;
+        std::shared_ptr<DiskCopy> disks;  // begun; null: none come with the stream
     };
     struct Events {
         std::function<void()> accepted;  // the other side can take it
@@ -52,9 +54,10 @@ public:
         std::function<void(const Error&)> failed;  // the last event
     };
     struct Figures {
-        uint64_t total = 0;      // bytes of guest memory
-        uint64_t remaining = 0;  // bytes
-        uint64_t sent = 0;       // bytes on the wire
+        uint64_t total = 0;                           // bytes of guest memory
+        uint64_t remaining = 0;                       // bytes
+        uint64_t disk_total = 0, disk_remaining = 0;  // bytes of disks that come along
+        uint64_t sent = 0;                            // bytes on the wire
         uint64_t pages = 0, zero_pages = 0;
         uint32_t round = 0;
         Convergence::Advice advice;
@@ -96,7 +99,11 @@ private:
     template <class Ready>
     Result<void> wait(const Ready& ready);
 
+    Result<void> collect();
+    uint64_t remaining() const;
+
     hypervisor::DirtyLog& log_;
+    std::shared_ptr<DiskCopy> disks_;
     std::shared_ptr<ControlLink> link_;
     const Clock& clock_;
     const Events events_;

@@ -1,5 +1,7 @@
 #include "migration/source/source_migration.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/version.h"
 #include "hypervisor/control/protocol.h"
@@ -25,6 +27,14 @@ Result<std::unique_ptr<SourceMigration>> SourceMigration::begin(hypervisor::Migr
                                                                 const MigrationRequest& request,
                                                                 Events events) {
     TRY(port.may_begin());
+    for (const hypervisor::DiskConfig& disk : port.config().disks) {
+        if (std::ranges::find(request.copied, disk.id) == request.copied.end()) {
+            return Error::unsupported(
+                "disk \"{}\" does not come with the stream, and shared disks "
+                "cannot be handed over yet",
+                disk.id);
+        }
+    }
     auto sockets = TRY(take_connections(port.files(), request.connections));
     const HandoverTerms terms{.id = request.id.bytes(), .epoch = request.epoch};
     auto journal = TRY(take_journal(port.files(), request.journal, terms, port.clock()));
@@ -91,15 +101,16 @@ Result<void> SourceMigration::start(std::vector<std::unique_ptr<StreamSocket>> s
 
 void SourceMigration::rehearse(std::vector<std::unique_ptr<StreamSocket>> sockets) {
     auto sections = port_.take_state();
-    port_.go_on();
     const int64_t took = now() - stopped_ns_;
-    if (ended()) {
-        return;
+    if (ended() || !sections) {
+        port_.go_on();
+        return ended() ? void() : job_failed(sections.error());
     }
-    if (!sections) {
-        return job_failed(sections.error());
+    if (auto begun = make_job(std::move(sockets)); !begun) {
+        port_.go_on();
+        return job_failed(begun.error());
     }
-    make_job(std::move(sockets));
+    port_.go_on();
     Offer offer;
     offer.id = request_.id.bytes();
     offer.epoch = request_.epoch;
@@ -107,19 +118,35 @@ void SourceMigration::rehearse(std::vector<std::unique_ptr<StreamSocket>> socket
     offer.streams = static_cast<uint32_t>(request_.connections.size() - 1);
     offer.program = kVersion;
     offer.post_copy = request_.post_copy;
+    for (const std::string& id : request_.copied) {
+        hypervisor::LiveDisk* disk = port_.live_disk(id).value();
+        offer.disks.push_back({id, disk->size(), disk->has_backing()});
+    }
     offer.shape = port_.shape_digest();
     job_->start(std::move(offer), std::move(*sections), took);
 }
 
-void SourceMigration::make_job(std::vector<std::unique_ptr<StreamSocket>> sockets) {
+// While the machine stands still: changes of its disks are seen from here on.
+Result<void> SourceMigration::make_job(std::vector<std::unique_ptr<StreamSocket>> sockets) {
+    std::shared_ptr<DiskCopy> disks;
+    if (!request_.copied.empty()) {
+        std::vector<DiskCopy::Disk> copied;
+        for (const std::string& id : request_.copied) {
+            hypervisor::LiveDisk* image = TRY(port_.live_disk(id));
+            copied.push_back({id, image});
+        }
+        disks = std::make_shared<DiskCopy>(std::move(copied), sockets.size());
+        TRY(disks->begin());
+    }
     hypervisor::GuestMemory& memory = port_.memory();
     hypervisor::DirtyLog& log = port_.dirty_log();
     PageSender::Memory pages;
     pages.bytes = memory_bytes();
     pages.fd = memory.huge_pages() ? -1 : memory.fd();
     pages.rearm = [&log](uint64_t first, uint64_t count) { return log.rearm(first, count); };
-    CopyJob::Parts parts{std::move(pages), log, link_, std::move(sockets), port_.clock()};
+    CopyJob::Parts parts{std::move(pages), log, link_, std::move(sockets), port_.clock(), disks};
     job_ = std::make_unique<CopyJob>(std::move(parts), request_.options, job_events());
+    return {};
 }
 
 CopyJob::Events SourceMigration::job_events() {
@@ -440,6 +467,9 @@ Json SourceMigration::status() const {
                                      {"zero_pages", figures.zero_pages},
                                      {"sent", figures.sent}}));
     const Convergence::Advice& advice = figures.advice;
+    json.set("disks", Json::object({{"total", figures.disk_total},
+                                    {"processed", figures.disk_total - figures.disk_remaining},
+                                    {"remaining", figures.disk_remaining}}));
     json.set("round", figures.round);
     json.set("dirty_rate_bytes_s", advice.dirty_rate);
     json.set("bandwidth_bytes_s", advice.bandwidth);

@@ -37,7 +37,7 @@ private:
                     HandoverJournal journal, Events events);
     Result<void> start(std::vector<std::unique_ptr<StreamSocket>> sockets);
     void rehearse(std::vector<std::unique_ptr<StreamSocket>> sockets);
-    void make_job(std::vector<std::unique_ptr<StreamSocket>> sockets);
+    Result<void> make_job(std::vector<std::unique_ptr<StreamSocket>> sockets);
     std::shared_ptr<ControlLink> make_link(std::unique_ptr<StreamSocket> socket);
     CopyJob::Events job_events();
     // Runs on the loop as long as this lives.

@@ -37,7 +37,7 @@ std::array<std::byte, FrameHeader::kSize> FrameHeader::encode() const {
     put(std::span(bytes), 8, runs);
     put(std::span(bytes), 12, round);
     put(std::span(bytes), 16, payload);
-    put(std::span(bytes), 20, frames);
+    put(std::span(bytes), 20, number);
     put(std::span(bytes), kCheckAt, crc32c(std::span(bytes).first(kCheckAt)));
     return bytes;
 }
@@ -53,15 +53,15 @@ Result<FrameHeader> FrameHeader::decode(std::span<const std::byte> bytes) {
     header.runs = get<uint16_t>(bytes, 8);
     header.round = get<uint32_t>(bytes, 12);
     header.payload = get<uint32_t>(bytes, 16);
-    header.frames = get<uint64_t>(bytes, 20);
+    header.number = get<uint64_t>(bytes, 20);
     if (type < static_cast<uint16_t>(FrameType::Pages) ||
-        type > static_cast<uint16_t>(FrameType::Request)) {
+        type > static_cast<uint16_t>(FrameType::Disk)) {
         return Error::make(ErrorCode::Corrupt, "a frame of unknown type {} in a data stream", type);
     }
     header.type = static_cast<FrameType>(type);
     header.compressed = (flags & kCompressed) != 0;
     header.last = (flags & kLast) != 0;
-    const bool barrier = header.type != FrameType::Pages;
+    const bool barrier = header.type == FrameType::Barrier || header.type == FrameType::Request;
     if ((flags & ~(kCompressed | kLast)) != 0 || header.runs > kFrameRunsMax ||
         header.payload > kFramePayloadMax || (barrier && (header.runs | header.payload) != 0)) {
         return Error::make(ErrorCode::Corrupt,

@@ -23,8 +23,12 @@ constexpr uint32_t kFrameRunsMax = 512;
 constexpr uint32_t kFramePagesMax = 512;  // 2 MiB of data in one frame
 constexpr uint32_t kFramePayloadMax = (kFramePagesMax * kPage) + (64u << 10);
 
-// Request: in post-copy, towards the source: block `frames` (64 KiB), which comes as Pages.
-enum class FrameType : uint16_t { Pages = 1, Barrier = 2, Request = 3 };
+constexpr uint64_t kGranule = 64u << 10;  // of disks
+constexpr uint32_t kDiskFrameGranules = 8;
+
+// Request: in post-copy, towards the source: block `number` (64 KiB), which comes as Pages.
+// Disk: as Pages, but of disk `number`, in granules of 64 KiB (its last one may be short).
+enum class FrameType : uint16_t { Pages = 1, Barrier = 2, Request = 3, Disk = 4 };
 enum class RunKind : uint32_t { Data = 0, Zero = 1 };
 
 struct PageRun {
@@ -41,8 +45,7 @@ struct FrameHeader {
     uint16_t runs = 0;
     uint32_t round = 0;
     uint32_t payload = 0;  // bytes that follow the run table
-    uint64_t frames =
-        0;  // Request: the block. Barrier: how many frames of pages this stream has carried so far
+    uint64_t number = 0;   // Barrier: how many frames this stream has carried so far
 
     std::array<std::byte, kSize> encode() const;
     static Result<FrameHeader> decode(std::span<const std::byte> bytes);  // kSize bytes

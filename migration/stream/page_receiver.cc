@@ -2,6 +2,7 @@
 
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "hypervisor/snapshot/job_thread.h"
@@ -79,8 +80,8 @@ Result<bool> PageReceiver::take_frame(Worker& worker) {
     if (header.type == FrameType::Barrier) {
         return barrier(worker, header);
     }
-    if (header.type != FrameType::Pages) {
-        return Error::make(ErrorCode::Corrupt, "a request came from the source");
+    if (header.type == FrameType::Request || (header.type == FrameType::Disk && !events_.disk)) {
+        return Error::make(ErrorCode::Corrupt, "a frame that was not agreed on came");
     }
     {
         const std::lock_guard lock(mutex_);
@@ -90,8 +91,30 @@ Result<bool> PageReceiver::take_frame(Worker& worker) {
         }
     }
     ++worker.frames;
-    TRY(take_pages(worker, header));
+    TRY(header.type == FrameType::Disk ? take_granules(worker, header)
+                                       : take_pages(worker, header));
     return true;
+}
+
+Result<void> PageReceiver::take_granules(Worker& worker, const FrameHeader& header) {
+    const uint64_t size = TRY(events_.disk_size(header.number));
+    worker.table.resize(header.runs * kRunSize);
+    TRY(worker.stream->receive(std::span(worker.table)));
+    const auto runs = TRY(decode_runs(worker.table, (size + kGranule - 1) / kGranule));
+    uint64_t expected = 0;
+    for (const PageRun& run : runs) {
+        const uint64_t offset = run.first * kGranule;
+        expected += run.kind == RunKind::Data ? std::min(run.count * kGranule, size - offset) : 0;
+    }
+    if (header.compressed || header.payload != expected) {
+        return Error::make(ErrorCode::Corrupt, "a frame of a disk has {} bytes, not {}",
+                           header.payload, expected);
+    }
+    worker.copy.resize(header.payload);
+    TRY(worker.stream->receive(std::span(worker.copy)));
+    bytes_.fetch_add(FrameHeader::kSize + worker.table.size() + header.payload,
+                     std::memory_order_relaxed);
+    return events_.disk(header.number, runs, worker.copy);
 }
 
 Result<void> PageReceiver::take_pages(Worker& worker, const FrameHeader& header) {
@@ -141,10 +164,10 @@ Result<void> PageReceiver::take_packed(Worker& worker, const FrameHeader& header
 
 Result<bool> PageReceiver::barrier(const Worker& worker, const FrameHeader& header) {
     std::unique_lock lock(mutex_);
-    if (header.round != round_ || header.frames != worker.frames) {
+    if (header.round != round_ || header.number != worker.frames) {
         return Error::make(ErrorCode::Corrupt,
                            "the end of round {} after {} frames came in round {} after {}",
-                           header.round, header.frames, round_, worker.frames);
+                           header.round, header.number, round_, worker.frames);
     }
     if (arrived_ != 0 && last_ != header.last) {
         return Error::make(ErrorCode::Corrupt,
@@ -154,6 +177,11 @@ Result<bool> PageReceiver::barrier(const Worker& worker, const FrameHeader& head
     if (++arrived_ < workers_.size()) {
         changed_.wait(lock, [&] { return round_ != header.round || stopped_.load(); });
         return !header.last;
+    }
+    if (events_.flush_disks) {
+        lock.unlock();
+        TRY(events_.flush_disks());
+        lock.lock();
     }
     arrived_ = 0;
     ++round_;

@@ -29,6 +29,13 @@ public:
     struct Events {
         std::function<void(uint32_t round)> round_done;  // all streams are at its barrier
         std::function<void(const Error&)> failed;        // once; never after stop()
+        // Disks that come with the memory. All three or none; where there are none, none may come.
+        std::function<Result<uint64_t>(uint64_t disk)> disk_size;  // bytes
+        // Granules of a disk, and the bytes of those with data.
+        std::function<Result<void>(uint64_t disk, std::span<const PageRun> runs,
+                                   std::span<const std::byte> bytes)>
+            disk;
+        std::function<Result<void>()> flush_disks;  // before a round is done
     };
     PageReceiver(std::vector<std::unique_ptr<StreamSocket>> streams, std::span<std::byte> memory,
                  Events events);
@@ -54,6 +61,7 @@ private:
     };
     void work(Worker& worker);
     Result<bool> take_frame(Worker& worker);  // false: it was the last
+    Result<void> take_granules(Worker& worker, const FrameHeader& header);
     Result<void> take_pages(Worker& worker, const FrameHeader& header);
     Result<void> take_packed(Worker& worker, const FrameHeader& header, uint64_t size);
     Result<bool> barrier(const Worker& worker, const FrameHeader& header);

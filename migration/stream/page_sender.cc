@@ -31,12 +31,13 @@ PageSender::PageSender(std::vector<std::unique_ptr<StreamSocket>> streams, Memor
     : memory_(std::move(memory)),
       pages_(memory_.bytes.size() / kPage),
       clock_(clock),
-      options_(options),
-      pacer_(options.bandwidth),
+      options_(std::move(options)),
+      pacer_(options_.bandwidth),
       sent_((pages_ + kWordPages - 1) / kWordPages) {
     for (auto& stream : streams) {
         auto worker = std::make_unique<Worker>();
         worker->stream = std::move(stream);
+        worker->number = workers_.size();
         workers_.push_back(std::move(worker));
     }
     for (const auto& worker : workers_) {
@@ -169,14 +170,32 @@ Result<void> PageSender::take_part(Worker& worker, uint32_t round) {
             TRY(send_chunk(worker, round, first));
         }
     }
+    TRY(send_more(worker, round));
     FrameHeader barrier;
     barrier.type = FrameType::Barrier;
     barrier.round = round;
     barrier.last = last_;
-    barrier.frames = worker.frames;
+    barrier.number = worker.frames;
     const auto bytes = barrier.encode();
     bytes_ += bytes.size();
     return worker.stream->send(std::span(bytes));
+}
+
+Result<void> PageSender::send_more(Worker& worker, uint32_t round) {
+    while (options_.more) {
+        if (stopped_.load()) {
+            return Error::make(ErrorCode::Cancelled, "the migration was stopped");
+        }
+        const uint64_t bytes = TRY(options_.more(worker.number, *worker.stream, round));
+        if (bytes == 0) {
+            return {};
+        }
+        ++worker.frames;
+        frames_.fetch_add(1, std::memory_order_relaxed);
+        bytes_.fetch_add(bytes, std::memory_order_relaxed);
+        pace(bytes);
+    }
+    return {};
 }
 
 Result<void> PageSender::send_chunk(Worker& worker, uint32_t round, uint64_t first_word) {

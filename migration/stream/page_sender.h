@@ -39,6 +39,9 @@ public:
     struct Options {
         uint64_t bandwidth = 0;  // bytes a second, 0: unlimited
         bool compress = false;   // zstd, for frames that get smaller by it
+        // What else belongs to a round: sends one frame by the thread of that number, says its
+        // bytes, 0 when there is no more. By several threads at once. May be empty.
+        std::function<Result<uint64_t>(size_t thread, StreamSocket& stream, uint32_t round)> more;
     };
     struct Figures {
         uint64_t pages = 0;       // with data
@@ -73,6 +76,7 @@ private:
 
     struct Worker {
         std::unique_ptr<StreamSocket> stream;
+        size_t number = 0;
         uint64_t frames = 0;
         std::vector<std::byte> runs_bytes, copy, packed;  // of its thread
         std::vector<PageRun> runs;
@@ -84,6 +88,7 @@ private:
     Result<void> take_part(Worker& worker, uint32_t round);
     Result<void> send_chunk(Worker& worker, uint32_t round, uint64_t first_word);
     Result<void> rearm(uint64_t first, uint64_t end);
+    Result<void> send_more(Worker& worker, uint32_t round);
     void add_pages(Worker& worker, uint64_t first, uint64_t end);
     void add_page(Worker& worker, uint64_t page);
     std::pair<uint64_t, uint64_t> next_data(uint64_t first, uint64_t end) const;

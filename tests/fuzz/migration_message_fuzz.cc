@@ -10,6 +10,9 @@ using namespace kumoi;
 using namespace kumoi::migration;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    if (size == 0) {
+        return 0;
+    }
     std::vector<std::byte> bytes(size);
     std::memcpy(bytes.data(), data, size);
     if (size >= MessageHeader::kSize) {

@@ -3,6 +3,7 @@
 // header is reached.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -43,7 +44,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return 0;
     }
     std::vector<std::byte> bytes(size - 1);
-    std::memcpy(bytes.data(), data + 1, size - 1);
+    if (size > 1) {
+        std::memcpy(bytes.data(), data + 1, size - 1);
+    }
     if ((data[0] & 1) != 0) {
         put_right(bytes);
     }

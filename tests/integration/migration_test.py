@@ -1,6 +1,9 @@
 """Live migration between two kumoi-vmm: the guest goes on where it stood, whatever happens on the way, and exactly once."""
+import os
 import re
+import shutil
 import signal
+import tempfile
 
 import harness
 from migration_harness import Link, Pair, migrate
@@ -159,6 +162,55 @@ class Migration(harness.Test):
         rounds = len(re.findall("round=", guest.output()))
         self.verdict(pair.destination.guest)
         self.assertEqual(len(re.findall("round=", guest.output())), rounds)
+
+
+class CopiedDisks(harness.Test):
+    """Disks without a place that both sides see come with the guest, in the same rounds."""
+
+    def waves(self, disk, image_format):
+        guest = harness.Guest(self, harness.micro("waves"), "waves=40",
+                              disks=[{"id": "data", "path": disk, "format": image_format}])
+        guest.expect("micro: waves 2", 60)
+        return guest
+
+    def image(self, image_format, mib=8):
+        path = os.path.join(self.folder, f"{len(os.listdir(self.folder))}.{image_format}")
+        if image_format == "raw":
+            with open(path, "wb") as file:
+                file.truncate(mib << 20)
+        else:
+            harness.run(self.kumoi_img(), "create", path, f"{mib}M")
+        return path
+
+    def kumoi_img(self):
+        return os.path.join(os.path.dirname(harness.VMM), "kumoi-img")
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="kumoi-it-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+
+    def move(self, image_format):
+        guest = self.waves(self.image(image_format), image_format)
+        for streams in (1, 3):
+            guest, pair = migrate(self, guest, "tcp", streams, disks={"data": self.image(image_format)})
+            self.assertGreater(pair.source_status["disks"]["total"], 0)
+        self.assertEqual(guest.expect("micro: waves (ok|FAIL)", 200).group(1), "ok", guest.story())
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
+        # The last wave is whole: every sector of the disk has its stamp.
+        path = guest.config["disks"][0]["path"]
+        if image_format != "raw":
+            path, image = os.path.join(self.folder, "flat"), path
+            harness.run(self.kumoi_img(), "convert", "-O", "raw", image, path)
+        with open(path, "rb") as file:
+            content = file.read()
+        stamps = {content[at:at + 8] for at in range(0, len(content), 512)}
+        self.assertEqual(stamps, {(40).to_bytes(8, "little")})
+
+    def test_raw(self):
+        self.move("raw")
+
+    def test_qcow2(self):
+        self.move("qcow2")
 
 
 if __name__ == "__main__":

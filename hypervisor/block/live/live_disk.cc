@@ -39,9 +39,20 @@ Result<std::unique_ptr<qcow2::BlockSource>> LiveDisk::open_source() {
     return raw_->open_source();
 }
 
+bool LiveDisk::has_backing() {
+    return qcow2_ != nullptr && qcow2_->store().backing() != nullptr;
+}
+
 void LiveDisk::set_gate(std::unique_ptr<CopyGate> gate) {
     gate_.store(gate.get(), std::memory_order_release);
     owned_gate_ = std::move(gate);
+}
+
+PageMarks& LiveDisk::track_changes() {
+    owned_marks_ =
+        std::make_unique<PageMarks>((size() + CopyGate::kGranule - 1) >> CopyGate::kGranuleBits);
+    marks_.store(owned_marks_.get(), std::memory_order_release);
+    return *owned_marks_;
 }
 
 void LiveDisk::enter(LiveQueue& queue) {
@@ -81,7 +92,7 @@ bool LiveQueue::submit(DiskRequest& request) {
     CopyGate* gate = disk_.gate();
     if (gate == nullptr || !changes_disk(request.operation) ||
         gate->may_change(request.offset, request.size)) {
-        return inner_->submit(request);
+        return pass_on(request);
     }
     const uint64_t offset = request.offset;
     const uint64_t size = request.size;
@@ -89,6 +100,34 @@ bool LiveQueue::submit(DiskRequest& request) {
     request.vectors.clear();
     gate->want(*this, offset, size);
     return true;
+}
+
+bool LiveQueue::pass_on(DiskRequest& request) {
+    const bool tracked = disk_.marks_.load(std::memory_order_acquire) != nullptr &&
+                         changes_disk(request.operation) && request.size != 0;
+    if (tracked) {  // first: it may be complete before submit() returns
+        changes_[request.token] = {request.offset, request.size};
+    }
+    const uint32_t token = request.token;
+    const bool taken = inner_->submit(request);
+    if (!taken && tracked) {
+        changes_.erase(token);
+    }
+    return taken;
+}
+
+// Also after a failure: some of it may be there.
+void LiveQueue::disk_completed(uint32_t token, int result) {
+    if (const auto change = changes_.find(token); change != changes_.end()) {
+        if (PageMarks* marks = disk_.marks_.load(std::memory_order_acquire)) {
+            const uint64_t first = change->second.offset >> CopyGate::kGranuleBits;
+            const uint64_t last =
+                (change->second.offset + change->second.size - 1) >> CopyGate::kGranuleBits;
+            marks->mark(first, last - first + 1);
+        }
+        changes_.erase(change);
+    }
+    client_.disk_completed(token, result);
 }
 
 // On any thread, with the gate's lock held.
@@ -110,7 +149,7 @@ void LiveQueue::release() {
             ++request;
             continue;
         }
-        if (!inner_->submit(*request)) {
+        if (!pass_on(*request)) {
             break;  // full: after the next completion
         }
         request = held_.erase(request);

@@ -11,12 +11,14 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "hypervisor/block/disk_image.h"
 #include "hypervisor/block/live/copy_gate.h"
 #include "hypervisor/block/live/live_job.h"
 #include "hypervisor/block/qcow2/block_source.h"
+#include "hypervisor/memory/page_bitmap.h"
 
 namespace kumoi::hypervisor {
 
@@ -47,6 +49,7 @@ public:
     LiveDisk* live() override { return this; }
 
     Qcow2Image* qcow2() { return qcow2_; }  // null: a raw disk
+    bool has_backing();                     // some of its contents are in another file
     // Reads the disk; while it lives the image must.
     Result<std::unique_ptr<qcow2::BlockSource>> open_source();
 
@@ -55,6 +58,11 @@ public:
     // While the disk stands still. Null: none.
     void set_gate(std::unique_ptr<CopyGate> gate);
     CopyGate* gate() const { return gate_.load(std::memory_order_acquire); }
+
+    // From here on granules of 64 KiB that were changed are marked, once a change is complete.
+    // While the disk stands still; the marks stay until they are replaced, which also is then.
+    PageMarks& track_changes();
+    void stop_tracking() { marks_.store(nullptr, std::memory_order_release); }
 
 private:
     friend class LiveQueue;
@@ -67,6 +75,8 @@ private:
     RawImage* const raw_;
     std::unique_ptr<CopyGate> owned_gate_;
     std::atomic<CopyGate*> gate_{nullptr};
+    std::unique_ptr<PageMarks> owned_marks_;
+    std::atomic<PageMarks*> marks_{nullptr};
     std::mutex queues_mutex_;  // guards queues_
     std::vector<LiveQueue*> queues_;
     std::unique_ptr<LiveJob> job_;  // ends before what it works on
@@ -79,6 +89,7 @@ public:
                                                    DiskClient& client);
     ~LiveQueue() override;
     bool submit(DiskRequest& request) override;
+    bool pass_on(DiskRequest& request);
     void kick() override { inner_->kick(); }
     void drain() override;
 
@@ -87,9 +98,7 @@ private:
     LiveQueue(LiveDisk& disk, EventLoop& loop, DiskClient& client)
         : disk_(disk), loop_(loop), client_(client) {}
     void release();
-    void disk_completed(uint32_t token, int result) override {
-        client_.disk_completed(token, result);
-    }
+    void disk_completed(uint32_t token, int result) override;
     void disk_batch_done() override;
     void gate_moved() override;
 
@@ -98,6 +107,11 @@ private:
     DiskClient& client_;
     const std::thread::id thread_ = std::this_thread::get_id();
     std::unique_ptr<DiskQueue> inner_;
+    struct Change {
+        uint64_t offset;
+        uint64_t size;
+    };
+    std::unordered_map<uint32_t, Change> changes_;  // in flight, by token, while they are tracked
     std::deque<DiskRequest> held_;
     std::atomic<bool> posted_{false};
     std::shared_ptr<int> life_ = std::make_shared<int>();  // shared: weakly, with posted functions
