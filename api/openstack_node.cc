@@ -8,6 +8,7 @@
 #include "api/nova/node_extras.h"
 #include "api/nova/nova_conductor.h"
 #include "api/nova/nova_consoles.h"
+#include "api/nova/nova_live_migrations.h"
 #include "api/nova/nova_moves.h"
 #include "api/nova/periodic_tasks.h"
 #include "api/nova/placement_report.h"
@@ -60,6 +61,7 @@ struct OpenstackNode::Parts {
     std::unique_ptr<nova::InstanceNotifications> notifications;
     std::unique_ptr<nova::NovaConductor> conductor;
     std::unique_ptr<nova::NovaMoves> moves;
+    std::unique_ptr<nova::NovaLiveMigrations> live;
     compute::ExternalEvents events;
     std::unique_ptr<nova::NovaConsoles> consoles;
     std::unique_ptr<nova::UsageAudit> audit;
@@ -126,6 +128,9 @@ Result<void> OpenstackNode::Parts::open_records() {
         periodic_options().scheduler_sync_interval_s, notifications.get()});
     moves = std::make_unique<nova::NovaMoves>(nova::NovaMoves::Borders{
         *conductor, shared.objects, *placement, *records, shared.clock, shared.random});
+    live = std::make_unique<nova::NovaLiveMigrations>(
+        nova::NovaLiveMigrations::Borders{*conductor, shared.objects, *placement, *records,
+                                          shared.clock, shared.random, notifications.get()});
     TRY_CONTEXT(nova::settle_compute_id(*records, settings.options.state_path),
                 "finding this node's identity");
     return {};
@@ -169,6 +174,7 @@ Result<void> OpenstackNode::Parts::open_manager() {
                                       node_driver.is_simulated()));
     borders.volumes = &volumes->services();
     borders.moves = moves.get();
+    borders.live = live.get();
     server_records = std::make_unique<nova::ServerRecords>(nova::ServerRecords::Borders{
         *conductor, shared.objects, *records, clock, shared.random,
         !shared.config.boolean("workarounds", "disable_group_policy_check_upcall"),

@@ -188,6 +188,33 @@ void add_card_options(OptionTable& table) {
                "Seconds that the agent in a guest has to show that it listens.", 1, 3600});
 }
 
+void add_simulated_options(OptionTable& table) {
+    table.add({"simulated", "seed", OptionType::Integer, "1",
+               "Seed of the simulated driver's random stream."});
+    table.add({"simulated", "vcpus", OptionType::Integer, "64", "Host threads it pretends to have.",
+               1, 1 << 20});
+    table.add({"simulated", "memory_mb", OptionType::Integer, "262144",
+               "MiB of memory it pretends to have.", 1, 1LL << 40});
+    table.add({"simulated", "local_gb", OptionType::Integer, "4096",
+               "GiB of disk it pretends to have.", 1, 1LL << 40});
+    table.add({"simulated", "spawn_delay_ms", OptionType::Integer, "0",
+               "Milliseconds each spawn takes.", 0, 600000});
+    table.add({"simulated", "operation_delay_ms", OptionType::Integer, "0",
+               "Milliseconds each other verb takes.", 0, 600000});
+    table.add({"simulated", "failure_rate", OptionType::Float, "0",
+               "Share of spawns that fail, 0 to 1."});
+    table.add({"simulated", "migration_bandwidth", OptionType::Integer, "8192",
+               "MiB a second that a live migration copies.", 1, 1 << 20});
+    table.add({"simulated", "dirty_rate", OptionType::Integer, "0",
+               "MiB a second that each guest writes while it is migrated. More than "
+               "migration_bandwidth: it does not converge.",
+               0, 1 << 20});
+    table.add({"simulated", "migration_failure_rate", OptionType::Float, "0",
+               "Share of live migrations that fail, 0 to 1."});
+    table.add({"simulated", "shared_storage", OptionType::Boolean, "false",
+               "Whether its servers' disks count as being on shared storage."});
+}
+
 // Of a host in a real cloud.
 void add_host_options(OptionTable& table) {
     table.add(
@@ -258,20 +285,7 @@ void add_node_options(OptionTable& table) {
     table.add({"compute", "cpu_shared_set", OptionType::String, "",
                "Host processors that the threads of all other servers stay on. Empty: any."});
     add_host_options(table);
-    table.add({"simulated", "seed", OptionType::Integer, "1",
-               "Seed of the simulated driver's random stream."});
-    table.add({"simulated", "vcpus", OptionType::Integer, "64", "Host threads it pretends to have.",
-               1, 1 << 20});
-    table.add({"simulated", "memory_mb", OptionType::Integer, "262144",
-               "MiB of memory it pretends to have.", 1, 1LL << 40});
-    table.add({"simulated", "local_gb", OptionType::Integer, "4096",
-               "GiB of disk it pretends to have.", 1, 1LL << 40});
-    table.add({"simulated", "spawn_delay_ms", OptionType::Integer, "0",
-               "Milliseconds each spawn takes.", 0, 600000});
-    table.add({"simulated", "operation_delay_ms", OptionType::Integer, "0",
-               "Milliseconds each other verb takes.", 0, 600000});
-    table.add({"simulated", "failure_rate", OptionType::Float, "0",
-               "Share of spawns that fail, 0 to 1."});
+    add_simulated_options(table);
 }
 
 void add_fleet_options(OptionTable& table) {

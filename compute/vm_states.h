@@ -49,6 +49,7 @@ constexpr char kImageSnapshot[] = "image_snapshot";
 constexpr char kImagePendingUpload[] = "image_pending_upload";
 constexpr char kImageUploading[] = "image_uploading";
 constexpr char kImageBackup[] = "image_backup";
+constexpr char kMigrating[] = "migrating";  // live
 constexpr char kResizePrep[] = "resize_prep";
 constexpr char kResizeMigrating[] = "resize_migrating";
 constexpr char kResizeMigrated[] = "resize_migrated";

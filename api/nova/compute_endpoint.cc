@@ -130,11 +130,6 @@ Result<Json> ComputeEndpoint::refuse(Call& call, const Entry& entry) {
         return reason;
     }
     const std::string uuid = TRY(adopt(call));
-    const Json* migration = call.argument("migration");
-    if (migration != nullptr && is_object_primitive(*migration)) {
-        borders_.conductor.adopt_migration(
-            uuid, TRY(borders_.objects.receive(*call.context.wire, *migration)));
-    }
     TRY(borders_.conductor.refuse(call.context, uuid, "compute_" + call.request.method, reason));
     return reason;
 }

@@ -90,6 +90,18 @@ private:
     Result<compute::MoveRequest> adopt_move(Call& call, compute::MoveStep step);
     Result<Json> move(Call& call);
     Result<Json> evacuate(Call& call);
+    Result<std::string> adopt_live(Call& call);
+    Result<compute::LiveMigrateData> migrate_data(Call& call, std::string_view name);
+    Result<Json> answer(Result<compute::LiveMigrateData> data);
+    Result<Json> check_live_destination(Call& call);
+    Result<Json> check_live_source(Call& call);
+    Result<Json> live_migration(Call& call);
+    Result<Json> live_migration_abort(Call& call);
+    Result<Json> live_migration_force_complete(Call& call);
+    Result<Json> pre_live_migration(Call& call);
+    Result<Json> post_live_migration(Call& call);
+    Result<Json> rollback_live_migration(Call& call);
+    Result<Json> drop_move_claim(Call& call);
     Result<Json> attach_interface(Call& call);
     Result<Json> detach_interface(Call& call);
     Result<Json> attach_volume(Call& call);

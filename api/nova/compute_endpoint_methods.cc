@@ -5,8 +5,6 @@ namespace kumoi::nova {
 namespace {
 
 constexpr std::string_view kNotOffered = "This hypervisor does not offer it";
-constexpr std::string_view kNoLiveMigration =
-    "Migration pre-check error: live migration is not offered by kumoi nodes yet";
 constexpr std::string_view kNoMaintenanceMode =
     "A host has no maintenance mode of its own here, as with libvirt: disable its compute service "
     "and migrate its servers";
@@ -23,10 +21,8 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_a_to
         {"backup_instance", {&ComputeEndpoint::backup}},
         {"build_and_run_instance", {&ComputeEndpoint::build_and_run}},
         {"cache_images", {&ComputeEndpoint::cache_images}},
-        {"check_can_live_migrate_destination",
-         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
-        {"check_can_live_migrate_source",
-         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"check_can_live_migrate_destination", {&ComputeEndpoint::check_live_destination}},
+        {"check_can_live_migrate_source", {&ComputeEndpoint::check_live_source}},
         {"check_instance_shared_storage", {&ComputeEndpoint::shared_storage}},
         {"confirm_resize", {&ComputeEndpoint::move}},
         {"confirm_snapshot_based_resize_at_source",
@@ -34,8 +30,7 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_a_to
         {"deny_share", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
         {"detach_interface", {&ComputeEndpoint::detach_interface}},
         {"detach_volume", {&ComputeEndpoint::detach_volume}},
-        {"drop_move_claim_at_destination",
-         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"drop_move_claim_at_destination", {&ComputeEndpoint::drop_move_claim}},
         {"extend_volume", {&ComputeEndpoint::extend_volume}},
         {"external_instance_event", {&ComputeEndpoint::external_event}},
         {"finish_resize", {&ComputeEndpoint::move}},
@@ -57,11 +52,9 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_a_to
          {.refusal = "NotImplementedError", .refusal_text = kNoMaintenanceMode}},
         {"host_power_action", {&ComputeEndpoint::host_power_action}},
         {"inject_network_info", {&ComputeEndpoint::inject_network_info}},
-        {"live_migration", {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
-        {"live_migration_abort",
-         {.refusal = "NotImplementedError", .refusal_text = kNoLiveMigration}},
-        {"live_migration_force_complete",
-         {.refusal = "NotImplementedError", .refusal_text = kNoLiveMigration}},
+        {"live_migration", {&ComputeEndpoint::live_migration}},
+        {"live_migration_abort", {&ComputeEndpoint::live_migration_abort}},
+        {"live_migration_force_complete", {&ComputeEndpoint::live_migration_force_complete}},
     };
 }
 
@@ -69,11 +62,9 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_p_to
     using compute::ComputeApi;
     return {
         {"pause_instance", {.verb = &ComputeApi::pause_instance}},
-        {"post_live_migration_at_destination",
-         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"post_live_migration_at_destination", {&ComputeEndpoint::post_live_migration}},
         {"power_update", {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
-        {"pre_live_migration",
-         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"pre_live_migration", {&ComputeEndpoint::pre_live_migration}},
         {"prep_resize", {&ComputeEndpoint::move}},
         {"prep_snapshot_based_resize_at_dest",
          {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
@@ -92,8 +83,7 @@ std::map<std::string_view, ComputeEndpoint::Entry> ComputeEndpoint::entries_p_to
         {"revert_resize", {&ComputeEndpoint::move}},
         {"revert_snapshot_based_resize_at_dest",
          {.refusal = "NotImplementedError", .refusal_text = kNotOffered}},
-        {"rollback_live_migration_at_destination",
-         {.refusal = "MigrationPreCheckError", .refusal_text = kNoLiveMigration}},
+        {"rollback_live_migration_at_destination", {&ComputeEndpoint::rollback_live_migration}},
         {"set_admin_password", {&ComputeEndpoint::set_admin_password}},
         {"set_host_enabled", {&ComputeEndpoint::set_host_enabled}},
         {"shelve_instance", {&ComputeEndpoint::shelve}},

@@ -79,7 +79,7 @@ const InstanceNotifications::Action* InstanceNotifications::find(std::string_vie
     constexpr std::string_view kRebuild = "InstanceActionRebuildPayload";
     constexpr std::string_view kSnapshot = "InstanceActionSnapshotPayload";
     // clang-format off
-    static constexpr std::array<Action, 30> kActions = {{
+    static constexpr std::array<Action, 37> kActions = {{
         {"compute__do_build_and_run_instance", "create", "create", kCreate, kErrors | kIpsAtEnd},
         {"compute_terminate_instance", "delete", "delete", kAction, kShutsDown},
         {"compute_stop_instance", "power_off", "power_off", kAction, 0},
@@ -111,6 +111,19 @@ const InstanceNotifications::Action* InstanceNotifications::find(std::string_vie
         {"compute_confirm_resize", "resize_confirm", "resize.confirm", kAction, kIpsAtEnd},
         {"compute_revert_resize", "resize_revert", "resize.revert", kAction, kNoEnd | kExists},
         {"compute_finish_revert_resize", "resize_revert", "resize.revert", kAction, kNoStart},
+        // Not of events: of steps within.
+        {"live_migration_pre", "live_migration_pre", "live_migration.pre", kAction, kIpsAlways},
+        {"live_migration_post", "live_migration_post", "live_migration._post", kAction,
+         kIpsAlways},
+        {"live_migration_post_dest", "live_migration_post_dest", "live_migration.post.dest",
+         kAction, kIpsAlways},
+        {"live_migration_rollback", "live_migration_rollback", "live_migration._rollback", kAction,
+         0},
+        {"live_migration_rollback_dest", "live_migration_rollback_dest",
+         "live_migration.rollback.dest", kAction, kIpsAlways},
+        {"live_migration_abort", "live_migration_abort", "live.migration.abort", kAction, 0},
+        {"live_migration_force_complete", "live_migration_force_complete",
+         "live.migration.force.complete", kAction, 0},
     }};
     // clang-format on
     const auto found = std::find_if(kActions.begin(), kActions.end(),

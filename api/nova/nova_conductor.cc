@@ -111,22 +111,27 @@ Result<void> NovaConductor::with_server(const std::string& uuid,
     return result;
 }
 
+Result<void> NovaConductor::drop_migration_context(const std::string& uuid) {
+    return with_server(uuid, [&](const Known& known) -> Result<void> {
+        const Json* context = known.instance.get("migration_context");
+        if (context == nullptr || context->is_null()) {  // Nova drops only what it is shown
+            auto found = borders_.objects.class_action(
+                known.context, "MigrationContext", "get_by_instance_uuid", text_arguments({uuid}));
+            if (!found.ok()) {
+                const bool none = found.error().fault == "MigrationContextNotFound";
+                return none ? Result<void>() : Result<void>(found.error());
+            }
+            known.instance.set("migration_context", std::move(*found));
+        }
+        TRY(borders_.objects.action(known.context, known.instance, "drop_migration_context"));
+        return {};
+    });
+}
+
 Result<void> NovaConductor::refuse(const compute::RequestContext& context, const std::string& uuid,
                                    const std::string& event, const Error& reason) {
     TRY(action_event_start(context, uuid, event, borders_.node.host()));
     TRY(fault_create(uuid, compute::fault_from(reason, borders_.clock)));
-    std::string migration_uuid;
-    {
-        const auto entry = server(uuid);
-        const std::lock_guard lock(entry->mutex);
-        if (entry->migration) {
-            migration_uuid = entry->migration->text("uuid");
-        }
-    }
-    if (!migration_uuid.empty()) {
-        TRY(borders_.allocations.move(context, migration_uuid, uuid));
-        TRY(migration_save(uuid, "error"));
-    }
     compute::InstanceUpdate update;
     update.task_state = std::optional<std::string>();
     TRY(instance_save(uuid, update));

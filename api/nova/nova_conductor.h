@@ -78,6 +78,9 @@ public:
     Result<void> with_server(const std::string& uuid,
                              const std::function<Result<void>(const Known&)>& work);
 
+    // What a move has written down of the server's old and new resources; none is fine.
+    Result<void> drop_migration_context(const std::string& uuid);
+
     // The group that a build's request names (a uuid or a name); empty: none.
     std::string group_hint(const std::string& uuid);
     // Only moves updated_at.
@@ -98,8 +101,7 @@ public:
     // Of a migration that nobody will end any more.
     Result<void> drop_allocations_of(const Json& context, const std::string& consumer);
 
-    // A cast this node cannot do: the action says so, a fault is recorded, task_state is cleared,
-    // and a migration that conductor had begun is over, with its allocation back at the server.
+    // A cast this node cannot do: the action says so, a fault is recorded, task_state is cleared.
     Result<void> refuse(const compute::RequestContext& context, const std::string& uuid,
                         const std::string& event, const Error& reason);
 

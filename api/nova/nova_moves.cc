@@ -12,23 +12,6 @@ namespace {
 
 constexpr char kMigrateServerVersion[] = "1.20";
 
-compute::Migration record_from(const NovaObject& object) {
-    compute::Migration migration;
-    migration.id = object.integer("id");
-    migration.uuid = object.text("uuid");
-    migration.instance_uuid = object.text("instance_uuid");
-    migration.migration_type = object.text("migration_type");
-    migration.status = object.text("status");
-    migration.source_compute = object.text("source_compute");
-    migration.source_node = object.text("source_node");
-    migration.dest_compute = object.text("dest_compute");
-    migration.dest_node = object.text("dest_node");
-    migration.dest_host = object.text("dest_host");
-    migration.user_id = object.text("user_id");
-    migration.project_id = object.text("project_id");
-    return migration;
-}
-
 bool has_field(const ObjectTable& table, std::string_view object, std::string_view field) {
     const ObjectInfo* info = table.find(object);
     return info != nullptr && info->fields.contains(field);
@@ -47,6 +30,23 @@ Json flavor_argument(const Json& arguments) {
 
 }  // namespace
 
+compute::Migration migration_from(const NovaObject& object) {
+    compute::Migration migration;
+    migration.id = object.integer("id");
+    migration.uuid = object.text("uuid");
+    migration.instance_uuid = object.text("instance_uuid");
+    migration.migration_type = object.text("migration_type");
+    migration.status = object.text("status");
+    migration.source_compute = object.text("source_compute");
+    migration.source_node = object.text("source_node");
+    migration.dest_compute = object.text("dest_compute");
+    migration.dest_node = object.text("dest_node");
+    migration.dest_host = object.text("dest_host");
+    migration.user_id = object.text("user_id");
+    migration.project_id = object.text("project_id");
+    return migration;
+}
+
 amqp::Target compute_target(const std::string& host) {
     amqp::Target target;
     target.topic = "compute";
@@ -60,7 +60,7 @@ Json NovaMoves::admin() const {
 }
 
 Result<NovaObject*> NovaMoves::need_migration(const Known& known, const std::string& uuid) {
-    if (known.migration) {
+    if (known.migration && known.migration->text("migration_type") != "live-migration") {
         return &*known.migration;
     }
     auto all = TRY(borders_.objects.class_objects(known.context, "MigrationList", "get_by_filters",
@@ -87,7 +87,7 @@ Result<compute::Migration> NovaMoves::migration(const std::string& uuid, bool fr
             *object =
                 TRY(borders_.objects.class_object(known.context, "Migration", "get_by_id", {id}));
         }
-        record = record_from(*object);
+        record = migration_from(*object);
         return {};
     }));
     return record;
@@ -184,20 +184,7 @@ Result<void> NovaMoves::save_host(const std::string& uuid, const compute::Instan
 }
 
 Result<void> NovaMoves::drop_context(const std::string& uuid) {
-    return borders_.conductor.with_server(uuid, [&](const Known& known) -> Result<void> {
-        const Json* context = known.instance.get("migration_context");
-        if (context == nullptr || context->is_null()) {  // Nova drops only what it is shown
-            auto found = borders_.objects.class_action(
-                known.context, "MigrationContext", "get_by_instance_uuid", text_arguments({uuid}));
-            if (!found.ok()) {
-                const bool none = found.error().fault == "MigrationContextNotFound";
-                return none ? Result<void>() : Result<void>(found.error());
-            }
-            known.instance.set("migration_context", std::move(*found));
-        }
-        TRY(borders_.objects.action(known.context, known.instance, "drop_migration_context"));
-        return {};
-    });
+    return borders_.conductor.drop_migration_context(uuid);
 }
 
 Result<void> NovaMoves::cast_to(const std::string& host, const Json& context,

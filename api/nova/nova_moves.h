@@ -60,5 +60,6 @@ private:
 
 // The compute service of a host.
 amqp::Target compute_target(const std::string& host);
+compute::Migration migration_from(const NovaObject& object);
 
 }  // namespace kumoi::nova

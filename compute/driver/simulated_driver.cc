@@ -51,6 +51,10 @@ SimulatedOptions SimulatedOptions::from_config(const Config& config) {
     options.spawn_delay_ms = config.integer("simulated", "spawn_delay_ms");
     options.operation_delay_ms = config.integer("simulated", "operation_delay_ms");
     options.failure_rate = config.floating("simulated", "failure_rate");
+    options.migration_bandwidth_mib_s = config.integer("simulated", "migration_bandwidth");
+    options.dirty_rate_mib_s = config.integer("simulated", "dirty_rate");
+    options.migration_failure_rate = config.floating("simulated", "migration_failure_rate");
+    options.shared_storage = config.boolean("simulated", "shared_storage");
     return options;
 }
 
@@ -106,6 +110,7 @@ Result<void> SimulatedDriver::destroy(const Instance& instance) {
     delay(options_.operation_delay_ms);
     const std::lock_guard lock(mutex_);
     guests_.erase(instance.uuid);
+    gone_.erase(instance.uuid);
     return {};
 }
 

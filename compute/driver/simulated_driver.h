@@ -6,12 +6,14 @@
 
 #include <functional>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
 
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/random.h"
+#include "compute/driver/live_migration.h"
 #include "compute/driver/virt_driver.h"
 
 namespace kumoi::compute {
@@ -23,6 +25,10 @@ struct SimulatedOptions {
     int64_t spawn_delay_ms = 0;
     int64_t operation_delay_ms = 0;
     double failure_rate = 0;  // of spawns, 0 to 1
+    int64_t migration_bandwidth_mib_s = 8192;
+    int64_t dirty_rate_mib_s = 0;       // that each guest writes while it is migrated
+    double migration_failure_rate = 0;  // of live migrations, 0 to 1
+    bool shared_storage = false;        // as if all hosts used the same folder of servers
 
     static SimulatedOptions from_config(const Config& config);
 };
@@ -76,6 +82,20 @@ public:
     Result<std::string> get_serial_console(const Instance& instance) override;
     Result<Json> get_instance_diagnostics(const Instance& instance) override;
     Result<HostResources> get_available_resource() override;
+    Result<std::string> live_migration_facts(const Instance& instance) override;
+    Result<LiveMigrationPlan> check_live_migration(const Instance& instance,
+                                                   const LiveMigrationQuestion& question) override;
+    Result<std::string> live_migration_disks(const Instance& instance) override;
+    Result<std::string> pre_live_migration(const LiveMigrationArrival& arrival) override;
+    LiveMigrationOutcome live_migration(const Instance& instance,
+                                        const LiveMigrationDeparture& departure,
+                                        LiveMigrationObserver& observer) override;
+    Result<void> abort_live_migration(const Instance& instance) override;
+    Result<void> force_complete_live_migration(const Instance& instance) override;
+    Result<void> finish_live_migration(const Instance& instance) override;
+    Result<void> rollback_live_migration(const Instance& instance, bool destroy_disks) override;
+    Result<std::vector<std::string>> list_arrival_uuids() override;
+    Result<GuestOwner> live_migration_outcome(const Instance& instance) override;
 
     // What a guest may do by itself: changes its state and tells the listener.
     void guest_event(const std::string& uuid, LifecycleEvent::Kind kind, const std::string& detail);
@@ -91,7 +111,14 @@ private:
         std::vector<std::string> macs;
         std::string console;
     };
+    struct Asked {
+        bool abort = false;
+        bool force = false;
+    };
+    struct Copy;
     void delay(int64_t milliseconds) const;
+    LiveMigrationOutcome run_copy(const Instance& instance, Copy& copy,
+                                  LiveMigrationObserver& observer);
     Result<void> set_running(const Instance& instance, bool power_on);
     Result<void> set_power(const Instance& instance, int from, int to, std::string_view verb);
     static void start(Guest& guest, const Instance& instance, int64_t now_ns);
@@ -102,6 +129,8 @@ private:
     const Sleep sleep_;
     mutable std::mutex mutex_;  // guards everything below
     std::unordered_map<std::string, Guest> guests_;
+    std::unordered_map<std::string, Asked> leaving_;  // in live_migration()
+    std::set<std::string> arriving_, gone_;
     std::function<void(const LifecycleEvent&)> listener_;
 };
 

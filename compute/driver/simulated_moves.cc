@@ -30,6 +30,7 @@ Result<void> SimulatedDriver::receive_disk(const Instance& /*instance*/,
 Result<void> SimulatedDriver::leave(const Instance& instance, bool keep_disks) {
     delay(options_.operation_delay_ms);
     const std::lock_guard lock(mutex_);
+    gone_.erase(instance.uuid);
     if (!keep_disks) {
         guests_.erase(instance.uuid);
     } else if (const auto guest = guests_.find(instance.uuid); guest != guests_.end()) {

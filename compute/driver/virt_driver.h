@@ -200,6 +200,10 @@ public:
     // Destination: what waits for the guest goes, and its disks when they are this host's own.
     // Absent is fine. Conflict while the guest is or may be this host's: then nothing is touched.
     virtual Result<void> rollback_live_migration(const Instance& instance, bool destroy_disks);
+    // Destination: guests that wait here, or have come and were not finished.
+    virtual Result<std::vector<std::string>> list_arrival_uuids() {
+        return std::vector<std::string>();
+    }
     // Both: whose the guest is. Asks the other host where that is needed; nothing is changed but
     // what it decides (handover.md), and Here, Gone and Absent are final.
     virtual Result<GuestOwner> live_migration_outcome(const Instance& instance);

@@ -1,24 +1,26 @@
 #include "compute/manager/compute_manager.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "compute/manager/host_recovery.h"
 #include "compute/manager/host_tasks.h"
+#include "compute/manager/live_migration_recovery.h"
 #include "compute/manager/move_records.h"
 #include "compute/manager/move_recovery.h"
 #include "compute/manager/power_sync.h"
 #include "compute/manager/power_tasks.h"
 #include "compute/manager/reboot_task.h"
 #include "compute/manager/spawn_task.h"
-#include "compute/manager/terminate_task.h"
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
 namespace {
 
-constexpr size_t kWorkersBesideBuilds = 8;  // so that builds never keep a stop or delete waiting
+constexpr size_t kWorkersBesideBuilds = 8;   // so that builds never keep a stop or delete waiting
+constexpr size_t kMigrationThreadsMax = 64;  // a live migration holds one as long as it takes
 constexpr size_t kQueueLengthMax = 100'000;
 constexpr size_t kHousekeepingThreads = 2;
 constexpr size_t kHousekeepingQueueMax = 1024;
@@ -35,6 +37,11 @@ ResourceOptions resource_options(const ManagerOptions& options, std::string comp
     resources.ram_allocation_ratio = options.ram_allocation_ratio;
     resources.disk_allocation_ratio = options.disk_allocation_ratio;
     return resources;
+}
+
+size_t migration_threads(const ManagerOptions& options) {
+    const auto most = static_cast<size_t>(options.live_migration.migrations_max);
+    return most == 0 ? kMigrationThreadsMax : std::min(most, kMigrationThreadsMax);
 }
 
 }  // namespace
@@ -58,14 +65,17 @@ ComputeManager::ComputeManager(const Borders& borders, ManagerOptions options,
     : options_(std::move(options)),
       journal_(std::move(journal)),
       tracker_(resource_options(options_, std::move(compute_id)), borders.clock),
+      migrations_(static_cast<int64_t>(migration_threads(options_))),
       services_{borders.conductor, borders.network, borders.vifs,  borders.driver, borders.images,
                 tracker_,          *journal_,       borders.clock, options_,       borders.events,
-                borders.volumes,   borders.tasks,   &unsettled_,   borders.moves,  borders.cloud},
+                borders.volumes,   borders.tasks,   &unsettled_,   borders.moves,  borders.cloud,
+                borders.live,      &migrations_},
       own_workers_(borders.pools
                        ? nullptr
                        : std::make_unique<WorkerPool>(
                              "compute",
-                             static_cast<size_t>(options_.builds_max) + kWorkersBesideBuilds,
+                             static_cast<size_t>(options_.builds_max) + kWorkersBesideBuilds +
+                                 (borders.live == nullptr ? 0 : migration_threads(options_)),
                              kQueueLengthMax)),
       own_housekeeping_(borders.pools
                             ? nullptr
@@ -123,13 +133,6 @@ Result<void> ComputeManager::build_and_run_instance(BuildRequest request) {
                  [&](const Operation& operation) {
                      return SpawnTask(services_, request, operation).execute();
                  });
-    });
-}
-
-Result<void> ComputeManager::terminate_instance(const RequestContext& context,
-                                                const std::string& uuid) {
-    return submit(verbs::kTerminate, context, uuid, [](auto& services, const auto& operation) {
-        return TerminateTask(services, operation).execute();
     });
 }
 
@@ -294,6 +297,15 @@ void ComputeManager::sync_power_states() {
 void ComputeManager::poll_servers() {
     warn_unless_ok(services_.conductor.poll_servers(options_.host),
                    "servers that wait for a deadline were not looked at");
+    if (services_.live != nullptr) {
+        const auto recorded = services_.conductor.instances_by_host(options_.host);
+        if (recorded.ok()) {
+            settle_arrivals(services_, arrivals(services_, *recorded).all,
+                            [this](const std::string& uuid, std::function<void()> function) {
+                                submit_quietly(uuid, std::move(function));
+                            });
+        }
+    }
     if (services_.moves != nullptr) {
         settle_kept(services_, {}, [this](const std::string& uuid, std::function<void()> function) {
             submit_quietly(uuid, std::move(function));

@@ -17,6 +17,7 @@
 #include "base/event_loop.h"
 #include "base/worker_pool.h"
 #include "compute/manager/compute_api.h"
+#include "compute/manager/live_migrations.h"
 #include "compute/manager/server_queue.h"
 #include "compute/manager/unsettled.h"
 #include "compute/manager/verb.h"
@@ -46,6 +47,7 @@ public:
         HostTasks* tasks = nullptr;                 // where Nova keeps the records; null standalone
         MoveRecords* moves = nullptr;               // null where servers never leave their host
         CloudRecords* cloud = nullptr;              // null standalone
+        LiveMigrationRecords* live = nullptr;       // null where servers cannot move while they run
     };
 
     // Opens the journal and the compute id below options.state_path; touches no server yet.
@@ -108,6 +110,29 @@ public:
     // The back end of a volume was started anew. Any thread.
     void volume_restarted(const std::string& uuid, const std::string& volume_id);
     Result<void> move_instance(MoveRequest request) override;
+    Result<void> live_migration(LiveMigrationRequest request) override;
+    Result<void> live_migration_abort(const RequestContext& context, const std::string& uuid,
+                                      int64_t migration_id) override;
+    Result<void> live_migration_force_complete(const RequestContext& context,
+                                               const std::string& uuid) override;
+    Result<void> rollback_live_migration_at_destination(const RequestContext& context,
+                                                        const std::string& uuid, bool destroy_disks,
+                                                        const LiveMigrateData& data) override;
+    Result<LiveMigrateData> check_can_live_migrate_destination(
+        const LiveMigrationCheck& request) override;
+    Result<LiveMigrateData> check_can_live_migrate_source(const RequestContext& context,
+                                                          const std::string& uuid,
+                                                          const LiveMigrateData& data) override;
+    Result<LiveMigrateData> pre_live_migration(const RequestContext& context,
+                                               const std::string& uuid, const std::string& disks,
+                                               const LiveMigrateData& data) override;
+    Result<void> post_live_migration_at_destination(const RequestContext& context,
+                                                    const std::string& uuid,
+                                                    bool block_migration) override;
+    // How far a live migration from here is; nothing: there is none.
+    std::optional<LiveMigrationProgress> live_migration_progress(const std::string& uuid) const {
+        return migrations_.progress(uuid);
+    }
     bool has_probe(const std::string& name) override { return services_.driver.has_probe(name); }
     Result<void> external_instance_event(const RequestContext& context, const std::string& uuid,
                                          const ServerEvent& event) override;
@@ -143,6 +168,14 @@ private:
     Result<void> submit(const VerbInfo& info, const RequestContext& context,
                         const std::string& uuid, Task task,
                         ServerQueue::Lane lane = ServerQueue::Lane::Other);
+    // A call that is answered with what its task found; `Value` may be void.
+    template <typename Value>
+    Result<Value> ask(const VerbInfo& info, const RequestContext& context, const std::string& uuid,
+                      std::function<Result<Value>(const Operation&)> task);
+    Result<void> live_verb_now(const VerbInfo& info, const RequestContext& context,
+                               const std::string& uuid, const std::function<Result<void>()>& work);
+    Result<void> cancel_queued(const RequestContext& context, const std::string& uuid);
+    bool abort_for_delete(const RequestContext& context, const std::string& uuid);
     void submit_quietly(const std::string& uuid, std::function<void()> function);
     void handle_event(const RequestContext& context, const std::string& uuid,
                       const ServerEvent& event);
@@ -155,6 +188,7 @@ private:
     const std::unique_ptr<Journal> journal_;
     ResourceTracker tracker_;
     UnsettledOperations unsettled_;
+    LiveMigrations migrations_;
     LostVolumeRequests lost_volume_requests_;
     NodeServices services_;
     std::atomic<bool> publish_pending_{false};

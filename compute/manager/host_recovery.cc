@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "compute/manager/host_tasks.h"
 #include "compute/manager/interface_task.h"
+#include "compute/manager/live_migration_recovery.h"
+#include "compute/manager/live_migration_tasks.h"
 #include "compute/manager/move_records.h"
 #include "compute/manager/move_recovery.h"
 #include "compute/manager/nova_rules.h"
@@ -98,6 +100,10 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
         continue_move(services, open);
         return;
     }
+    if (services.live != nullptr && is_live_migration_verb(open.verb)) {
+        continue_live_migration(services, open);
+        return;
+    }
     const Operation operation{open.context, open.instance_uuid, open.id};
     services.conductor.recall(open.instance_uuid, arguments_from(open.steps));
     if (open.verb == verbs::kBuild.verb) {
@@ -106,7 +112,8 @@ void continue_operation(NodeServices& services, const OpenOperation& open) {
     }
     if (open.verb == verbs::kTerminate.verb) {
         resume_verb(services, verbs::kTerminate, operation, [&services](const Operation& resumed) {
-            return TerminateTask(services, resumed).execute();
+            return services.live != nullptr ? terminate_where_it_is(services, resumed, false)
+                                            : TerminateTask(services, resumed).execute();
         });
         return;
     }
@@ -145,6 +152,10 @@ void continue_task(NodeServices& services, const Instance& instance) {
         settle_move(services, instance);
         return;
     }
+    if (services.live != nullptr && is_live_migrating(instance)) {
+        settle_live_migration(services, instance);
+        return;
+    }
     const auto continuation = next_task(services, instance, "");
     if (continuation) {
         // Nobody's request any more; images and ports are still those of the server's owner.
@@ -179,6 +190,12 @@ Result<void> HostRecovery::execute() {
     if (services_.moves != nullptr) {
         busy_.merge(remove_evacuated(services_));
     }
+    Arrivals guests;
+    if (services_.live != nullptr) {
+        guests = arrivals(services_, instances_);
+        awaited_ = guests.awaited;
+        busy_.insert(awaited_.begin(), awaited_.end());
+    }
     remove_orphans();
     end_leftover_volumes(services_, instances_, busy_);
     if (services_.tasks != nullptr) {
@@ -191,6 +208,7 @@ Result<void> HostRecovery::execute() {
     if (services_.moves != nullptr) {
         settle_kept(services_, busy_, submit_);
     }
+    settle_arrivals(services_, guests.all, submit_);
     continue_detaches();
     check_guests();
     return {};
@@ -250,6 +268,12 @@ void HostRecovery::remove_orphans() {
 
 Result<void> HostRecovery::repair_networks() {
     std::vector<Instance> here = instances_;
+    for (const std::string& uuid : awaited_) {
+        auto other = services_.conductor.instance_get(uuid);
+        if (other.ok()) {
+            here.push_back(std::move(*other));
+        }
+    }
     std::erase_if(
         here, [](const Instance& instance) { return instance.vm_state == vm_states::kDeleted; });
     return services_.vifs.reconcile(here);

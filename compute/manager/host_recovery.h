@@ -40,8 +40,9 @@ private:
     const bool host_was_rebooted_;
     std::vector<Instance> instances_;
     std::vector<OpenOperation> operations_;
-    std::set<std::string> busy_;    // servers with an open operation
-    std::set<std::string> failed_;  // servers in ERROR since their ports cannot be plugged
+    std::set<std::string> busy_;     // servers with an open operation
+    std::set<std::string> awaited_;  // whose guests may come here by live migration
+    std::set<std::string> failed_;   // servers in ERROR since their ports cannot be plugged
 };
 
 // Goes on with an operation that ended in doubt (unsettled.h), on its server's queue.

@@ -15,7 +15,6 @@ using TaskState = std::optional<std::string>;
 
 constexpr VerbInfo kLostBuild{"build", "compute__do_build_and_run_instance", true};
 constexpr VerbInfo kNoEvent{"", "", true};  // no request stands behind it
-constexpr char kMigrating[] = "migrating";
 
 bool ran_before(const Instance& instance) {
     const auto old = instance.system_metadata.find(kOldVmState);
@@ -143,7 +142,7 @@ std::optional<TaskContinuation> nova_continuation_of(const Instance& instance,
     if (task.starts_with(task_states::kRebuilding) || task.starts_with("rebuild_")) {
         return TaskContinuation{verbs::kRebuild, fail_rebuild};
     }
-    if (task == task_states::kResizePrep || task == kMigrating) {
+    if (task == task_states::kResizePrep || task == task_states::kMigrating) {
         return TaskContinuation{kNoEvent, clear_task};
     }
     if (task == task_states::kResizeMigrating) {

@@ -1,5 +1,7 @@
 #include "compute/manager/unsettled.h"
 
+#include <utility>
+
 #include "base/json.h"
 #include "base/log.h"
 
@@ -14,23 +16,41 @@ bool& doubt_of_this_thread() {
     return doubt;
 }
 
+bool& undecided_of_this_thread() {
+    thread_local bool undecided = false;
+    return undecided;
+}
+
 }  // namespace
+
+UnsettledOperations::Scope::Scope()
+    : doubt_(std::exchange(doubt_of_this_thread(), false)),
+      undecided_(std::exchange(undecided_of_this_thread(), false)) {}
+
+UnsettledOperations::Scope::~Scope() {
+    doubt_of_this_thread() = doubt_;
+    undecided_of_this_thread() = undecided_;
+}
+
+void UnsettledOperations::note_undecided() {
+    undecided_of_this_thread() = true;
+}
 
 void UnsettledOperations::note_doubt() {
     doubt_of_this_thread() = true;
 }
 
 void UnsettledOperations::forget_doubts() {
-    doubt_of_this_thread() = false;
+    doubt_of_this_thread() = undecided_of_this_thread() = false;
 }
 
 bool UnsettledOperations::is_in_doubt() {
-    return doubt_of_this_thread();
+    return doubt_of_this_thread() || undecided_of_this_thread();
 }
 
 bool UnsettledOperations::add(uint64_t journal_id) {
     const std::lock_guard lock(mutex_);
-    if (++attempts_[journal_id] > kAttemptsMax) {
+    if (!undecided_of_this_thread() && ++attempts_[journal_id] > kAttemptsMax) {
         return false;
     }
     ids_.insert(journal_id);

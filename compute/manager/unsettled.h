@@ -25,6 +25,20 @@ public:
     static void note_doubt();
     static void forget_doubts();
     static bool is_in_doubt();
+    // Not the records but the other host has to answer first: however often that takes.
+    static void note_undecided();
+
+    // An operation within another one's (a standalone cloud is one process) has doubts of its own.
+    class Scope {
+    public:
+        Scope();
+        ~Scope();
+        Scope(const Scope&) = delete;
+        Scope& operator=(const Scope&) = delete;
+
+    private:
+        const bool doubt_, undecided_;
+    };
 
     // False: it was looked at often enough, and is to end as it is.
     bool add(uint64_t journal_id);

@@ -50,7 +50,7 @@ bool stays_open(NodeServices& services, const Operation& operation) {
 void run_and_close(NodeServices& services, const VerbInfo& info, const Operation& operation,
                    const std::function<Result<void>(const Operation&)>& function) {
     const int64_t started = services.clock.monotonic_ns();
-    UnsettledOperations::forget_doubts();
+    const UnsettledOperations::Scope scope;
     const Result<void> result = function(operation);
     if (stays_open(services, operation)) {
         log_warn("compute", "records could not be written; the operation is looked at again",
@@ -66,7 +66,7 @@ void run_and_close(NodeServices& services, const VerbInfo& info, const Operation
             record_failure(services, operation.uuid, *failure);
         }
     }
-    if (!operation.context.request_id.empty()) {
+    if (!operation.context.request_id.empty() && !info.event.empty()) {
         warn_unless_ok_or_gone(
             services.conductor.action_event_finish(operation.context, operation.uuid,
                                                    std::string(info.event), failure),
@@ -100,7 +100,8 @@ void run_verb(NodeServices& services, const VerbInfo& info, const RequestContext
         return;
     }
     keep_arguments(services, uuid, *journal_id);
-    if (!context.request_id.empty()) {  // without one there is no action to hang the event on
+    if (!context.request_id.empty() &&
+        !info.event.empty()) {  // without one there is no action to hang the event on
         warn_unless_ok_or_gone(services.conductor.action_event_start(
                                    context, uuid, std::string(info.event), services.options.host),
                                "the start of the event was not recorded");

@@ -28,6 +28,8 @@ class HostTasks;
 class UnsettledOperations;
 struct VolumeServices;
 class MoveRecords;
+class LiveMigrationRecords;
+class LiveMigrations;
 
 // What tasks work with. Everything outlives them.
 struct NodeServices {
@@ -44,8 +46,10 @@ struct NodeServices {
     VolumeServices* volumes = nullptr;  // null: this cloud has no volumes
     HostTasks* tasks = nullptr;         // null: standalone; else Nova keeps the records
     UnsettledOperations* unsettled = nullptr;
-    MoveRecords* moves = nullptr;   // null: servers never leave their host
-    CloudRecords* cloud = nullptr;  // null: standalone
+    MoveRecords* moves = nullptr;          // null: servers never leave their host
+    CloudRecords* cloud = nullptr;         // null: standalone
+    LiveMigrationRecords* live = nullptr;  // null: no live migration here
+    LiveMigrations* migrations = nullptr;
 };
 
 // Which server, for whom, and under which journal entry a task runs.
@@ -57,7 +61,7 @@ struct Operation {
 
 struct VerbInfo {
     std::string_view verb;          // in the journal: "stop"
-    std::string_view event;         // in the action's events: "compute_stop_instance"
+    std::string_view event;         // in the action's events: "compute_stop_instance"; empty: none
     bool cleans_up_itself = false;  // its task decides about task_state and fault
 };
 
@@ -87,6 +91,22 @@ constexpr VerbInfo kConfirmMove{"confirm_move", "compute_confirm_resize", true};
 constexpr VerbInfo kRevertMove{"revert_move", "compute_revert_resize", true};
 constexpr VerbInfo kFinishRevert{"finish_revert_resize", "compute_finish_revert_resize", true};
 constexpr VerbInfo kEvacuate{"evacuate", "compute_rebuild_instance", true};
+// Of live migrations. The event of the first is over when its turn is waited for, as in Nova.
+constexpr VerbInfo kQueueLiveMigration{"queue_live_migration", "compute_live_migration", true};
+constexpr VerbInfo kLiveMigration{"live_migration", "", true};
+constexpr VerbInfo kAbortLiveMigration{"live_migration_abort", "compute_live_migration_abort",
+                                       true};
+constexpr VerbInfo kForceLiveMigration{"live_migration_force_complete",
+                                       "compute_live_migration_force_complete", true};
+constexpr VerbInfo kCheckLiveDestination{"check_can_live_migrate_destination",
+                                         "compute_check_can_live_migrate_destination", true};
+constexpr VerbInfo kCheckLiveSource{"check_can_live_migrate_source",
+                                    "compute_check_can_live_migrate_source", true};
+constexpr VerbInfo kPreLiveMigration{"pre_live_migration", "compute_pre_live_migration", true};
+constexpr VerbInfo kPostLiveMigration{"post_live_migration_at_destination",
+                                      "compute_post_live_migration_at_destination", true};
+constexpr VerbInfo kRollbackLiveMigration{"rollback_live_migration_at_destination",
+                                          "compute_rollback_live_migration_at_destination", true};
 constexpr VerbInfo kShelve{"shelve", "compute_shelve_instance"};
 constexpr VerbInfo kShelveOffload{"shelve_offload", "compute_shelve_offload_instance"};
 constexpr VerbInfo kUnshelve{"unshelve", "compute_unshelve_instance"};

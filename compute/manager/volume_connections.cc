@@ -1,6 +1,7 @@
 #include "compute/manager/volume_connections.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "compute/manager/block_device_build.h"
@@ -118,6 +119,45 @@ Result<VolumeDisk> connect_volume(NodeServices& services, const RequestContext& 
         TRY(volumes.host.connect(instance.uuid, device.volume_id, device.connection_info));
     TRY(volumes.records.block_device_save(context, device));
     return volume_disk(device, std::move(socket));
+}
+
+Result<VolumeDisk> connect_arriving_volume(NodeServices& services, const RequestContext& context,
+                                           const Instance& instance, BlockDevice& device) {
+    VolumeServices& volumes = *services.volumes;
+    const VolumeRecord volume = TRY(volumes.volumes.volume(context, device.volume_id));
+    Json connector = TRY(volumes.host.connector());
+    connector.set("mountpoint", device.device_name);
+    const VolumeAttachmentRecord attachment =
+        TRY(volumes.volumes.create_attachment(context, device.volume_id, instance.uuid, connector));
+    device.attachment_id = attachment.id;
+    device.connection_info = recorded_info(attachment.connection_info, volume);
+    TRY(volumes.records.block_device_save(context, device));
+    if (is_encrypted(attachment.connection_info)) {
+        return not_encrypted(volume);
+    }
+    std::string socket =
+        TRY(volumes.host.connect(instance.uuid, device.volume_id, device.connection_info));
+    return volume_disk(device, std::move(socket));
+}
+
+Result<void> take_attachment_back(NodeServices& services, const RequestContext& context,
+                                  BlockDevice& device, const std::string& old_id,
+                                  const std::vector<BlockDevice>& before) {
+    VolumeServices& volumes = *services.volumes;
+    const std::string other = std::exchange(device.attachment_id, old_id);
+    const auto known = std::ranges::find(before, old_id, &BlockDevice::attachment_id);
+    if (known != before.end()) {
+        device.connection_info = known->connection_info;
+    } else {
+        const VolumeRecord volume = TRY(volumes.volumes.volume(context, device.volume_id));
+        Json connector = TRY(volumes.host.connector());
+        connector.set("mountpoint", device.device_name);
+        const auto attachment = TRY(volumes.volumes.update_attachment(context, old_id, connector));
+        device.connection_info = recorded_info(attachment.connection_info, volume);
+        TRY(volumes.volumes.complete_attachment(context, old_id));
+    }
+    TRY(volumes.records.block_device_save(context, device));
+    return other.empty() ? Result<void>() : volumes.volumes.delete_attachment(context, other);
 }
 
 Result<std::vector<VolumeDisk>> attach_volumes(NodeServices& services,

@@ -44,6 +44,17 @@ void release_volumes(NodeServices& services, const RequestContext& context,
 Result<void> delete_unrecorded_attachments(NodeServices& services, const RequestContext& context,
                                            const std::string& uuid);
 
+// A server is about to come here and still runs elsewhere: one more attachment, with this host's
+// connector, not complete yet; recorded, and its back end runs.
+Result<VolumeDisk> connect_arriving_volume(NodeServices& services, const RequestContext& context,
+                                           const Instance& instance, BlockDevice& device);
+// A live migration that ended where it began: `device` has the other host's attachment and gets
+// this host's, `old_id`, again; the other one goes. `before`: the records of then, if they are
+// known; else Cinder is asked.
+Result<void> take_attachment_back(NodeServices& services, const RequestContext& context,
+                                  BlockDevice& device, const std::string& old_id,
+                                  const std::vector<BlockDevice>& before);
+
 // One volume: attachment updated with this host's connector, back end running, record saved.
 // Neither guest nor Cinder's completion.
 Result<VolumeDisk> connect_volume(NodeServices& services, const RequestContext& context,

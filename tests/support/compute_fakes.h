@@ -100,6 +100,17 @@ public:
     Result<void> rebind(const RequestContext& context, const Instance& instance,
                         const std::string& host) override;
     Result<void> unbind(const RequestContext& context, const Instance& instance) override;
+    Result<void> set_migrating_to(const RequestContext& context, const Instance& instance,
+                                  const std::string& source,
+                                  const std::string& destination) override;
+    Result<void> activate_bindings(const RequestContext& context, const Instance& instance,
+                                   const std::string& host) override;
+    Result<void> delete_bindings(const RequestContext& context, const Instance& instance,
+                                 const std::string& host) override;
+    // As nova-conductor does before a live migration.
+    void add_binding(const std::string& uuid, const std::string& host);
+    std::set<std::string> bindings(const std::string& uuid) const;  // besides the active one
+    std::string migrating_to(const std::string& uuid) const;
     size_t port_count() const;
     std::string bound_to(const std::string& uuid) const;  // a server's ports; "": to no host
     // As somebody else does it in the network service.
@@ -112,6 +123,8 @@ private:
     VifInfo make_port();
     std::map<std::string, std::vector<VifInfo>> ports_;
     std::map<std::string, std::string> bound_;  // by server
+    std::map<std::string, std::set<std::string>> bindings_;
+    std::map<std::string, std::string> migrating_to_;
     int next_port_ = 1;
 };
 

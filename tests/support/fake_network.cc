@@ -86,7 +86,12 @@ Result<void> FakeNetwork::rebind(const RequestContext&, const Instance& instance
     TRY(log_.enter("network.rebind"));
     {
         const std::lock_guard lock(mutex_);
-        bound_[instance.uuid] = host;
+        std::string& bound = bound_[instance.uuid];
+        if (bindings_[instance.uuid].erase(host) != 0) {
+            bindings_[instance.uuid].insert(bound);
+        }
+        bound = host;
+        migrating_to_.erase(instance.uuid);
     }
     log_.leave();
     return {};
@@ -100,6 +105,62 @@ Result<void> FakeNetwork::unbind(const RequestContext&, const Instance& instance
     }
     log_.leave();
     return {};
+}
+
+Result<void> FakeNetwork::set_migrating_to(const RequestContext&, const Instance& instance,
+                                           const std::string&, const std::string& destination) {
+    TRY(log_.enter("network.set_migrating_to"));
+    {
+        const std::lock_guard lock(mutex_);
+        migrating_to_[instance.uuid] = destination;
+    }
+    log_.leave();
+    return {};
+}
+
+Result<void> FakeNetwork::activate_bindings(const RequestContext&, const Instance& instance,
+                                            const std::string& host) {
+    TRY(log_.enter("network.activate_bindings"));
+    {
+        const std::lock_guard lock(mutex_);
+        auto& others = bindings_[instance.uuid];
+        if (others.erase(host) != 0) {
+            others.insert(std::exchange(bound_[instance.uuid], host));
+        }
+    }
+    log_.leave();
+    return {};
+}
+
+Result<void> FakeNetwork::delete_bindings(const RequestContext&, const Instance& instance,
+                                          const std::string& host) {
+    TRY(log_.enter("network.delete_bindings"));
+    {
+        const std::lock_guard lock(mutex_);
+        bindings_[instance.uuid].erase(host);
+        if (bound_[instance.uuid] == host) {
+            bound_[instance.uuid].clear();  // the port is down now
+        }
+    }
+    log_.leave();
+    return {};
+}
+
+void FakeNetwork::add_binding(const std::string& uuid, const std::string& host) {
+    const std::lock_guard lock(mutex_);
+    bindings_[uuid].insert(host);
+}
+
+std::set<std::string> FakeNetwork::bindings(const std::string& uuid) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = bindings_.find(uuid);
+    return found == bindings_.end() ? std::set<std::string>() : found->second;
+}
+
+std::string FakeNetwork::migrating_to(const std::string& uuid) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = migrating_to_.find(uuid);
+    return found == migrating_to_.end() ? "" : found->second;
 }
 
 std::string FakeNetwork::bound_to(const std::string& uuid) const {

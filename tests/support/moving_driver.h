@@ -1,10 +1,15 @@
-// MovingDriver: a FakeDriver whose disks travel from host to host in disk_info.
+// MovingDriver: a FakeDriver whose disks travel from host to host in disk_info, and whose guests go
+// live to the driver of another host (`peer`), as a VMM does that outlives its daemon.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "compute/driver/live_migration.h"
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
 
@@ -65,6 +70,7 @@ public:
     }
     Result<void> leave(const Instance& instance, bool keep_disks) override {
         TRY(log_.enter("driver.leave"));
+        owners.erase(instance.uuid);
         wanted.erase(instance.uuid);
         if (!keep_disks) {
             TRY(destroy(instance));
@@ -88,6 +94,158 @@ public:
 
     Result<std::string> make_probe() override { return std::string(has_probes ? "probe" : ""); }
 
+    Result<std::string> live_migration_facts(const Instance&) override {
+        TRY(log_.enter("driver.live_migration_facts"));
+        log_.leave();
+        return std::string("facts");
+    }
+    Result<LiveMigrationPlan> check_live_migration(const Instance&,
+                                                   const LiveMigrationQuestion& question) override {
+        TRY(log_.enter("driver.check_live_migration"));
+        log_.leave();
+        return LiveMigrationPlan{question.block_migration.value_or(!shared_disks), shared_disks};
+    }
+    Result<std::string> live_migration_disks(const Instance&) override {
+        TRY(log_.enter("driver.live_migration_disks"));
+        log_.leave();
+        return std::string("disks");
+    }
+    Result<std::string> pre_live_migration(const LiveMigrationArrival& arrival) override {
+        TRY(log_.enter("driver.pre_live_migration"));
+        owners[arrival.instance.uuid] = GuestOwner::Incoming;
+        arrived_volumes = arrival.volumes;
+        arrived_vifs = arrival.instance.network_info;
+        log_.leave();
+        return std::string("door");
+    }
+    LiveMigrationOutcome live_migration(const Instance& instance,
+                                        const LiveMigrationDeparture& departure,
+                                        LiveMigrationObserver& observer) override {
+        auto begun = log_.enter("driver.live_migration");
+        told = departure;
+        if (!begun.ok()) {
+            return LiveMigrationOutcome::stayed(std::move(begun).error());
+        }
+        owners[instance.uuid] = GuestOwner::Departing;
+        log_.leave();
+        return go(instance, observer);
+    }
+    LiveMigrationOutcome follow_live_migration(const Instance& instance,
+                                               const LiveMigrationOptions&,
+                                               LiveMigrationObserver& observer) override {
+        return go(instance, observer);
+    }
+    Result<void> abort_live_migration(const Instance& instance) override {
+        TRY(log_.enter("driver.abort_live_migration"));
+        abort = owners.contains(instance.uuid);
+        log_.leave();
+        return {};
+    }
+    Result<void> force_complete_live_migration(const Instance&) override {
+        TRY(log_.enter("driver.force_complete_live_migration"));
+        log_.leave();
+        return {};
+    }
+    Result<void> finish_live_migration(const Instance& instance) override {
+        TRY(log_.enter("driver.finish_live_migration"));
+        if (power(instance.uuid) == power_states::kNoState) {
+            return Error::conflict("the guest has not come").with_fault("InvalidMigrationState");
+        }
+        unfinished.erase(instance.uuid);
+        log_.leave();
+        return {};
+    }
+    Result<void> rollback_live_migration(const Instance& instance, bool) override {
+        TRY(log_.enter("driver.rollback_live_migration"));
+        if (power(instance.uuid) != power_states::kNoState) {
+            return Error::conflict("the guest is here").with_fault("InvalidMigrationState");
+        }
+        owners.erase(instance.uuid);
+        log_.leave();
+        return {};
+    }
+    Result<std::vector<std::string>> list_arrival_uuids() override {
+        std::vector<std::string> uuids(unfinished.begin(), unfinished.end());
+        for (const auto& [uuid, owner] : owners) {
+            if (owner == GuestOwner::Incoming) {
+                uuids.push_back(uuid);
+            }
+        }
+        return uuids;
+    }
+    Result<GuestOwner> live_migration_outcome(const Instance& instance) override {
+        const auto found = owners.find(instance.uuid);
+        if (found == owners.end()) {
+            return power(instance.uuid) == power_states::kNoState ? GuestOwner::Absent
+                                                                  : GuestOwner::Here;
+        }
+        if (found->second == GuestOwner::Undecided && --asks_until_decided <= 0) {
+            decide(instance.uuid);
+            return live_migration_outcome(instance);
+        }
+        return found->second;
+    }
+
+    // The guest runs on there, unless the other host has lost what waited for it.
+    LiveMigrationOutcome go(const Instance& instance, LiveMigrationObserver& observer) {
+        LiveMigrationProgress progress;
+        progress.phase = "copying";
+        progress.memory_total = 1000;
+        progress.memory_remaining = progress.memory_processed = 500;
+        observer.progress(progress);
+        if (on_copy) {
+            on_copy();
+        }
+        if (abort) {
+            abort = false;
+            owners.erase(instance.uuid);
+            return LiveMigrationOutcome::aborted(Error::cancelled("aborted"));
+        }
+        if (peer == nullptr || !peer->owners.contains(instance.uuid)) {
+            owners.erase(instance.uuid);
+            return LiveMigrationOutcome::stayed(Error::unavailable("nobody waits there"));
+        }
+        observer.switched_over();
+        if (asks_until_decided > 0) {
+            owners[instance.uuid] = GuestOwner::Undecided;
+            return LiveMigrationOutcome::unknown(Error::unavailable("the host does not answer"));
+        }
+        hand_over(instance.uuid);
+        log_.leave();
+        return LiveMigrationOutcome::completed();
+    }
+    void hand_over(const std::string& uuid) {
+        const auto border = std::exchange(log_.on_border, {});
+        const auto fail = std::exchange(log_.fail, {});
+        peer->owners.erase(uuid);
+        peer->unfinished.insert(uuid);
+        peer->set_guest(uuid, power(uuid));
+        peer->write(uuid, disk(uuid).data);
+        Instance server;
+        server.uuid = uuid;
+        (void)destroy(server);
+        owners[uuid] = GuestOwner::Gone;
+        log_.on_border = border;
+        log_.fail = fail;
+    }
+    void decide(const std::string& uuid) {
+        if (decides_to_go) {
+            hand_over(uuid);
+        } else {
+            owners.erase(uuid);
+        }
+    }
+
+    MovingDriver* peer = nullptr;
+    std::map<std::string, GuestOwner> owners;  // while or after it is not simply here
+    std::set<std::string> unfinished;
+    bool abort = false;
+    int asks_until_decided = 0;
+    bool decides_to_go = true;
+    std::function<void()> on_copy;
+    LiveMigrationDeparture told;
+    std::vector<VolumeDisk> arrived_volumes;
+    std::vector<VifInfo> arrived_vifs;
     bool has_probes = false;  // its folders can be another host's too
     std::map<std::string, std::string> kept, wanted;
     bool shared_disks = false;  // of another host, here too

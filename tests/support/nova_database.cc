@@ -60,9 +60,19 @@ void NovaDatabase::set(const std::string& uuid, const std::string& field, Json v
     data.set("updated_at", iso8601(clock_.wall_ns()));
 }
 
-Result<Json> NovaDatabase::call(const amqp::Target& /*target*/, const Json& context,
+Result<Json> NovaDatabase::call(const amqp::Target& target, const Json& context,
                                 const std::string& method, Json args,
                                 amqp::CallOptions /*options*/) {
+    if (target.topic == "compute" && peers) {
+        sent.push_back({method, args});
+        TRY(log_.enter("call " + method));
+        auto result = peers(target.server, method, std::move(args));
+        log_.leave();
+        if (answer) {
+            TRY(answer("call " + method));
+        }
+        return result;
+    }
     const Json* object = args.find("objinst");
     const std::string name =
         (object != nullptr ? object->string_or("nova_object.name") : args.string_or("objname")) +

@@ -62,6 +62,9 @@ public:
     std::map<std::string, Json> vifs;          // VirtualInterface primitives by port
     std::map<std::string, std::string> nodes;  // host -> provider; empty: recorded by nobody
 
+    // Calls to compute services.
+    std::function<Result<Json>(const std::string& host, const std::string& method, Json args)>
+        peers;
     // Casts to compute services that wait in the broker, where there are several hosts.
     struct Delivery {
         std::string host, method;

@@ -12,6 +12,7 @@
 
 #include "api/nova/block_devices.h"
 #include "api/nova/compute_endpoint.h"
+#include "api/nova/nova_live_migrations.h"
 #include "api/nova/nova_moves.h"
 #include "api/nova/periodic_tasks.h"
 #include "api/nova/vif_records.h"
@@ -110,6 +111,7 @@ public:
         endpoint.reset();
         manager.reset();
         tasks.reset();
+        live.reset();
         moves.reset();
         volumes.reset();
         block_devices.reset();
@@ -131,6 +133,8 @@ public:
         volumes.emplace(compute::VolumeServices{*block_devices, cinder, volume_host});
         moves = std::make_unique<nova::NovaMoves>(
             nova::NovaMoves::Borders{*conductor, *objects, database, *node, clock, random});
+        live = std::make_unique<nova::NovaLiveMigrations>(nova::NovaLiveMigrations::Borders{
+            *conductor, *objects, database, *node, clock, random});
         records = std::make_unique<nova::VifRecords>(network, *objects, clock, random);
         compute::ManagerOptions options;
         options.host = host;
@@ -143,7 +147,8 @@ public:
         journal.on_write = [this] { log.on_border(); };
         auto created = compute::ComputeManager::create(
             {*conductor, *records, vifs, driver, clock, images, nullptr, std::nullopt, &*volumes,
-             tasks.get(), with_moves ? moves.get() : nullptr},
+             tasks.get(), with_moves ? moves.get() : nullptr, nullptr,
+             with_moves ? live.get() : nullptr},
             options, journal, [](std::function<void()> function) {
                 function();
                 return Result<void>();
@@ -267,6 +272,7 @@ public:
     std::unique_ptr<nova::BlockDevices> block_devices;
     std::optional<compute::VolumeServices> volumes;
     std::unique_ptr<nova::NovaMoves> moves;
+    std::unique_ptr<nova::NovaLiveMigrations> live;
     std::unique_ptr<nova::VifRecords> records;
     std::unique_ptr<compute::ComputeManager> manager;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;

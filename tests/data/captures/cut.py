@@ -15,7 +15,6 @@ SHOWN = ("vm_state", "task_state", "power_state", "host", "node")
 KEPT_NULL = ("task_state", "host", "node", "launched_at", "terminated_at", "updated_at", "deleted_at")
 DROPPED_ARGS = ("request_spec", "host_list", "limits", "accel_uuids", "image", "block_device_mapping",
                 "bdms", "orig_sys_metadata")
-NEXT = ("35", "36", "37", "47", "63", "66", "71")  # live migration; what is here of it was cut before
 READS = ("get_", "refresh", "_get")
 
 
@@ -115,7 +114,7 @@ def cut(path, folder, evacuated):
     methods = {row["method"] for row in work}
     main_work = [row for row in work if row["method"] != "set_host_enabled"] or work
     hosts = [main_work[0]["routing_keys"][0].split(".", 1)[1]] if main_work else ["cn1"]
-    if methods & {"prep_resize", "revert_resize"}:
+    if methods & {"prep_resize", "revert_resize", "live_migration"}:
         hosts = sorted({row["routing_keys"][0].split(".", 1)[1] for row in main_work})
     before, after = {}, {}
     for server, changes in (rows[-1].get("changes") or {}).items():
@@ -142,8 +141,7 @@ def cut(path, folder, evacuated):
 def main():
     evacuated = []
     for path in sorted(pathlib.Path(sys.argv[1]).glob("[0-9]*.jsonl.xz")):
-        if path.name[:2] not in NEXT:
-            cut(path, pathlib.Path(__file__).parent, evacuated)
+        cut(path, pathlib.Path(__file__).parent, evacuated)
 
 
 if __name__ == "__main__":

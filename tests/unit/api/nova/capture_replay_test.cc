@@ -152,6 +152,10 @@ protected:
     void prepare() {
         world.schedulers_hear = true;
         world.with_moves = true;
+        world.driver.peer = &other;
+        world.database.peers = [this](const std::string&, const std::string& method, Json args) {
+            return other_host(method, std::move(args));
+        };
         if (!GetParam().starts_with("00-")) {  // hosts that are known already
             world.database.nodes = {{"cn1", "aaaaaaaa-0000-4000-8000-000000000001"},
                                     {"cn2", "aaaaaaaa-0000-4000-8000-000000000002"}};
@@ -172,6 +176,22 @@ protected:
             }
         }
         (void)world.manager->update_available_resource();
+    }
+    // The other end of a live migration, which was a Nova too.
+    Result<Json> other_host(const std::string& method, Json args) {
+        if (method == "check_can_live_migrate_source") {
+            Json data = *args.find("dest_check_data");
+            data["nova_object.data"].set("is_volume_backed", false);
+            return data;
+        }
+        if (method == "pre_live_migration") {
+            const Json& server = *args.find_path({"instance", "nova_object.data", "uuid"});
+            other.owners[server.as_string()] = compute::GuestOwner::Incoming;
+            Json data = *args.find("migrate_data");
+            data["nova_object.data"].set("target_connect_addr", "there");
+            return data;
+        }
+        return Json();
     }
     static Json whole(const Json& instance) {
         Json row = instance;
@@ -196,17 +216,21 @@ protected:
         if (is_left) {
             world.driver.kept[uuid] = "disk";
         }
-        const bool elsewhere =
-            !method.starts_with("check_can") && !method.starts_with("pre_live") &&
-            !method.starts_with("post_live") && data.string_or("host") != world.host;
+        const bool elsewhere = data.string_or("host") != world.host;
+        if (elsewhere && method.starts_with("check_can")) {
+            add_ports(uuid, data);
+        }
         if (method == "build_and_run_instance" || vm_state == "shelved_offloaded" || is_left ||
             elsewhere) {
             return;
         }
+        add_ports(uuid, data);
         const bool runs = vm_state == "active" || vm_state == "resized";
         world.driver.set_guest(uuid, runs                   ? compute::power_states::kRunning
                                      : vm_state == "paused" ? compute::power_states::kPaused
                                                             : compute::power_states::kShutdown);
+    }
+    void add_ports(const std::string& uuid, const Json& data) {
         const Json* networks = data.find_path({"info_cache", "nova_object.data", "network_info"});
         if (networks != nullptr && networks->is_string()) {
             world.network.change_ports(uuid, [&](std::vector<compute::VifInfo>& ports) {
@@ -246,8 +270,9 @@ protected:
         data.set("volume_id", volume);
         data.set("attachment_id", attachment);
         world.database.block_devices[1] = device;
-        world.driver.attach_volume(server_of(server), {.volume_id = volume}).value();
-        world.volume_host.running.insert({server, volume});
+        if (world.driver.attach_volume(server_of(server), {.volume_id = volume}).ok()) {
+            world.volume_host.running.insert({server, volume});
+        }
     }
     static compute::Instance server_of(const std::string& uuid) {
         compute::Instance server;
@@ -277,6 +302,8 @@ protected:
             world.cinder.volumes[fresh] = {.id = fresh, .status = "attaching", .size_gb = 1};
             world.cinder.attached[args.string_or("new_attachment_id")] = {fresh, uuid->as_string(),
                                                                           false, false};
+        } else if (GetParam().starts_with("47-") && method.starts_with("check_can")) {
+            add_volume(uuid->as_string(), "35952857-f40e-45cf-acc9-bc86c7cfb161", "old", nullptr);
         } else if (GetParam().starts_with("46-") && method == "external_instance_event") {
             const Json& event = args.find("events")->as_array()[0];
             const Json& data = *event.find("nova_object.data");
@@ -305,6 +332,11 @@ protected:
             Json args = *request.find("args");
             add_images(args);
             add_volumes(method, args);
+            if (method == "post_live_migration_at_destination") {  // the guest has come meanwhile
+                const Json& server = *args.find_path({"instance", "nova_object.data", "uuid"});
+                world.driver.owners.clear();
+                world.driver.set_guest(server.as_string(), compute::power_states::kRunning);
+            }
             if (const Json* migration = args.find("migration")) {
                 world.database.migrations = {*migration};
                 Json instance = whole(*args.find("instance"));  // as the other host left it
@@ -422,8 +454,10 @@ protected:
         return methods;
     }
     Story ours() const {
-        static const std::set<std::string> kToHosts = {"resize_instance", "finish_resize",
-                                                       "finish_revert_resize"};
+        static const std::set<std::string> kToHosts = {
+            "resize_instance",      "finish_resize",
+            "finish_revert_resize", "check_can_live_migrate_source",
+            "pre_live_migration",   "post_live_migration_at_destination"};
         Story story;
         for (const auto& message : world.database.sent) {
             if (kToHosts.contains(message.method)) {
@@ -440,6 +474,7 @@ protected:
     const Json all = load("differences.json");
     const Json here = all.find(GetParam()) == nullptr ? Json::object() : *all.find(GetParam());
     NovaWorld world{std::make_shared<test::NovaCloud>(), capture.string_or("host")};
+    compute::moving::MovingDriver other{world.log};
 };
 
 // Writes that one of the two does not make: each for a reason that holds everywhere, or here.

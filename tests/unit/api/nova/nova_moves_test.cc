@@ -23,6 +23,7 @@ protected:
                std::initializer_list<std::pair<const char*, Json>> changes = {}) {
         arguments = *test::golden_message(GetParam(), name).find("args");
         Json& data = *arguments.find("migration")->find("nova_object.data");
+        data.set("migration_type", "resize");  // theirs is of all types the same
         for (const auto& [key, value] : changes) {
             data.set(key, value);
         }
