@@ -227,6 +227,11 @@ Result<Json> Cloud::post(std::string_view service, const std::string& path, cons
     return send("POST", service, url, &body);
 }
 
+Result<Json> Cloud::put(std::string_view service, const std::string& path, const Json& body) {
+    const std::string url = TRY(endpoint(service)) + path;
+    return send("PUT", service, url, &body);
+}
+
 Result<Json> Cloud::patch(std::string_view service, const std::string& path, const Json& changes) {
     const std::string url = TRY(endpoint(service)) + path;
     return send("PATCH", service, url, &changes);

@@ -29,6 +29,7 @@ public:
     // `service`: compute, image, network, identity. `path`: below the endpoint, "/servers".
     Result<Json> get(std::string_view service, const std::string& path);
     Result<Json> post(std::string_view service, const std::string& path, const Json& body);
+    Result<Json> put(std::string_view service, const std::string& path, const Json& body);
     // A JSON patch (RFC 6902), as the Image API takes it.
     Result<Json> patch(std::string_view service, const std::string& path, const Json& changes);
     Result<void> remove(std::string_view service, const std::string& path);

@@ -1,6 +1,7 @@
 // kumoi host, image, flavor and network: what there is to run servers on and from.
 #include "api/cli/command.h"
 #include "api/cli/find.h"
+#include "api/cli/host_maintenance_command.h"
 
 namespace kumoi::cli {
 namespace {
@@ -36,7 +37,8 @@ void add_list_and_show(CLI::App* noun, Session& session, const Resource& resourc
 }  // namespace
 
 void add_host_commands(CLI::App& app, Session& session) {
-    add_list_and_show(add_noun(app, "host", "Hosts that run servers (administrators)."), session,
+    CLI::App* noun = add_noun(app, "host", "Hosts that run servers (administrators).");
+    add_list_and_show(noun, session,
                       {.noun = "host",
                        .service = "compute",
                        .path = "/os-hypervisors/detail",
@@ -53,6 +55,7 @@ void add_host_commands(CLI::App& app, Session& session) {
                                    {"DISK_GIB", "local_gb", true},
                                    {"ADDRESS", "host_ip"}},
                        .name_member = "hypervisor_hostname"});
+    add_host_maintenance_verbs(noun, session);
 }
 
 void add_image_commands(CLI::App& app, Session& session) {

@@ -278,6 +278,7 @@ void add_server_commands(CLI::App& app, Session& session) {
     add_one_server_verbs(noun, session);
     add_power_verbs(noun, session);
     add_server_lifecycle_verbs(noun, session);
+    add_server_migration_verbs(noun, session);
     add_archive_verbs(noun, session);
     add_backup_verbs(noun, session);
     auto doomed = std::make_shared<std::vector<std::string>>();  // shared with the callback

@@ -5,6 +5,7 @@
 #include "api/cli/command.h"
 #include "api/cli/find.h"
 #include "api/cli/server_lifecycle_command.h"
+#include "api/cli/server_migration.h"
 #include "api/cli/server_waiting.h"
 
 namespace kumoi::cli {
@@ -53,32 +54,6 @@ Result<Json> post_action(Session& session, const std::string& id, const Json& bo
     return TRY(session.cloud())->post("compute", "/servers/" + id + "/action", body);
 }
 
-// The reason of the newest action when it failed; nothing when it did not.
-Result<std::optional<std::string>> failure_of(Session& session, const std::string& id) {
-    const std::string path = "/servers/" + id + "/os-instance-actions";
-    const Json answer = TRY(TRY(session.cloud())->get("compute", path));
-    const Json* actions = answer.find("instanceActions");
-    if (actions == nullptr || !actions->is_array() || actions->size() == 0) {
-        return std::optional<std::string>();
-    }
-    const Json& newest = actions->as_array().front();
-    if (newest.string_or("message") != "Error") {
-        return std::optional<std::string>();
-    }
-    const Json shown =
-        TRY(TRY(session.cloud())->get("compute", path + "/" + newest.string_or("request_id")));
-    const Json* events = shown.find_path({"instanceAction", "events"});
-    std::string reason;
-    if (events != nullptr && events->is_array()) {
-        for (const Json& event : events->as_array()) {
-            if (event.string_or("result") == "Error" && reason.empty()) {
-                reason = event.string_or("details");
-            }
-        }
-    }
-    return std::optional(reason.empty() ? "an administrator can see why" : reason);
-}
-
 Result<Json> wait_until(Session& session, const std::string& id, const std::string& doing,
                         const std::vector<const char*>& arrived) {
     return wait_for_server(session, id, [&](const Json& now) -> Result<bool> {
@@ -89,7 +64,7 @@ Result<Json> wait_until(Session& session, const std::string& id, const std::stri
         if (!now.string_or("OS-EXT-STS:task_state").empty()) {
             return false;
         }
-        if (const auto failure = TRY(failure_of(session, id))) {
+        if (const auto failure = TRY(failed_action(*TRY(session.cloud()), id))) {
             return Error::internal("Server {} is {}: {} failed: {}", now.string_or("name"),
                                    phase_of(now), doing, *failure);
         }
