@@ -67,13 +67,13 @@ Result<void> show_status(Session& session, const Arguments& arguments) {
     Drain drain({cloud, session.clock(), {}, {}}, arguments.drain);
     TRY(drain.plan());
     const std::string reason = maintenance_reason(service);
-    session.out.say(fmt::format(
-        " {} is {}{}; {} servers are on it", service.string_or("host"),
-        reason.empty() ? "not in maintenance"
-        : is_stopped(service) ? "in maintenance, and its drain was stopped"
-                              : "in maintenance",
-        reason.empty() ? " (" + service.string_or("status") + ")" : " (" + reason + ")",
-        drain.items().size()));
+    session.out.say(
+        fmt::format(" {} is {}{}; {} servers are on it", service.string_or("host"),
+                    reason.empty()        ? "not in maintenance"
+                    : is_stopped(service) ? "in maintenance, and its drain was stopped"
+                                          : "in maintenance",
+                    reason.empty() ? " (" + service.string_or("status") + ")" : " (" + reason + ")",
+                    drain.items().size()));
     return show_items(session, drain);
 }
 
@@ -123,8 +123,8 @@ Result<void> leave(Session& session, const Arguments& arguments) {
 }  // namespace
 
 void add_host_maintenance_verbs(CLI::App* noun, Session& session) {
-    CLI::App* maintenance = noun->add_subcommand(
-        "maintenance", "Empty a host for work on it (administrators).");
+    CLI::App* maintenance =
+        noun->add_subcommand("maintenance", "Empty a host for work on it (administrators).");
     maintenance->fallthrough();
     maintenance->require_subcommand(1);
     auto arguments = std::make_shared<Arguments>();  // one verb runs: they may share it

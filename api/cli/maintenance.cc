@@ -95,9 +95,9 @@ Result<void> disable_for_maintenance(Cloud& cloud, const std::string& service_id
     if (!reason.empty()) {
         text += ": " + reason;
     }
-    TRY(cloud.put("compute", "/os-services/" + service_id,
-                  Json::object({{"status", "disabled"},
-                                {"disabled_reason", text.substr(0, kReasonMax)}})));
+    TRY(cloud.put(
+        "compute", "/os-services/" + service_id,
+        Json::object({{"status", "disabled"}, {"disabled_reason", text.substr(0, kReasonMax)}})));
     return {};
 }
 
@@ -183,10 +183,8 @@ Result<void> Drain::start_moves() {
         if (item.state != DrainItem::State::Waiting || item.plan == DrainItem::Plan::Stays) {
             continue;
         }
-        const MoveKind kind =
-            item.plan == DrainItem::Plan::Live ? MoveKind::Live : MoveKind::Cold;
-        item.move =
-            std::make_unique<ServerMove>(borders_.cloud, borders_.clock, item.server, kind);
+        const MoveKind kind = item.plan == DrainItem::Plan::Live ? MoveKind::Live : MoveKind::Cold;
+        item.move = std::make_unique<ServerMove>(borders_.cloud, borders_.clock, item.server, kind);
         const auto started = item.move->start("");
         if (started.ok()) {
             item.state = DrainItem::State::Moving;
@@ -224,8 +222,8 @@ int64_t Drain::count(DrainItem::State state) const {
 std::string Drain::line() const {
     const auto total = std::ranges::count_if(
         items_, [](const DrainItem& item) { return item.plan != DrainItem::Plan::Stays; });
-    std::string text = fmt::format(" {} of {} servers have left", count(DrainItem::State::Moved),
-                                   total);
+    std::string text =
+        fmt::format(" {} of {} servers have left", count(DrainItem::State::Moved), total);
     if (const int64_t failed = count(DrainItem::State::Failed); failed > 0) {
         text += fmt::format(", {} failed", failed);
     }

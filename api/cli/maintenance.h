@@ -19,8 +19,8 @@ namespace kumoi::cli {
 
 struct DrainOptions {
     std::string host;
-    std::string reason;     // said to other administrators; may be empty
-    int64_t parallel = 0;   // 0: as many as make the sum of their speeds grow
+    std::string reason;    // said to other administrators; may be empty
+    int64_t parallel = 0;  // 0: as many as make the sum of their speeds grow
     bool leave_stopped = false;
 };
 
@@ -57,7 +57,7 @@ public:
     struct Borders {
         Cloud& cloud;
         const Clock& clock;
-        std::function<void()> pause;                         // between two looks
+        std::function<void()> pause;  // between two looks
         std::function<void(const std::string& line)> progress;
     };
     Drain(Borders borders, DrainOptions options)

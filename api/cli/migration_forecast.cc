@@ -31,8 +31,7 @@ std::string mebibytes(int64_t bytes) {
 void MigrationForecast::add(int64_t now_ns, const Json& migration) {
     status_ = migration.string_or("status");
     total_ = sum(migration, "memory_total_bytes", "disk_total_bytes");
-    const Sample sample{now_ns,
-                        sum(migration, "memory_processed_bytes", "disk_processed_bytes"),
+    const Sample sample{now_ns, sum(migration, "memory_processed_bytes", "disk_processed_bytes"),
                         sum(migration, "memory_remaining_bytes", "disk_remaining_bytes")};
     if (!samples_.empty() && sample.processed == samples_.back().processed &&
         sample.remaining == samples_.back().remaining) {

@@ -54,8 +54,7 @@ Result<std::optional<std::string>> failed_action(Cloud& cloud, const std::string
 Result<Json::Array> migrations_under_way(Cloud& cloud, const std::string& server_id) {
     const Json answer = TRY(cloud.get("compute", "/servers/" + server_id + "/migrations"));
     const Json* all = answer.find("migrations");
-    Json::Array migrations =
-        all != nullptr && all->is_array() ? all->as_array() : Json::Array();
+    Json::Array migrations = all != nullptr && all->is_array() ? all->as_array() : Json::Array();
     std::ranges::sort(migrations, [](const Json& a, const Json& b) {
         return a.integer_or("id") > b.integer_or("id");
     });
@@ -75,8 +74,7 @@ Result<void> ServerMove::start(const std::string& host) {
     Json body = Json::object();
     const Json wanted = host.empty() ? Json() : Json(host);
     if (kind_ == MoveKind::Live) {
-        body.set("os-migrateLive",
-                 Json::object({{"host", wanted}, {"block_migration", "auto"}}));
+        body.set("os-migrateLive", Json::object({{"host", wanted}, {"block_migration", "auto"}}));
     } else {
         body.set("migrate", host.empty() ? Json() : Json::object({{"host", wanted}}));
     }

@@ -1,5 +1,5 @@
 // Moves of servers to other hosts through the Compute API, step by step and without waiting: for
-// `kumoi server migrate`, which waits for one, and `kumoi host maintenance`, which has many at once.
+// `kumoi server migrate`, which waits for one, and `kumoi host maintenance` with many at once.
 // Nothing but Nova's public API, microversion 2.72. One thread.
 #pragma once
 

@@ -92,9 +92,8 @@ Result<void> migrate(Session& session, const MigrateOptions& options) {
     }
     TRY(follow(session, move, options.confirm));
     if (kind == MoveKind::Cold && !options.confirm) {
-        session.out.say(
-            fmt::format("   kumoi server confirm {0}    or    kumoi server revert {0}",
-                        move.name()));
+        session.out.say(fmt::format("   kumoi server confirm {0}    or    kumoi server revert {0}",
+                                    move.name()));
     }
     return {};
 }
@@ -153,8 +152,8 @@ Result<void> abort_migration(Session& session, const MigrationOptions& options) 
     const std::string server_id = TRY(find_server(session, options.server)).string_or("id");
     const Json migration = TRY(find_migration(session, server_id, options.id));
     return TRY(session.cloud())
-        ->remove("compute", fmt::format("/servers/{}/migrations/{}", server_id,
-                                        migration.integer_or("id")));
+        ->remove("compute",
+                 fmt::format("/servers/{}/migrations/{}", server_id, migration.integer_or("id")));
 }
 
 Result<void> force_migration(Session& session, const MigrationOptions& options) {
