@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "api/member.h"
 #include "api/openstack.h"
 #include "api/options.h"
 #include "api/standalone.h"
@@ -121,6 +122,9 @@ Result<void> serve(const ReadConfig& read, const Arguments& arguments) {
     }
     if (config.string("DEFAULT", "mode") == "openstack" || arguments.fleet != 0) {
         return serve_as(TRY(Openstack::create(config, arguments.fleet)), arguments.pid_file);
+    }
+    if (config.string("DEFAULT", "mode") == "member") {
+        return serve_as(TRY(Member::create(config)), arguments.pid_file);
     }
     return serve_as(TRY(Standalone::create(config)), arguments.pid_file);
 }

@@ -3,7 +3,9 @@
 #include <optional>
 #include <vector>
 
+#include "api/cluster_node.h"
 #include "api/console/console_proxy.h"
+#include "api/controller.h"
 #include "api/daemon.h"
 #include "api/http/server.h"
 #include "api/node_driver.h"
@@ -53,7 +55,9 @@ struct Standalone::Parts {
     std::unique_ptr<compute::NodeNetworkFake> node_network_fake;  // null with real devices
     NodeDriver node_driver;
     std::unique_ptr<compute::Conductor> conductor;
-    std::unique_ptr<compute::ComputeManager> manager;
+    std::unique_ptr<compute::ComputeManager> manager;  // null in a cloud of several nodes
+    std::unique_ptr<Controller> controller;            // null in a cloud of one node
+    std::unique_ptr<ClusterNode> node;
     std::unique_ptr<compute::ConsoleAuth> consoles;
     std::unique_ptr<ConsoleProxy> console_proxy;  // null when all consoles are turned off
     std::unique_ptr<ComputeServices> compute_services;
@@ -62,7 +66,10 @@ struct Standalone::Parts {
 
     Result<void> open_control_plane();
     Result<void> open_network();
+    bool has_members() const { return config.is_set("DEFAULT", "transport_url"); }
     Result<void> open_node();
+    Result<void> start_node();
+    compute::NodeNetwork* carrier() { return node ? node->network() : node_network.get(); }
     Result<void> open_consoles();
     Result<void> start_console_proxy();
     Result<void> add_server(const std::string& name, Router router, bool streams);
@@ -108,6 +115,9 @@ Result<void> Standalone::Parts::open_control_plane() {
 Result<void> Standalone::Parts::open_network() {
     networks = TRY(compute::NetworkService::create(
         *database, clock, random, {.dns_servers = config.list("network", "dns_servers")}));
+    if (has_members()) {
+        return {};  // this host's is its node's
+    }
     if (!config.boolean("network", "real_devices")) {
         node_network_fake = std::make_unique<compute::NodeNetworkFake>(*networks);
         return {};
@@ -122,7 +132,6 @@ Result<void> Standalone::Parts::open_network() {
 
 Result<void> Standalone::Parts::open_node() {
     auto options = compute::ManagerOptions::from_config(config);
-    node_driver = TRY(make_node_driver(config, *image_api, clock, random));
     compute::ConductorOptions conductor_options;
     conductor_options.controller_host = options.host;
     conductor_options.service_down_time_s = config.integer("DEFAULT", "service_down_time");
@@ -135,6 +144,13 @@ Result<void> Standalone::Parts::open_node() {
         config.integer("DEFAULT", "reclaim_instance_interval");
     conductor = TRY(compute::Conductor::create(conductor_options,
                                                {*database, clock, random, *image_api, *networks}));
+    if (has_members()) {
+        controller = TRY_CONTEXT(Controller::create({config, clock, random, metrics, loop,
+                                                     *database, *conductor, *networks}),
+                                 "connecting to this cloud's other nodes");
+        return {};
+    }
+    node_driver = TRY(make_node_driver(config, *image_api, clock, random));
     const std::string host = options.host;
     manager = TRY(compute::ComputeManager::create(
         {*conductor, *networks, vifs(), *node_driver.driver, clock, *image_api},
@@ -219,16 +235,31 @@ Result<std::unique_ptr<Standalone>> Standalone::create(const Config& config) {
     return std::unique_ptr<Standalone>(new Standalone(std::move(parts)));
 }
 
+// With members, this host's node is one of them: it asks the control plane as they do, by RPC.
+Result<void> Standalone::Parts::start_node() {
+    if (controller) {
+        controller->start();
+        node = TRY(ClusterNode::open(
+            {config, clock, random, loop, controller->transport(), controller->rpc(), *image_api}));
+        controller->set_local(conductor->options().controller_host, node->manager());
+    }
+    if (carrier() != nullptr) {
+        metadata = TRY(MetadataService::create({*conductor, *networks, clock, random, metrics}));
+        carrier()->set_bridge_listener(metadata.get());
+    }
+    if (node) {
+        TRY(node->start());
+        return conductor->reconcile();
+    }
+    TRY_CONTEXT(manager->init_host(), "recovering this node");
+    TRY_CONTEXT(conductor->reconcile(), "recovering the control plane");
+    manager->start_periodic_tasks(loop);
+    return {};
+}
+
 Result<void> Standalone::start() {
     Parts& parts = *parts_;
-    if (parts.node_network) {
-        parts.metadata = TRY(MetadataService::create(
-            {*parts.conductor, *parts.networks, parts.clock, parts.random, parts.metrics}));
-        parts.node_network->set_bridge_listener(parts.metadata.get());
-    }
-    TRY_CONTEXT(parts.manager->init_host(), "recovering this node");
-    TRY_CONTEXT(parts.conductor->reconcile(), "recovering the control plane");
-    parts.manager->start_periodic_tasks(parts.loop);
+    TRY(parts.start_node());
     TRY(parts.start_console_proxy());
     TRY(parts.add_servers());
     log_info("main", "ready", {{"version", kVersion}, {"identity", parts.identity_uri()}});
@@ -256,8 +287,14 @@ void Standalone::stop() {
     if (parts.manager) {
         parts.manager->stop();
     }
-    if (parts.node_network) {
-        parts.node_network->set_bridge_listener(nullptr);
+    if (parts.node) {
+        parts.node->stop();
+    }
+    if (parts.controller) {
+        parts.controller->stop();
+    }
+    if (parts.carrier() != nullptr) {
+        parts.carrier()->set_bridge_listener(nullptr);
     }
     parts.metadata.reset();
 }

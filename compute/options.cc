@@ -12,11 +12,11 @@ void add_default_options(OptionTable& table) {
                "mode",
                OptionType::String,
                "standalone",
-               "How this node finds its control plane. standalone: it is embedded in this process. "
-               "openstack: this node takes the place of nova-compute in a real OpenStack.",
+               "How this node finds its control plane. standalone: it is in this process. member: "
+               "in that of another node, at transport_url. openstack: a real OpenStack's.",
                {},
                {},
-               {"standalone", "openstack"}});
+               {"standalone", "member", "openstack"}});
     table.add({"DEFAULT", "host", OptionType::String, "",
                "Name of this node in the API and in records. Empty: the machine's host name. Never "
                "change it while servers are here."});

@@ -108,6 +108,12 @@ Result<std::unique_ptr<CloudClients>> CloudClients::create(const Config& config,
                 "give it auth_url, username, password, project_name and the two domain "
                 "names, as nova.conf of a nova-compute has them");
     };
+    if (parts.images_only) {
+        if (state->own_identity(state->glance_part) == nullptr) {
+            return missing("glance", "this node can't fetch images from its controller");
+        }
+        return std::unique_ptr<CloudClients>(new CloudClients(std::move(state)));
+    }
     if (state->placement_part.identity() == nullptr) {
         return missing("placement", "this node can't report its resources");
     }

@@ -25,6 +25,7 @@ public:
         Random& random;
         Wait wait = system_wait();
         Metrics* metrics = nullptr;  // outlives this
+        bool images_only = false;    // nothing but glance() is used
     };
 
     // The options of client_option_table() must be declared in the configuration; clock and random

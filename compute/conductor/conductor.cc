@@ -202,7 +202,11 @@ Result<void> Conductor::instance_save(const std::string& uuid, const InstanceUpd
         uuid,
         [&](Instance& instance) -> Result<void> {
             const bool was_building = instance.vm_state == vm_states::kBuilding;
+            const std::string host = instance.host;
             TRY(apply_update(update, instance));
+            if (instance.host != host && !instance.host.empty()) {
+                instance.availability_zone = aggregates_.zone_of(instance.host);
+            }
             build_ended = was_building && instance.vm_state != vm_states::kBuilding;
             return {};
         },

@@ -276,6 +276,7 @@ private:
 
     // reconcile.cc
     Result<void> resume_task(const Instance& instance);
+    Result<void> resume_remote_task(const RequestContext& context, const Instance& instance);
     void note_touched(const std::string& uuid);
 
     const ConductorOptions options_;

@@ -47,12 +47,28 @@ Result<void> Conductor::reconcile() {
     });
 }
 
+// Other nodes went on meanwhile, or find the request in the broker. Only what this process alone
+// was at is over: looking for the destination of a live migration.
+Result<void> Conductor::resume_remote_task(const RequestContext& context,
+                                           const Instance& instance) {
+    const auto migration = TRY(migrations_.find(instance.uuid, "accepted"));
+    if (migration && migration->migration_type == "live-migration") {
+        give_up_move(context, *migration, ServerVerb::LiveMigrate,
+                     Error::unavailable("The control plane stopped before the migration began")
+                         .with_hint("Ask for it again."));
+    }
+    return {};
+}
+
 Result<void> Conductor::resume_task(const Instance& instance) {
     const std::string& uuid = instance.uuid;
     RequestContext context{"req-" + Uuid::generate(random_).text(), instance.user_id,
                            instance.project_id, true};
     if (instance.task_state == task_states::kDeleting) {
         return delete_server(context, uuid, true);
+    }
+    if (moves_ != nullptr) {
+        return resume_remote_task(context, instance);
     }
     if (instance.vm_state == vm_states::kBuilding) {
         const Error interrupted =

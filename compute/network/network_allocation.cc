@@ -316,4 +316,16 @@ Result<std::vector<VifInfo>> NetworkService::vifs_of(SqlSession& sql,
     return vifs;
 }
 
+Result<void> NetworkService::rebind(const RequestContext& /*context*/, const Instance& instance,
+                                    const std::string& host) {
+    return database_.write([&](SqlSession& sql) -> Result<void> {
+        TRY(sql.run("UPDATE ports SET host_id = ? WHERE device_id = ?", host, instance.uuid));
+        return {};
+    });
+}
+
+Result<void> NetworkService::unbind(const RequestContext& context, const Instance& instance) {
+    return rebind(context, instance, "");
+}
+
 }  // namespace kumoi::compute

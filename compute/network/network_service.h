@@ -111,6 +111,14 @@ public:
                                               const Instance& instance,
                                               const std::string& port_id) override;
     Result<std::vector<VifInfo>> network_info(const std::string& instance_uuid) override;
+    Result<void> rebind(const RequestContext& context, const Instance& instance,
+                        const std::string& host) override;
+    Result<void> unbind(const RequestContext& context, const Instance& instance) override;
+    // A port has one binding here: the active one.
+    Result<void> activate_bindings(const RequestContext& context, const Instance& instance,
+                                   const std::string& host) override {
+        return rebind(context, instance, host);
+    }
 
     Result<NetworkSpec> node_network(const std::string& network_id) override;
     Result<PortSpec> node_port(const std::string& port_id) override;

@@ -38,6 +38,10 @@ struct NetworkSpec {
     int64_t mtu = 1500;
     std::vector<SubnetSpec> subnets;
     std::vector<DhcpHostSpec> dhcp_hosts;  // every port with an address in a DHCP subnet
+    // In a cloud of several nodes: the network's number between them, and their addresses (this
+    // one's too).
+    int64_t vni = 0;
+    std::vector<std::string> peers = {};
 };
 
 struct SecurityRule {
