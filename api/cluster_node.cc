@@ -6,6 +6,7 @@
 #include "api/node_driver.h"
 #include "api/nova/compute_endpoint.h"
 #include "api/nova/compute_id.h"
+#include "api/nova/nova_live_migrations.h"
 #include "api/nova/nova_moves.h"
 #include "compute/network/node_network_fake.h"
 
@@ -57,7 +58,8 @@ struct ClusterNode::Parts {
                   {options.host, options.host, nova::Release::Gazpacho},
                   [this](const compute::ComputeNode& node, bool) { return network.report(node); }),
           conductor({objects, allocations, records, scheduler, given.clock, given.random, 0}),
-          moves({conductor, objects, allocations, records, given.clock, given.random}) {}
+          moves({conductor, objects, allocations, records, given.clock, given.random}),
+          live({conductor, objects, allocations, records, given.clock, given.random, nullptr}) {}
 
     const Shared shared;
     const compute::ManagerOptions options;
@@ -68,6 +70,7 @@ struct ClusterNode::Parts {
     nova::NodeRecords records;
     nova::NovaConductor conductor;
     nova::NovaMoves moves;
+    nova::NovaLiveMigrations live;
     compute::ExternalEvents events;
     NoConsoles consoles;
     std::unique_ptr<compute::NodeNetwork> node_network;           // null without real devices
@@ -106,6 +109,7 @@ Result<void> ClusterNode::Parts::open_manager() {
     compute::ComputeManager::Borders borders{conductor,           network,      *vifs,
                                              *node_driver.driver, shared.clock, shared.images};
     borders.moves = &moves;
+    borders.live = &live;
     manager = TRY(compute::ComputeManager::create(borders, options));
     endpoint = std::make_unique<nova::ComputeEndpoint>(
         nova::ComputeEndpoint::Borders{*manager, conductor, objects, records, events, consoles});
