@@ -72,6 +72,13 @@ Result<CpuSet> cpu_option(const Config& config, const char* name) {
                         : TRY_CONTEXT(parse_cpu_set(text), "[compute] {}", name);
 }
 
+LiveMoveOptions live_options(const KumoiDriverOptions& options) {
+    LiveMoveOptions live = options.live;
+    live.instances_path = options.instances_path;
+    live.host = options.process.host;
+    return live;
+}
+
 }  // namespace
 
 Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config) {
@@ -117,7 +124,6 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.agent.sync_timeout_ms = config.integer("kumoi", "guest_agent_timeout") * 1000;
     options.transfer = TRY(DiskTransferOptions::from_config(config, options.instances_path));
     options.live = TRY(LiveMoveOptions::from_config(config, options.instances_path));
-    options.live.host = options.process.host;
     if (options.live.relay.program.empty()) {
         options.live.relay.program = TRY(find_beside("kumoi-relay"));
     }
@@ -139,7 +145,7 @@ KumoiVmmDriver::KumoiVmmDriver(KumoiDriverOptions options, ImageApi& images, Ima
       monitor_(clock),
       cgroups_(options_.cgroup_parent),
       transfer_(options_.transfer, clock, random),
-      live_(options_.live,
+      live_(live_options(options_),
             {options_.process, clock, random,
              [this](const LiveFolder& folder, const LiveNote& note, const Json& terms) {
                  return start_arrival(folder, note, terms);

@@ -308,7 +308,7 @@ Result<void> KumoiVmmDriver::finish_live_migration(const Instance& instance) {
 
 Result<void> KumoiVmmDriver::rollback_live_migration(const Instance& instance, bool destroy_disks) {
     const LiveFolder folder(options_.instances_path, instance.uuid);
-    const auto note = TRY(folder.read(options_.live.host, LiveNote::Role::Destination));
+    const auto note = TRY(folder.read(options_.process.host, LiveNote::Role::Destination));
     TRY(remove_tree(folder.server().incoming()));
     if (!note || (note->verdict == LiveNote::Verdict::Here && !destroy_disks)) {
         return {};

@@ -22,13 +22,12 @@ SourceWord parse_source_word(const std::string& word) {
 }
 
 Result<SourceWord> SourceAgent::word(DestinationView destination) const {
-    if (TRY(process.is_alive())) {
-        const LiveStatus status = TRY(process.status());
-        if (status.handover == "Committed" || status.handover == "Released" ||
-            status.handover == "Superseded") {
+    if (const auto status = TRY(process.last_word())) {
+        const std::string& handover = status->handover;
+        if (handover == "Committed" || handover == "Released" || handover == "Superseded") {
             return SourceWord::Committed;
         }
-        const bool stays = status.handover == "Kept" || status.handover == "Returning";
+        const bool stays = handover == "Kept" || handover == "Returning";
         return stays ? SourceWord::Aborted : SourceWord::Wait;
     }
     switch (TRY(settle(destination)).outcome) {
@@ -64,8 +63,8 @@ Result<SourceSettlement> SourceAgent::settle(DestinationView destination) const 
 }
 
 Result<DestinationView> destination_view(const LiveProcess& process, const LiveNote& note) {
-    if (TRY(process.is_alive())) {
-        return view_of(TRY(process.status()));
+    if (const auto status = TRY(process.last_word())) {
+        return view_of(*status);
     }
     auto journal = process.journal(note);
     if (!journal.ok() && (journal.error().code == ErrorCode::NotFound ||

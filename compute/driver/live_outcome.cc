@@ -24,10 +24,11 @@ Result<GuestOwner> LiveMoves::source_outcome(const LiveFolder& folder, LiveNote&
         return note.verdict == LiveNote::Verdict::Gone ? GuestOwner::Gone : GuestOwner::Here;
     }
     const LiveProcess process = process_of(folder, note);
-    if (!TRY(process.is_alive())) {
+    auto word = TRY(process.last_word());
+    if (!word) {
         return settle_dead_source(folder, note);
     }
-    LiveStatus status = TRY(process.status());
+    LiveStatus& status = *word;
     if (status.phase == "undecided") {
         help_source(folder, note, process);
         status = TRY(process.status());

@@ -13,6 +13,8 @@ namespace {
 
 using migration::DestinationView;
 
+constexpr int64_t kEndGraceMs = 2'000;  // of a process that does not answer any more
+
 // Names of descriptors, in order.
 std::vector<hypervisor::NamedDescriptor> name_sockets(const LiveNote& note,
                                                       const std::vector<UniqueFd>& sockets) {
@@ -126,6 +128,20 @@ Result<void> LiveProcess::connect(const LiveNote& note,
 Result<LiveStatus> LiveProcess::status() const {
     const Json json = TRY(process_.call("migrate_status"));
     return LiveStatus::parse(json);
+}
+
+Result<std::optional<LiveStatus>> LiveProcess::last_word() const {
+    if (!TRY(is_alive())) {
+        return std::optional<LiveStatus>();
+    }
+    auto said = status();
+    if (said.ok()) {
+        return std::optional(std::move(said).value());
+    }
+    if (TRY(process_.wait_end(kEndGraceMs))) {
+        return std::optional<LiveStatus>();
+    }
+    return said.error();
 }
 
 Result<void> LiveProcess::verdict(const LiveNote& note, const std::string& view) const {

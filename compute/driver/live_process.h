@@ -45,6 +45,8 @@ public:
     Result<void> connect(const LiveNote& note, const std::vector<UniqueFd>& sockets) const;
     // "none": it knows of no migration.
     Result<LiveStatus> status() const;
+    // The same of a process that may be dead, or about to end: nothing then.
+    Result<std::optional<LiveStatus>> last_word() const;
     Result<void> verdict(const LiveNote& note, const std::string& view) const;
 
     // Of a process that is dead: its journal, held so that nobody else decides. Nothing: it may

@@ -1,0 +1,42 @@
+// For measuring a live migration: writes data to `fill=` MiB of its memory, says
+// "micro: gap ready", and then for ever: writes to pages of a working set of `mib=` MiB at `rate=`
+// MiB a second (0: as fast as it can; without mib=: none), and says a dot on the serial port with
+// every 32 pages, or each 200 us where it has nothing to write. Who reads the dots sees when it
+// ran, and how fast.
+#include "micro.h"
+
+int main(void) {
+    const uint64_t base = 0x1000000;
+    const uint64_t set = option_number("mib=", 0) * 256;
+    const uint64_t rate = option_number("rate=", 0);
+    const uint64_t fill = option_number("fill=", 0) * 256;
+    const uint64_t us = tsc_per_us();
+    if (base + (set > fill ? set : fill) * 4096 > memory_bytes()) {
+        verdict_fail("gap", "%u MiB do not hold it", memory_bytes() >> 20);
+    }
+    for (uint64_t page = 0; page < fill; page++) {
+        *(volatile uint64_t*)(base + page * 4096) = page + 1;
+    }
+    print("\nmicro: gap ready\n");
+    const uint64_t pages_per_s = rate * 256;
+    uint64_t page = 0, generation = 1, done = 0, last = rdtsc();
+    const uint64_t begun = last;
+    for (;;) {
+        const bool behind =
+            set != 0 && (rate == 0 || done < (rdtsc() - begun) / us * pages_per_s / 1000000);
+        if (behind) {
+            for (int i = 0; i < 32; i++) {
+                *(volatile uint64_t*)(base + page * 4096 + 8) = generation;
+                if (++page == set) {
+                    page = 0;
+                    generation++;
+                }
+            }
+            done += 32;
+        } else if (rdtsc() - last < 200 * us) {
+            continue;
+        }
+        last = rdtsc();
+        out8(0x3f8, '.');
+    }
+}
