@@ -171,6 +171,62 @@ public:
         return conductor->action_event_finish(request.context, uuid, event, std::nullopt);
     }
 
+    // Live migration: what came, and the data on their way through.
+    std::vector<LiveMigrateData> live;
+    Result<void> live_migration(LiveMigrationRequest request) override {
+        note("live_migration " + request.uuid + " to " + request.destination);
+        live.push_back(request.data);
+        return {};
+    }
+    Result<void> live_migration_abort(const RequestContext&, const std::string& uuid,
+                                      int64_t migration_id) override {
+        note("live_migration_abort " + uuid + " " + std::to_string(migration_id));
+        return {};
+    }
+    Result<void> live_migration_force_complete(const RequestContext&,
+                                               const std::string& uuid) override {
+        note("live_migration_force_complete " + uuid);
+        return {};
+    }
+    Result<void> rollback_live_migration_at_destination(const RequestContext&,
+                                                        const std::string& uuid, bool destroy_disks,
+                                                        const LiveMigrateData& data) override {
+        note("rollback " + uuid + (destroy_disks ? " with disks" : ""));
+        live.push_back(data);
+        return {};
+    }
+    Result<LiveMigrateData> check_can_live_migrate_destination(
+        const LiveMigrationCheck& request) override {
+        note("check_destination " + request.uuid);
+        LiveMigrateData data;
+        data.facts = "facts";
+        data.block_migration = request.block_migration;
+        return data;
+    }
+    Result<LiveMigrateData> check_can_live_migrate_source(const RequestContext&,
+                                                          const std::string& uuid,
+                                                          const LiveMigrateData& data) override {
+        note("check_source " + uuid);
+        live.push_back(data);
+        return data;
+    }
+    Result<LiveMigrateData> pre_live_migration(const RequestContext&, const std::string& uuid,
+                                               const std::string& disks,
+                                               const LiveMigrateData& data) override {
+        note("pre " + uuid + " " + disks);
+        live.push_back(data);
+        LiveMigrateData answer = data;
+        answer.arrival = "door";
+        answer.wait_for_vif_plugged = true;
+        answer.old_attachment_ids["volume"] = "attachment";
+        return answer;
+    }
+    Result<void> post_live_migration_at_destination(const RequestContext&, const std::string& uuid,
+                                                    bool) override {
+        note("post " + uuid);
+        return {};
+    }
+
     Result<void> terminate_instance(const RequestContext& context,
                                     const std::string& uuid) override {
         note("terminate " + uuid);

@@ -285,6 +285,83 @@ TEST_P(ComputeEndpointTest, ARefusedCastLeavesTheServerFreeAndSaysWhy) {
     EXPECT_TRUE(saved->find_path({"nova_object.data", "task_state"})->is_null());
 }
 
+// The messages of a stock nova-conductor, and what it is given back.
+TEST_P(ComputeEndpointTest, ALiveMigrationReachesTheManager) {
+    const auto checked = replay("check_can_live_migrate_destination");
+    ASSERT_TRUE(checked.ok()) << checked.error().text();
+    EXPECT_EQ(manager.calls.back(), "check_destination " + uuid);
+    EXPECT_EQ(checked->string_or("nova_object.name"), "LibvirtLiveMigrateData");
+    EXPECT_EQ(checked->string_or("nova_object.version"),
+              GetParam() == Release::Zed ? "1.10" : "1.14");
+    EXPECT_EQ(checked->find_path({"nova_object.data", "filename"})->as_string(), "facts");
+    ASSERT_TRUE(replay("check_can_live_migrate_source").ok());
+    const auto begun = replay("live_migration");
+    ASSERT_TRUE(begun.ok()) << begun.error().text();
+    const Json message = test::golden_message(GetParam(), "compute.live_migration");
+    const std::string to = message.find("args")->string_or("dest");
+    EXPECT_EQ(manager.calls.back(), "live_migration " + uuid + " to " + to);
+    const auto prepared = replay("pre_live_migration");
+    ASSERT_TRUE(prepared.ok()) << prepared.error().text();
+    const Json& data = *prepared->find("nova_object.data");
+    EXPECT_EQ(data.string_or("target_connect_addr"), "door");
+    EXPECT_TRUE(data.bool_or("wait_for_vif_plugged"));
+    EXPECT_EQ(data.find_path({"old_vol_attachment_ids", "volume"})->as_string(), "attachment");
+    ASSERT_TRUE(replay("post_live_migration_at_destination").ok());
+    EXPECT_EQ(manager.calls.back(), "post " + uuid);
+}
+
+// What conductor was told of a port's binding there is how it is plugged there.
+TEST_P(ComputeEndpointTest, ThePortsOfALiveMigrationAreTheDestinations) {
+    Json args = *test::golden_message(GetParam(), "compute.pre_live_migration").find("args");
+    const Json source = Json::object({{"id", "port-1"},
+                                      {"address", "fa:16:3e:00:00:01"},
+                                      {"type", "ovs"},
+                                      {"vnic_type", "normal"},
+                                      {"network", Json::object({{"id", "net-1"}})}});
+    NovaObject vif = NovaObject::make(objects.table(), "VIFMigrateData");
+    vif.set("port_id", "port-1");
+    vif.set("source_vif", source.dump());
+    vif.set("vif_type", "bridge");
+    vif.set("vnic_type", "normal");
+    vif.set("vif_details_json", R"({"bridge_name": "br-there"})");
+    vif.set("profile_json", "{}");
+    Json vifs = Json::array();
+    vifs.push_back(vif.primitive());
+    args["migrate_data"]["nova_object.data"].set("vifs", std::move(vifs));
+    ASSERT_TRUE(handle("pre_live_migration", args).ok());
+    ASSERT_EQ(manager.live.back().vifs.size(), 1u);
+    const compute::VifInfo& there = manager.live.back().vifs[0];
+    EXPECT_EQ(there.port_id, "port-1");
+    EXPECT_EQ(there.vif_type, "bridge");
+    EXPECT_EQ(there.details.at("bridge_name"), "br-there");
+    EXPECT_FALSE(there.active);
+}
+
+TEST_P(ComputeEndpointTest, ALiveMigrationIsAbortedForcedAndRolledBack) {
+    const Json args = *test::golden_message(GetParam(), "compute.live_migration").find("args");
+    const Json& instance = *args.find("instance");
+    ASSERT_TRUE(
+        handle("live_migration_abort", Json::object({{"instance", instance}, {"migration_id", 7}}))
+            .ok());
+    EXPECT_EQ(manager.calls.back(), "live_migration_abort " + uuid + " 7");
+    ASSERT_TRUE(
+        handle("live_migration_force_complete", Json::object({{"instance", instance}})).ok());
+    EXPECT_EQ(manager.calls.back(), "live_migration_force_complete " + uuid);
+    ASSERT_TRUE(handle("rollback_live_migration_at_destination",
+                       Json::object({{"instance", instance},
+                                     {"destroy_disks", true},
+                                     {"migrate_data", *args.find("migrate_data")}}))
+                    .ok());
+    EXPECT_EQ(manager.calls.back(), "rollback " + uuid + " with disks");
+    ASSERT_TRUE(
+        handle("drop_move_claim_at_destination", Json::object({{"instance", instance}})).ok());
+    Json other = args;  // another hypervisor's
+    other["migrate_data"].set("nova_object.name", "HyperVLiveMigrateData");
+    other["migrate_data"].set("nova_object.version", "1.4");
+    other["migrate_data"].set("nova_object.data", Json::object());
+    EXPECT_EQ(handle("live_migration", other).error().fault, "MigrationPreCheckError");
+}
+
 TEST_P(ComputeEndpointTest, EachStepOfAMoveReachesTheManager) {
     const std::map<std::string, compute::MoveStep> steps = {
         {"prep_resize", compute::MoveStep::PrepResize},

@@ -1,0 +1,218 @@
+#!/usr/bin/python3
+"""Servers that move between the two kumoi hosts of devstack/cloud while they run: there and back, with a port and a volume,
+aborted, forced, refused, deleted on the way, and with a host that is killed meanwhile. Runs with real guests and with simulated
+ones (KUMOI_CLOUD_KUMOI_DRIVER=simulated)."""
+import json
+import os
+import pathlib
+import tempfile
+import unittest
+
+from openstack_cloud import NODES, OpenStackCloud, rest, wait_until
+
+CLOUD = None
+SLOW_MIB = 8  # a second: what is aborted or forced must still be on its way
+
+
+def setUpModule():
+    global CLOUD  # pylint: disable=global-statement
+    extra = pathlib.Path(tempfile.gettempdir()) / "kumoi-cloud-live.conf"
+    extra.write_text(f"[libvirt]\nlive_migration_bandwidth = {SLOW_MIB}\nlive_migration_downtime = 100\n"
+                     "[simulated]\nshared_storage = true\n")
+    os.environ.setdefault("KUMOI_CLOUD_NOVA_CONF", str(extra))
+    CLOUD = OpenStackCloud.up(compute="kumoi")
+    unittest.addModuleCleanup(CLOUD.release)
+
+
+class LiveMigration(unittest.TestCase):
+    def action(self, server, body):
+        CLOUD.rest.request("POST", "compute", f"/servers/{server}/action", body)
+
+    def providers(self, consumer):
+        names = {one["uuid"]: one["name"] for one in CLOUD.rest.get("placement", "/resource_providers")["resource_providers"]}
+        return sorted(names[one] for one in CLOUD.rest.get("placement", f"/allocations/{consumer}")["allocations"])
+
+    def migration(self, server):
+        all_of_it = CLOUD.rest.get("compute", f"/os-migrations?instance_uuid={server}")["migrations"]
+        return max(all_of_it, key=lambda one: one["id"], default={"status": None})
+
+    def create(self, node=NODES[0], networks="none"):
+        server = CLOUD.rest.post("compute", "/servers", {"server": {
+            "name": "live", "flavorRef": CLOUD.ids["m1.nano"], "imageRef": CLOUD.ids["image"], "host": node,
+            "networks": networks if networks == "none" else [{"uuid": networks}]}})["server"]["id"]
+        self.addCleanup(self.remove, server)
+        CLOUD.wait_status(server, "ACTIVE", 180)
+        return server
+
+    def remove(self, server):
+        try:
+            CLOUD.rest.delete("compute", f"/servers/{server}")
+        except rest.Refused as refused:
+            self.assertEqual(refused.status, 404)
+            return
+        CLOUD.wait_gone(server, 120)
+
+    def host(self, server):
+        return CLOUD.server(server)["OS-EXT-SRV-ATTR:host"]
+
+    def guests(self, server):
+        """The hosts on which a process runs this server's guest."""
+        found = set()
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"kumoi-vmm"):
+                line = b" ".join(words).decode()
+                found |= {node for node in NODES if f"{CLOUD.state / node}/instances/{server}" in line}
+        return sorted(found)
+
+    def start(self, server, to=None):
+        self.action(server, {"os-migrateLive": {"host": to, "block_migration": "auto"}})
+
+    def wait_migration(self, server, status, seconds=240):
+        wait_until(lambda: self.migration(server)["status"] == status, seconds, f"the live migration of {server} is {status}")
+
+    def assert_on(self, server, node, status="ACTIVE"):
+        """There alone, free, with one allocation and its ports."""
+        CLOUD.wait_status(server, status, 240)
+        self.assertEqual(self.host(server), node)
+        self.assertEqual(self.providers(server), [node])
+        wait_until(lambda: self.providers(self.migration(server)["uuid"]) == [], 60, "the migration holds nothing any more")
+        for port in CLOUD.rest.get("network", f"/ports?device_id={server}")["ports"]:
+            self.assertEqual(port["binding:host_id"], node)
+            self.assertNotIn("migrating_to", port["binding:profile"])
+            bindings = CLOUD.rest.get("network", f"/ports/{port['id']}/bindings")["bindings"]
+            self.assertEqual([one["host"] for one in bindings], [node])
+        if CLOUD.has_guests():
+            wait_until(lambda: self.guests(server) == [node], 60, f"the guest runs on {node} alone")
+
+    def test_there_and_back_with_a_port(self):
+        server = self.create(networks=CLOUD.ids["private"])
+        for source, destination in (NODES, NODES[::-1]):
+            self.assert_on(server, source)
+            self.start(server, destination if source == NODES[1] else None)
+            self.wait_migration(server, "completed")
+            self.assert_on(server, destination)
+            migration = self.migration(server)
+            self.assertEqual((migration["source_compute"], migration["dest_compute"], migration["migration_type"]),
+                             (source, destination, "live-migration"))
+        events = CLOUD.openstack("server", "event", "list", server, "-f", "json")
+        self.assertIn("live-migration", {one["Action"] for one in events})
+
+    def test_a_paused_server_arrives_paused(self):
+        server = self.create()
+        self.action(server, {"pause": None})
+        CLOUD.wait_status(server, "PAUSED", 60)
+        self.start(server)
+        self.wait_migration(server, "completed")
+        self.assert_on(server, NODES[1], "PAUSED")
+        self.action(server, {"unpause": None})
+        CLOUD.wait_status(server, "ACTIVE", 60)
+
+    def test_its_volume_goes_along(self):
+        if os.environ.get("KUMOI_CLOUD_CINDER", "1") == "0":
+            self.skipTest("this cloud has no volumes")
+        volume = CLOUD.rest.post("volume", "/volumes", {"volume": {"size": 1, "name": "live"}})["volume"]["id"]
+        self.addCleanup(self.remove_volume, volume)
+        wait_until(lambda: self.volume(volume)["status"] == "available", 120, "the volume is there")
+        server = self.create()
+        CLOUD.rest.post("compute", f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})
+        wait_until(lambda: self.volume(volume)["status"] == "in-use", 120, "the volume is attached")
+        self.start(server)
+        self.wait_migration(server, "completed")
+        self.assert_on(server, NODES[1])
+        attachments = self.volume(volume)["attachments"]
+        self.assertEqual([(one["server_id"], one["host_name"]) for one in attachments], [(server, NODES[1])])
+        CLOUD.rest.delete("compute", f"/servers/{server}/os-volume_attachments/{volume}")
+        wait_until(lambda: self.volume(volume)["status"] == "available", 120, "the volume is detached")
+
+    def volume(self, volume):
+        return CLOUD.rest.get("volume", f"/volumes/{volume}")["volume"]
+
+    def remove_volume(self, volume):
+        wait_until(lambda: self.volume(volume)["status"] == "available", 120, "the volume is free")
+        CLOUD.rest.delete("volume", f"/volumes/{volume}")
+
+    # One that takes its time.
+    def running(self):
+        server = self.create(networks=CLOUD.ids["private"])
+        self.start(server)
+        self.wait_migration(server, "running", 120)
+        listed = CLOUD.openstack("server", "migration", "list", "--server", server, "-f", "json")
+        self.assertEqual(len(listed), 1)
+        return server, str(self.migration(server)["id"])
+
+    def test_progress_is_shown_and_it_is_forced(self):
+        server, migration = self.running()
+
+        def copied():
+            shown = CLOUD.openstack("server", "migration", "show", server, migration, "-f", "json")
+            total = shown.get("Total Memory Bytes") or shown.get("memory_total_bytes")
+            return total and int(total) > 0
+        wait_until(copied, 60, "progress is recorded")
+        CLOUD.openstack("server", "migration", "force", "complete", server, migration)
+        self.wait_migration(server, "completed", 120)
+        self.assert_on(server, NODES[1])
+
+    def test_it_is_aborted(self):
+        server, migration = self.running()
+        CLOUD.openstack("server", "migration", "abort", server, migration)
+        self.wait_migration(server, "cancelled", 120)
+        self.assert_on(server, NODES[0])
+
+    def test_a_second_one_waits_and_is_cancelled(self):
+        first, migration = self.running()
+        second = self.create()
+        self.start(second)
+        self.wait_migration(second, "queued", 60)
+        CLOUD.openstack("server", "migration", "abort", second, str(self.migration(second)["id"]))
+        self.wait_migration(second, "cancelled", 60)
+        self.assert_on(second, NODES[0])
+        CLOUD.openstack("server", "migration", "abort", first, migration)
+        self.wait_migration(first, "cancelled", 120)
+        self.assert_on(first, NODES[0])
+
+    def test_a_delete_does_not_wait(self):
+        server, _ = self.running()
+        self.remove(server)
+        self.assertEqual(self.providers(server), [])
+        wait_until(lambda: self.guests(server) == [], 60, "no guest is left")
+
+    # Hosts that die.
+    def restart(self, node):
+        name = f"nova-compute-{node}"
+        CLOUD.faults.kill(name)
+        CLOUD.faults.start(name)
+        wait_until(lambda: CLOUD.rest.get("compute", f"/os-services?binary=nova-compute&host={node}")["services"][0]["state"] ==
+                   "up", 120, f"nova-compute of {node} is up")
+
+    def ends_whole(self, server):
+        wait_until(lambda: self.migration(server)["status"] in ("completed", "failed", "cancelled", "error"), 300,
+                   "the live migration has ended")
+        self.assert_on(server, NODES[1] if self.migration(server)["status"] == "completed" else NODES[0])
+
+    def test_the_source_is_restarted_meanwhile(self):
+        server, _ = self.running()
+        self.restart(NODES[0])
+        self.ends_whole(server)
+
+    def test_the_destination_is_restarted_meanwhile(self):
+        server, migration = self.running()
+        self.restart(NODES[1])
+        if self.migration(server)["status"] == "running":  # the guest goes on all the same
+            CLOUD.openstack("server", "migration", "force", "complete", server, migration)
+        self.ends_whole(server)
+
+    def test_a_stopped_server_is_refused(self):
+        server = self.create()
+        self.action(server, {"os-stop": None})
+        CLOUD.wait_status(server, "SHUTOFF", 120)
+        with self.assertRaises(rest.Refused) as refused:
+            self.start(server)
+        self.assertEqual(refused.exception.status, 409, json.dumps(str(refused.exception)))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
