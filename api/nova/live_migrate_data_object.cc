@@ -100,7 +100,8 @@ Result<NovaObject> live_migrate_data_object(const ObjectTable& table,
         }
         object.set("old_vol_attachment_ids", std::move(old));
     }
-    if (!object.has("vifs") && !data.vifs.empty()) {
+    const Json* vifs = object.get("vifs");
+    if (vifs == nullptr || vifs->size() == 0) {  // conductor looks for them, if only for none
         object.set("vifs", vif_objects(table, data.vifs));
     }
     if (migration.is_object()) {
