@@ -24,11 +24,19 @@ uint64_t per_second(uint64_t bytes, int64_t ns) {
                                            static_cast<double>(ns));
 }
 
+double millis(int64_t ns) {
+    return static_cast<double>(ns) / 1e6;
+}
+
 double mib(uint64_t bytes) {
     return static_cast<double>(bytes) / (1 << 20);
 }
 
 }  // namespace
+
+int64_t Convergence::goal_ns() const {
+    return std::max(goal_.downtime_ns, fixed_ns_ + fixed_ns_ / 4);
+}
 
 int64_t Convergence::expected_downtime(uint64_t remaining) const {
     if (bandwidth_ == 0) {
@@ -40,10 +48,10 @@ int64_t Convergence::expected_downtime(uint64_t remaining) const {
 }
 
 void Convergence::measure(const RoundReport& report) {
-    const uint64_t carried = per_second(report.sent, report.took_ns);
+    const uint64_t carried = per_second(report.carried, report.took_ns);
     if (bandwidth_ == 0) {
         bandwidth_ = carried;
-    } else if (report.sent >= kTellingBytes) {
+    } else if (report.carried >= kTellingBytes) {
         bandwidth_ = static_cast<uint64_t>(kOldWeight * static_cast<double>(bandwidth_) +
                                            (1 - kOldWeight) * static_cast<double>(carried));
         bandwidth_ = std::min(bandwidth_, std::max<uint64_t>(carried, 1));
@@ -62,10 +70,16 @@ Convergence::Advice Convergence::round(const RoundReport& report) {
     advice.expected_downtime_ns = expected_downtime(report.remaining);
     advice.dirty_rate = dirty_rate_;
     advice.bandwidth = bandwidth_;
-    if (advice.expected_downtime_ns <= goal_.downtime_ns) {
+    if (advice.expected_downtime_ns <= goal_ns()) {
         advice.step = Step::Stop;
         advice.remaining_ns = advice.expected_downtime_ns;
         advice.throttle = throttle_;
+        if (goal_ns() > goal_.downtime_ns) {
+            advice.verdict = fmt::format(
+                "the goal of {:.0f} ms cannot be met: stopping, the state and the handover alone "
+                "take some {:.0f} ms",
+                millis(goal_.downtime_ns), millis(fixed_ns_));
+        }
         return advice;
     }
     slow_down(advice);

@@ -5,7 +5,8 @@
 //     downtime(remaining) = fixed + remaining / bandwidth
 // `fixed` is what stopping, saving, loading and the handover take whatever the memory; `bandwidth`
 // is a cautious estimate of what the streams carried in recent rounds. The guest is stopped as soon
-// as the downtime would be within the goal. A guest that writes faster than the streams carry
+// as the downtime would be within the goal, or, where the fixed part alone is too long for it, as
+// soon as memory adds little to that. A guest that writes faster than the streams carry
 // never gets there: then its vCPUs are slowed down so far that it does, at most by what is allowed;
 // where that is not enough post-copy is proposed, or the verdict says what would help.
 // Pure: time, bytes and rates come in. One thread.
@@ -25,7 +26,7 @@ struct ConvergenceGoal {
 
 // One round, as it ended.
 struct RoundReport {
-    uint64_t sent = 0;       // bytes on the wire
+    uint64_t carried = 0;    // bytes of guest data, before they are packed; zeros do not count
     int64_t took_ns = 0;     // of sending them
     uint64_t remaining = 0;  // bytes written to meanwhile
     int64_t since_ns = 0;    // since the last time remaining was taken
@@ -40,7 +41,7 @@ public:
         int64_t expected_downtime_ns = 0;
         int64_t remaining_ns = 0;  // until the guest runs there; -1: it will not converge
         uint64_t dirty_rate = 0;   // bytes a second
-        uint64_t bandwidth = 0;    // bytes a second
+        uint64_t bandwidth = 0;    // bytes of guest data a second
         std::string verdict;       // plain words, empty while all is well
     };
 
@@ -50,6 +51,8 @@ public:
     void set_fixed(int64_t ns) { fixed_ns_ = ns; }
     int64_t fixed_ns() const { return fixed_ns_; }
     Advice round(const RoundReport& report);
+    // The goal, or what comes nearest to it.
+    int64_t goal_ns() const;
     // Of this many bytes, as far as is known now.
     int64_t expected_downtime(uint64_t remaining) const;
     uint64_t bandwidth() const { return bandwidth_; }

@@ -104,7 +104,7 @@ Result<Offer> Offer::decode(std::span<const std::byte> body) {
     offer.streams = TRY(in.u32(kOfferStreams));
     offer.program = TRY(in.text(kOfferProgram, 256));
     offer.shape = TRY(in.text(kOfferShape, 256));
-    offer.post_copy = TRY(in.u64_or(kOfferPostCopy, 0)) != 0;
+    offer.post_copy = TRY(in.flag(kOfferPostCopy));
     constexpr size_t kDisksMax = 256;
     for (SectionReader& group : in.has(kOfferDisk) ? TRY(in.groups(kOfferDisk, kDisksMax))
                                                    : std::vector<SectionReader>()) {

@@ -193,11 +193,12 @@ Result<void> CopyJob::send(PageSender::Holes holes, bool last) {
     if (disks_) {
         disks_->start_round();
     }
-    const uint64_t before = sender_.figures().bytes;
+    const PageSender::Figures before = sender_.figures();
     const int64_t begun = clock_.monotonic_ns();
     const uint64_t words = TRY(sender_.send_round(round_++, pending_.words(), holes, last));
     round_ns_ = clock_.monotonic_ns() - begun;
-    round_bytes_ = sender_.figures().bytes - before;
+    const PageSender::Figures after = sender_.figures();
+    round_bytes_ = (after.pages - before.pages) * kPage + after.more - before.more;
     pending_.clear(0, words * 64);
     return {};
 }
@@ -206,8 +207,10 @@ Convergence::Advice CopyJob::weigh() {
     const int64_t now = clock_.monotonic_ns();
     const int64_t since = now - collected_ns_;
     collected_ns_ = now;
-    return convergence_.round(
-        {.sent = round_bytes_, .took_ns = round_ns_, .remaining = remaining(), .since_ns = since});
+    return convergence_.round({.carried = round_bytes_,
+                               .took_ns = round_ns_,
+                               .remaining = remaining(),
+                               .since_ns = since});
 }
 
 void CopyJob::publish(const Convergence::Advice& advice) {
@@ -230,7 +233,7 @@ Result<bool> CopyJob::stop_guest(bool whatever_is_left) {
     TRY(collect());
     const int64_t expected = convergence_.expected_downtime(remaining());
     if (whatever_is_left ||
-        static_cast<double>(expected) <= kTolerance * static_cast<double>(goal_.downtime_ns)) {
+        static_cast<double>(expected) <= kTolerance * static_cast<double>(convergence_.goal_ns())) {
         return true;
     }
     {

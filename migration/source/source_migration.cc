@@ -205,7 +205,7 @@ void SourceMigration::message(const Message& message) {
             return settle();
         }
         case MessageType::Drained:
-            drained_ = handover_.state() == SourceState::Released;
+            drained_ = true;  // perhaps before the handover has ended
             return settle();
         default: return;  // a source's own words
     }

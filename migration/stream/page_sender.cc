@@ -117,7 +117,7 @@ Result<uint64_t> PageSender::send_round(uint32_t round, std::span<const uint64_t
 }
 
 PageSender::Figures PageSender::figures() const {
-    return {data_pages_.load(), zero_pages_.load(), bytes_.load(), frames_.load()};
+    return {data_pages_.load(), zero_pages_.load(), bytes_.load(), frames_.load(), more_.load()};
 }
 
 uint64_t PageSender::remaining() const {
@@ -193,6 +193,7 @@ Result<void> PageSender::send_more(Worker& worker, uint32_t round) {
         ++worker.frames;
         frames_.fetch_add(1, std::memory_order_relaxed);
         bytes_.fetch_add(bytes, std::memory_order_relaxed);
+        more_.fetch_add(bytes, std::memory_order_relaxed);
         pace(bytes);
     }
     return {};

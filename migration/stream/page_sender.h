@@ -48,6 +48,7 @@ public:
         uint64_t zero_pages = 0;  // found to be zero, sent or not
         uint64_t bytes = 0;       // on the wire
         uint64_t frames = 0;
+        uint64_t more = 0;  // of `bytes`, by Options::more
     };
 
     PageSender(std::vector<std::unique_ptr<StreamSocket>> streams, Memory memory,
@@ -109,6 +110,7 @@ private:
     std::atomic<uint64_t> zero_pages_{0};
     std::atomic<uint64_t> bytes_{0};
     std::atomic<uint64_t> frames_{0};
+    std::atomic<uint64_t> more_{0};
     std::atomic<bool> stopped_{false};
     mutable std::mutex mutex_;  // guards all below
     std::condition_variable changed_;

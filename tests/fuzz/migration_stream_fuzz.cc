@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -58,19 +59,21 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<std::byte> memory(kMemory + 2 * kGuard);
     std::mutex mutex;
     std::condition_variable changed;
-    bool failed = false;
+    bool ended = false;  // by an error, or by a last round
     PageReceiver receiver(std::move(streams), std::span(memory).subspan(kGuard, kMemory),
-                          {.round_done = [](uint32_t) {},
+                          {.round_done = [&](uint32_t) { changed.notify_all(); },
                            .failed =
                                [&](const Error&) {
                                    const std::lock_guard lock(mutex);
-                                   failed = true;
+                                   ended = true;
                                    changed.notify_all();
                                }});
     (void)near->send(std::span<const std::byte>(bytes));  // fails when the receiver had enough
     near->stop();
     std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return failed; });  // the stream has ended
+    while (!ended && !receiver.finished()) {
+        changed.wait_for(lock, std::chrono::milliseconds(1));  // finished() is not under our lock
+    }
     const auto clean = [](std::span<const std::byte> guard) {
         return std::ranges::all_of(guard, [](std::byte byte) { return byte == std::byte{0}; });
     };

@@ -10,7 +10,7 @@ constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kMilli = 1'000'000;
 
 RoundReport report(uint64_t sent, int64_t took, uint64_t remaining) {
-    return {.sent = sent, .took_ns = took, .remaining = remaining, .since_ns = took};
+    return {.carried = sent, .took_ns = took, .remaining = remaining, .since_ns = took};
 }
 
 // A guest that writes to a working set at a rate, over a link: what is left after each round.
@@ -42,12 +42,22 @@ TEST(Convergence, AnIdleGuestStopsAfterOneRound) {
 
 TEST(Convergence, TheFixedPartCountsAgainstTheGoal) {
     Convergence convergence({.downtime_ns = 30 * kMilli});
-    convergence.set_fixed(25 * kMilli);
-    EXPECT_EQ(convergence.round(report(1000 * kMiB, kSecond, 4 * kMiB)).step,
-              Convergence::Step::Stop);  // 25 + 4
-    convergence.set_fixed(27 * kMilli);
-    EXPECT_EQ(convergence.round(report(1000 * kMiB, kSecond, 4 * kMiB)).step,
-              Convergence::Step::Copy);  // 27 + 4
+    convergence.set_fixed(15 * kMilli);
+    EXPECT_EQ(convergence.round(report(1000 * kMiB, kSecond, 14 * kMiB)).step,
+              Convergence::Step::Stop);  // 15 + 14
+    convergence.set_fixed(18 * kMilli);
+    EXPECT_EQ(convergence.round(report(1000 * kMiB, kSecond, 14 * kMiB)).step,
+              Convergence::Step::Copy);  // 18 + 14
+}
+
+TEST(Convergence, AGoalBelowTheFixedPartIsNotWaitedForInVain) {
+    Convergence convergence({.downtime_ns = 5 * kMilli});
+    convergence.set_fixed(20 * kMilli);
+    const auto advice = convergence.round(report(1000 * kMiB, kSecond, 4 * kMiB));  // 20 + 4
+    EXPECT_EQ(advice.step, Convergence::Step::Stop);
+    EXPECT_NE(advice.verdict.find("cannot be met"), std::string::npos) << advice.verdict;
+    EXPECT_EQ(convergence.round(report(1000 * kMiB, kSecond, 6 * kMiB)).step,
+              Convergence::Step::Copy);
 }
 
 TEST(Convergence, ASlowWriterConvergesInAGeometricRow) {
