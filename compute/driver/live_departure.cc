@@ -83,8 +83,11 @@ struct LiveMoves::Following {
         log_warn("migration", "a live migration takes too long",
                  {{"seconds", options.completion_timeout_s},
                   {"action", force ? "force_complete" : "abort"}});
-        (void)(force ? process.guest().call("migrate_force", Json::object({{"how", "pause"}}))
-                     : process.guest().call("migrate_cancel"));
+        if (force) {
+            (void)process.force();
+        } else {
+            (void)process.guest().call("migrate_cancel");
+        }
     }
 };
 
@@ -182,9 +185,9 @@ LiveMigrationOutcome LiveMoves::follow_note(const LiveFolder& folder, LiveNote n
                 return *ended;
             }
             following.enforce_timeout(*status, process);
-            waits = status->phase == "undecided";
+            waits = status->waits();
             if (waits) {
-                help_source(folder, note, process);
+                help_source(folder, note, *status, process);
             }
         } else if (const auto alive = process.is_alive(); alive.ok() && !*alive) {
             const auto owner = settle_dead_source(folder, note);
@@ -259,14 +262,17 @@ Result<void> LiveMoves::force(const std::string& uuid) {
                       : Result<void>(Error(asked.error()).with_fault("InvalidMigrationState"));
 }
 
-void LiveMoves::help_source(const LiveFolder& folder, LiveNote& note, const LiveProcess& process) {
+void LiveMoves::help_source(const LiveFolder& folder, LiveNote& note, const LiveStatus& status,
+                            const LiveProcess& process) {
     const auto answer = ask(note, Json::object({{"op", "state"}}));
     if (!answer.ok()) {
         return;
     }
     const auto view = parse_view(answer->string_or("view"));
     Result<void> done;
-    if (view == migration::DestinationView::Owner || view == migration::DestinationView::Declined) {
+    const bool decided =
+        view == migration::DestinationView::Owner || view == migration::DestinationView::Declined;
+    if (decided && status.phase != "post_copy") {
         done = process.verdict(note, std::string(to_word(view)));
     } else if (view != migration::DestinationView::Unreachable) {
         auto sockets = connect_streams(folder, note);

@@ -112,7 +112,8 @@ private:
     Result<GuestOwner> source_outcome(const LiveFolder& folder, LiveNote& note);
     Result<GuestOwner> settle_dead_source(const LiveFolder& folder, LiveNote& note);
     // A source that waits: what the other side says is carried to it, or it is connected again.
-    void help_source(const LiveFolder& folder, LiveNote& note, const LiveProcess& process);
+    void help_source(const LiveFolder& folder, LiveNote& note, const LiveStatus& status,
+                     const LiveProcess& process);
     Result<GuestOwner> destination_outcome(const LiveFolder& folder, LiveNote& note);
     Result<void> conclude(const LiveFolder& folder, LiveNote& note, LiveNote::Verdict verdict);
     Result<void> settle_in(const LiveFolder& folder, LiveNote& note) const;

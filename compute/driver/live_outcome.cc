@@ -29,8 +29,8 @@ Result<GuestOwner> LiveMoves::source_outcome(const LiveFolder& folder, LiveNote&
         return settle_dead_source(folder, note);
     }
     LiveStatus& status = *word;
-    if (status.phase == "undecided") {
-        help_source(folder, note, process);
+    if (status.waits()) {
+        help_source(folder, note, status, process);
         status = TRY(process.status());
     }
     if (const auto ended = ended_departure(folder, note, status)) {

@@ -58,6 +58,7 @@ LiveStatus LiveStatus::parse(const Json& json) {
     status.phase = json.string_or("phase", "none");
     status.handover = json.string_or("handover");
     status.epoch = static_cast<uint64_t>(json.integer_or("epoch", 0));
+    status.connected = json.bool_or("connected", true);
     const Json* error = json.find("error");
     if (error != nullptr) {
         status.error = error->is_object() ? error->string_or("message")
@@ -92,6 +93,10 @@ bool LiveStatus::ended() const {
            phase == "superseded";
 }
 
+bool LiveStatus::waits() const {
+    return phase == "undecided" || (phase == "post_copy" && !connected);
+}
+
 bool LiveStatus::switched() const {
     return handover == "Frozen" || handover == "Undecided" || handover == "Committed" ||
            handover == "Retaking" || handover == "Released" || phase == "post_copy";
@@ -122,6 +127,17 @@ Result<void> LiveProcess::connect(const LiveNote& note,
     TRY(process_.call("migrate_connect",
                       Json::object({{"id", note.id.text()}, {"connections", names_of(named)}}),
                       named));
+    return {};
+}
+
+Result<void> LiveProcess::force() const {
+    const auto force = [&](const char* how) {
+        return process_.call("migrate_force", Json::object({{"how", how}}));
+    };
+    if (force("post_copy").ok()) {
+        return {};
+    }
+    TRY(force("pause"));
     return {};
 }
 

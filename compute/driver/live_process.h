@@ -23,11 +23,14 @@ struct LiveStatus {
     std::string phase = "none";
     std::string handover;  // "Copying", "Committed", "Owner", ...
     uint64_t epoch = 0;
+    bool connected = true;
     std::string error;
     LiveMigrationProgress progress;
 
     static LiveStatus parse(const Json& json);
     bool ended() const;
+    // It cannot go on without a new connection, or a word from the other side.
+    bool waits() const;
     // The guest no longer runs here, and may be the other host's.
     bool switched() const;
 };
@@ -39,6 +42,8 @@ public:
 
     const GuestProcess& guest() const { return process_; }
     Result<bool> is_alive() const { return process_.is_alive(); }
+    // Finishes now: by running there before all of its memory is there, where that is allowed.
+    Result<void> force() const;
     // With a fresh journal. `sockets`: the control connection and those for data.
     Result<void> begin(const LiveNote& note, const std::vector<UniqueFd>& sockets,
                        const LiveMigrationOptions& options) const;

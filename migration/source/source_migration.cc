@@ -458,6 +458,7 @@ Json SourceMigration::status() const {
                               {"phase", to_string(phase_)},
                               {"handover", to_string(handover_.state())},
                               {"epoch", handover_.epoch()},
+                              {"connected", connected_},
                               {"elapsed_ns", (ended() ? ended_ns_ : now()) - begun_ns_}});
     const CopyJob::Figures figures = job_ ? job_->figures() : CopyJob::Figures{};
     json.set("memory", Json::object({{"total", figures.total},

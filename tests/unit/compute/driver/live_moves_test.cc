@@ -60,10 +60,11 @@ public:
     const Json& terms() const { return terms_; }
     void kill() { ASSERT_TRUE(process().stop().ok()); }
 
-    void says(const std::string& phase, const std::string& handover) {
+    void says(const std::string& phase, const std::string& handover, bool connected = true) {
         const Json status = Json::object(
             {{"phase", phase},
              {"handover", handover},
+             {"connected", connected},
              {"memory", Json::object({{"total", 100}, {"processed", 60}, {"remaining", 40}})}});
         ASSERT_TRUE(write_file_atomic(folder().path() + "/fake.json", status.dump()).ok());
     }
@@ -265,6 +266,18 @@ TEST_F(LiveMovesTest, ABrokenLinkIsMadeAgain) {
     source_->says("undecided", "Committed");
     target_->wait_asked("migrate_connect");
     source_->wait_asked("migrate_connect");
+    source_->says("completed", "Released");
+    EXPECT_EQ(outcome_.get().kind, LiveMigrationOutcome::Kind::Completed);
+}
+
+// It runs there, and the rest of its memory is still here.
+TEST_F(LiveMovesTest, ABrokenLinkIsMadeAgainInPostCopy) {
+    begin();
+    target_->says("post_copy", "Owner");
+    source_->says("post_copy", "Released", false);
+    target_->wait_asked("migrate_connect");
+    source_->wait_asked("migrate_connect");
+    EXPECT_EQ(source_->asked("migrate_verdict"), 0);
     source_->says("completed", "Released");
     EXPECT_EQ(outcome_.get().kind, LiveMigrationOutcome::Kind::Completed);
 }
