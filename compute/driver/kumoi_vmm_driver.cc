@@ -125,7 +125,8 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
     options.transfer = TRY(DiskTransferOptions::from_config(config, options.instances_path));
     options.live = TRY(LiveMoveOptions::from_config(config, options.instances_path));
     if (options.live.relay.program.empty()) {
-        options.live.relay.program = TRY(find_beside("kumoi-relay"));
+        // Without it, or with it elsewhere, only a migration fails.
+        options.live.relay.program = find_beside("kumoi-relay").value_or("kumoi-relay");
     }
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.disk.img_path = TRY(find_beside("kumoi-img"));

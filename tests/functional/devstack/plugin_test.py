@@ -11,7 +11,7 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-PROGRAMS = ("kumoi-compute", "kumoi-vmm", "kumoi", "kumoi-img")
+PROGRAMS = ("kumoi-compute", "kumoi-vmm", "kumoi", "kumoi-img", "kumoi-relay")
 
 
 class Plugin(unittest.TestCase):
