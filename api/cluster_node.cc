@@ -93,7 +93,8 @@ Result<void> ClusterNode::Parts::open_network() {
     }
     const compute::NodeNetworkOptions wanted{
         .folder = config.string("DEFAULT", "state_path") + "/network",
-        .nat = config.boolean("network", "nat")};
+        .nat = config.boolean("network", "nat"),
+        .address = config.string("DEFAULT", "my_ip")};
     node_network =
         TRY_CONTEXT(compute::NodeNetwork::create(wanted, network), "preparing this host's network");
     return {};

@@ -31,6 +31,9 @@ namespace kumoi::api {
 namespace {
 
 constexpr int64_t kDrainTimeoutMs = 10'000;
+// Of networks created without one: within VXLAN between nodes.
+constexpr int64_t kMtu = 1500;
+constexpr int64_t kTunnelledMtu = 1450;
 
 }  // namespace
 
@@ -113,8 +116,10 @@ Result<void> Standalone::Parts::open_control_plane() {
 }
 
 Result<void> Standalone::Parts::open_network() {
-    networks = TRY(compute::NetworkService::create(
-        *database, clock, random, {.dns_servers = config.list("network", "dns_servers")}));
+    networks = TRY(
+        compute::NetworkService::create(*database, clock, random,
+                                        {.mtu = has_members() ? kTunnelledMtu : kMtu,
+                                         .dns_servers = config.list("network", "dns_servers")}));
     if (has_members()) {
         return {};  // this host's is its node's
     }

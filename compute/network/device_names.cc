@@ -16,6 +16,10 @@ std::string tap_name(std::string_view port_id) {
     return std::string(kTapPrefix) + short_id(port_id);
 }
 
+std::string tunnel_name(std::string_view network_id) {
+    return std::string(kTunnelPrefix) + short_id(network_id);
+}
+
 std::string device_alias(std::string_view id) {
     return std::string(kAliasPrefix) + std::string(id);
 }

@@ -82,6 +82,8 @@ void render_sender_ipv4(Chain& chain, const Sender& sender, const std::string& f
     // RFC 5227 §2.1.1: a probe has the sender address 0.0.0.0; the MAC inside must be true as well.
     const std::string arp = from + "arp saddr ether " + sender.mac + " arp saddr ip ";
     chain.rule(arp + "0.0.0.0 accept");
+    // RFC 903: how a guest that has just come says where it is now.
+    chain.rule("ether saddr " + sender.mac + " ether type 0x8035 accept");
     // RFC 2131 §4.1: a client without address asks from 0.0.0.0.
     chain.rule(from + "ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept");
     if (!sender.addresses[0].empty()) {
@@ -147,10 +149,31 @@ std::vector<std::string> base_matches(bool ingress) {
                 "icmpv6 type { 130, 131, 132, 134, 135, 136 }",
                 "ip6 saddr fe80::/10 udp sport 547 udp dport 546"};
     }
-    return {"ether type arp", "ip protocol udp udp sport 68 udp dport 67",
+    return {"ether type { arp, 0x8035 }", "ip protocol udp udp sport 68 udp dport 67",
             fmt::format("ip daddr {} tcp dport 80", kMetadataAddress),
             "icmpv6 type { 131, 132, 133, 135, 136, 143 }",
             "ip6 saddr fe80::/10 udp sport 546 udp dport 547"};
+}
+
+// What stays on each node although the network goes on at others: its gateway and metadata address,
+// which every node has under the same MAC, and its DHCP server. `kx` devices lead to the others.
+void render_tunnel_prerouting(Chain& chain, const FirewallModel& model) {
+    const std::string tunnel = fmt::format("iifname \"{}*\" ", kTunnelPrefix);
+    for (const auto& [id, bridge] : model.bridges) {
+        const std::string from = fmt::format("iifname \"{}\" ", tunnel_name(id));
+        std::vector<std::string> hosts = {std::string(kMetadataAddress)};
+        for (const std::string& address : bridge.host_addresses) {
+            if (address.find(':') == std::string::npos) {
+                hosts.push_back(address);
+            }
+        }
+        chain.rule(from + "ether saddr " + bridge.mac + " drop");
+        chain.rule(from + "arp saddr ip " + braces(hosts) + " drop");
+        chain.rule(from + "arp daddr ip " + braces(hosts) + " drop");
+    }
+    chain.rule(tunnel + "ip protocol udp udp dport { 67, 68 } drop");
+    chain.rule(tunnel + "ip6 nexthdr udp udp dport { 546, 547 } drop");
+    chain.rule(tunnel + "icmpv6 type { 134, 137 } drop");
 }
 
 // Egress passes by `return`: the receiver's ingress rules come next in the same hook.
@@ -288,16 +311,20 @@ void render_bridge_hooks(std::string& out, const FirewallModel& model) {
         prerouting.rule(fmt::format("ether daddr {} meta mark set meta mark | {:#010x}",
                                     braces(macs), kMarkForHost));
     }
+    render_tunnel_prerouting(prerouting, model);
     prerouting.rule("iifname vmap @spoof_map");
     // A device of ours without map entry: not filtered yet, so closed.
     prerouting.rule("iifname " + tap + " counter drop");
+    const std::string tunnel = fmt::format("\"{}*\"", kTunnelPrefix);
     Chain input(out, kTable, "input", "filter hook input priority -200");
+    input.rule("iifname " + tunnel + " drop");
     input.rule("iifname " + tap + " jump from-port");
     input.rule(clear);
     Chain forward(out, kTable, "forward", "filter hook forward priority -200");
     forward.rule("iifname " + tap + " jump from-port");
     forward.rule("oifname " + tap + " jump to-port");
     Chain output(out, kTable, "output", "filter hook output priority -200");
+    output.rule("oifname " + tunnel + " drop");
     output.rule("oifname " + tap + " jump to-port");
 }
 

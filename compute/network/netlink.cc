@@ -261,6 +261,57 @@ Result<void> create_bridge(const std::string& name, const BridgeOptions& options
     return change_link(name, {.alias = options.alias});
 }
 
+Result<void> create_vxlan(const std::string& name, int64_t vni, const IpAddress& local,
+                          const std::string& alias) {
+    constexpr uint16_t kPort = 4789;
+    NetlinkMessage message(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+    message.body(ifinfomsg{});
+    message.text(IFLA_IFNAME, name);
+    message.nest(IFLA_LINKINFO, [&] {
+        message.text(IFLA_INFO_KIND, "vxlan");
+        message.nest(IFLA_INFO_DATA, [&] {
+            const uint16_t port = htons(kPort);
+            const bool ipv4 = local.version() == 4;
+            message.u32(IFLA_VXLAN_ID, static_cast<uint32_t>(vni));
+            message.attribute(IFLA_VXLAN_PORT, &port, sizeof(port));
+            message.attribute(ipv4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, local.bytes().data(),
+                              ipv4 ? 4 : 16);
+            message.u8(IFLA_VXLAN_LEARNING, 1);
+        });
+    });
+    TRY(transact(message, "creating VXLAN device " + name));
+    return change_link(name, {.alias = alias});
+}
+
+namespace {
+
+// Frames to nobody known (the zero address) go to this peer, too.
+Result<void> change_vxlan_peer(const std::string& name, const IpAddress& peer, uint16_t type,
+                               uint16_t flags) {
+    ndmsg body{};
+    body.ndm_family = AF_BRIDGE;
+    body.ndm_ifindex = TRY(link_index(name));
+    body.ndm_state = NUD_NOARP | NUD_PERMANENT;
+    body.ndm_flags = NTF_SELF;
+    const std::array<uint8_t, 6> anybody{};
+    NetlinkMessage message(type, static_cast<uint16_t>(NLM_F_ACK | flags));
+    message.body(body);
+    message.attribute(NDA_LLADDR, anybody.data(), anybody.size());
+    message.attribute(NDA_DST, peer.bytes().data(), peer.version() == 4 ? 4 : 16);
+    return transact(message, fmt::format("setting peer {} of {}", peer.text(), name));
+}
+
+}  // namespace
+
+Result<void> add_vxlan_peer(const std::string& name, const IpAddress& peer) {
+    return change_vxlan_peer(name, peer, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND);
+}
+
+Result<void> remove_vxlan_peer(const std::string& name, const IpAddress& peer) {
+    auto removed = change_vxlan_peer(name, peer, RTM_DELNEIGH, 0);
+    return removed.ok() || removed.error().code == ErrorCode::NotFound ? Result<void>() : removed;
+}
+
 Result<void> delete_link(const std::string& name) {
     const unsigned index = if_nametoindex(name.c_str());
     if (index == 0) {

@@ -41,6 +41,13 @@ Result<std::optional<LinkInfo>> find_link(const std::string& name);
 Result<void> create_bridge(const std::string& name, const BridgeOptions& options);
 Result<void> delete_link(const std::string& name);  // absent is fine
 
+// A VXLAN device (RFC 7348, port 4789) that sends from `local`; and where it sends frames whose
+// place it has not learned, one entry a peer. Present and absent are fine.
+Result<void> create_vxlan(const std::string& name, int64_t vni, const IpAddress& local,
+                          const std::string& alias);
+Result<void> add_vxlan_peer(const std::string& name, const IpAddress& peer);
+Result<void> remove_vxlan_peer(const std::string& name, const IpAddress& peer);
+
 struct LinkChange {
     std::optional<int> master_index;  // 0: leave the bridge
     std::optional<int64_t> mtu;

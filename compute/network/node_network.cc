@@ -192,6 +192,8 @@ Result<void> NodeNetwork::remove_network(const std::string& network_id) {
         bridge_listener_->bridge_down(network_id);
     }
     TRY(DhcpServer(dhcp_folder(network_id), bridge_name(network_id)).stop());
+    TRY(delete_link(tunnel_name(network_id)));
+    tunnels_.erase(network_id);
     TRY(delete_link(bridge_name(network_id)));
     return firewall_.remove_bridge(network_id);
 }
@@ -199,6 +201,7 @@ Result<void> NodeNetwork::remove_network(const std::string& network_id) {
 Result<void> NodeNetwork::ensure_network(const NetworkSpec& network) {
     TRY(firewall_.set_bridge(network.id, firewall_bridge(network)));
     TRY(ensure_bridge(network));
+    TRY(ensure_tunnel(network));
     TRY(DhcpServer(dhcp_folder(network.id), bridge_name(network.id)).update(network));
     if (bridge_listener_ != nullptr) {
         bridge_listener_->bridge_up(network.id, bridge_name(network.id));
@@ -228,6 +231,44 @@ Result<void> NodeNetwork::ensure_bridge(const NetworkSpec& network) {
     TRY(set_bridge_sysctls(name, ipv6));
     TRY(change_link(name, {.mtu = network.mtu, .up = true, .bridge_netfilter = netfilter}));
     return set_addresses(*link, addresses);
+}
+
+// The network goes on at the other nodes. Of a tunnel from before we started nobody knows the
+// peers: it is made anew.
+Result<void> NodeNetwork::ensure_tunnel(const NetworkSpec& network) {
+    const std::string name = tunnel_name(network.id);
+    const auto local = IpAddress::parse(options_.address);
+    std::set<std::string> peers(network.peers.begin(), network.peers.end());
+    peers.erase(options_.address);
+    if (network.vni == 0 || !local || (peers.empty() && !tunnels_.contains(network.id))) {
+        return {};
+    }
+    if (!tunnels_.contains(network.id)) {
+        TRY(delete_link(name));
+        TRY(create_vxlan(name, network.vni, *local, device_alias(network.id)));
+        tunnels_[network.id] = {};
+    }
+    const auto bridge = TRY(find_link(bridge_name(network.id)));
+    TRY(change_link(name, {.master_index = bridge ? std::optional(bridge->index) : std::nullopt,
+                           .mtu = network.mtu,
+                           .up = true,
+                           .alias = {}}));
+    std::set<std::string>& known = tunnels_[network.id];
+    for (const std::string& peer : peers) {
+        const auto address = IpAddress::parse(peer);
+        if (!known.contains(peer) && address && address->version() == local->version()) {
+            TRY(add_vxlan_peer(name, *address));
+            known.insert(peer);
+        }
+    }
+    const std::set<std::string> before = known;
+    for (const std::string& peer : before) {
+        if (!peers.contains(peer)) {
+            TRY(remove_vxlan_peer(name, *IpAddress::parse(peer)));
+            known.erase(peer);
+        }
+    }
+    return {};
 }
 
 Result<NodeNetwork::Groups> NodeNetwork::groups_of(const PortSpec& port) {
@@ -293,9 +334,10 @@ Result<void> NodeNetwork::remove_leftovers(const Plan& plan) {
     }
     for (const auto& [id, network] : plan.networks) {
         wanted.insert(bridge_name(id));
+        wanted.insert(tunnel_name(id));
     }
     const auto links = TRY(list_links());
-    for (const std::string_view prefix : {kTapPrefix, kBridgePrefix}) {
+    for (const std::string_view prefix : {kTapPrefix, kTunnelPrefix, kBridgePrefix}) {
         for (const LinkInfo& link : links) {
             if (is_ours(link, prefix) && !wanted.contains(link.name)) {
                 log_info("network", "removing a left-over device", {{"device", link.name}});

@@ -29,6 +29,7 @@ struct NodeNetworkOptions {
     std::string folder;          // DHCP state; one folder per network inside
     bool nat = false;            // guests reach beyond this host by masquerading
     int64_t tap_owner_uid = -1;  // who besides root may open the TAPs
+    std::string address = {};    // of this node among its peers
 };
 
 // Told when a network's bridge appears on or leaves this host; the metadata listener lives on it.
@@ -65,6 +66,7 @@ private:
     Result<void> unplug_locked(const std::string& port_id, const std::string& network_id);
     Result<void> ensure_network(const NetworkSpec& network);
     Result<void> ensure_bridge(const NetworkSpec& network);
+    Result<void> ensure_tunnel(const NetworkSpec& network);
     Result<void> attach_device(const PortSpec& port, const NetworkSpec& network, bool multi_queue);
     Result<void> remove_network(const std::string& network_id);
     Result<void> remove_if_unused(const std::string& network_id);
@@ -81,6 +83,7 @@ private:
     std::mutex mutex_;  // guards all below, and the order of changes in the kernel
     Firewall firewall_;
     BridgeListener* bridge_listener_ = nullptr;
+    std::map<std::string, std::set<std::string>> tunnels_;  // network id -> peers
 };
 
 }  // namespace kumoi::compute

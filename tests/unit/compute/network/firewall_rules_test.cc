@@ -110,6 +110,7 @@ spoof-p1 ip protocol udp udp sport 67 counter drop
 spoof-p1 ip6 nexthdr udp udp sport 547 counter drop
 spoof-p1 icmpv6 type { 134, 137 } counter drop
 spoof-p1 ether saddr MAC arp saddr ether MAC arp saddr ip 0.0.0.0 accept
+spoof-p1 ether saddr MAC ether type 0x8035 accept
 spoof-p1 ether saddr MAC ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
 spoof-p1 ether saddr MAC arp saddr ether MAC arp saddr ip { 10.0.0.5 } accept
 spoof-p1 ether saddr MAC ip saddr { 10.0.0.5 } accept
@@ -121,7 +122,7 @@ spoof-p1 counter drop
 add chain bridge kumoi from-p1
 flush chain bridge kumoi from-p1
 from-p1 meta mark & 0x01000000 == 0x01000000 return
-from-p1 ether type arp return
+from-p1 ether type { arp, 0x8035 } return
 from-p1 ip protocol udp udp sport 68 udp dport 67 return
 from-p1 ip daddr 169.254.169.254 tcp dport 80 return
 from-p1 icmpv6 type { 131, 132, 133, 135, 136, 143 } return
@@ -187,6 +188,25 @@ TEST(HostRules, GuestsReachOnlyTheirOwnGateway) {
         render_host(model_with_bridge()),
         HasSubstr("input iifname \"kbaaaaaaaa-00\" ip daddr { 169.254.169.254, 10.0.0.1 } accept\n"
                   "add rule inet kumoi input counter drop"));
+}
+
+// The gateway is on every node: nothing of it passes between them.
+TEST(TunnelRules, EachNodeKeepsItsGatewayAndDhcpServer) {
+    FirewallModel model;
+    FirewallBridge bridge;
+    bridge.name = "kbn1";
+    bridge.mac = "02:00:00:00:00:01";
+    bridge.host_addresses = {"10.0.0.1", "fd00::1"};
+    model.bridges["n1"] = bridge;
+    const std::string text = render_host(model);
+    for (const char* rule :
+         {"iifname \"kxn1\" ether saddr 02:00:00:00:00:01 drop",
+          "iifname \"kxn1\" arp saddr ip { 169.254.169.254, 10.0.0.1 } drop",
+          "iifname \"kxn1\" arp daddr ip { 169.254.169.254, 10.0.0.1 } drop",
+          "iifname \"kx*\" ip protocol udp udp dport { 67, 68 } drop",
+          "bridge kumoi input iifname \"kx*\" drop", "bridge kumoi output oifname \"kx*\" drop"}) {
+        EXPECT_THAT(text, HasSubstr(rule));
+    }
 }
 
 }  // namespace
