@@ -83,6 +83,9 @@ Result<Json> MigrationControl::handle_migration(const ControlRequest& request) {
     if (request.method == "migrate_status") {
         return end_ ? end_->status() : Json::object({{"phase", "none"}});
     }
+    if (request.method == "migrate_forecast") {
+        return begin_forecast(request.params);
+    }
     const JsonView view(request.params, "params");
     if (request.method == "migrate_cancel") {
         TRY(view.only({}));
@@ -103,6 +106,17 @@ Result<Json> MigrationControl::handle_migration(const ControlRequest& request) {
     return end_->status();
 }
 
+Result<Json> MigrationControl::begin_forecast(const Json& params) {
+    if ((end_ && !end_->ended()) || (probe_ && !probe_->ended())) {
+        return Error::conflict("a migration or a forecast is under way");
+    }
+    probe_.reset();
+    probe_ = TRY(ForecastProbe::begin(*port_, params, [this](const Json& forecast) {
+        process_.publish({"migration_forecast", forecast});
+    }));
+    return Json::object({{"state", "sampling"}});
+}
+
 Result<MigrationEnd*> MigrationControl::current() {
     if (!end_) {
         return Error::conflict("there is no migration");
@@ -119,6 +133,7 @@ Result<Json> MigrationControl::begin(const ControlRequest& request) {
     const auto params = TRY(MigrationRequest::parse(
         request.params, source ? HandoverRole::Source : HandoverRole::Destination));
     end_.reset();
+    probe_.reset();
     if (source) {
         end_ = TRY(SourceMigration::begin(*port_, params, events()));
     } else {

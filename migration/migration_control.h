@@ -8,6 +8,7 @@
 #include "hypervisor/control/process_extension.h"
 #include "hypervisor/vmm_migration.h"
 #include "migration/migration_end.h"
+#include "migration/source/forecast_probe.h"
 
 namespace kumoi::migration {
 
@@ -23,12 +24,14 @@ public:
 private:
     Result<Json> handle_migration(const hypervisor::ControlRequest& request);
     Result<Json> begin(const hypervisor::ControlRequest& request);
+    Result<Json> begin_forecast(const Json& params);
     Result<MigrationEnd*> current();
     MigrationEnd::Events events();
 
     const Process process_;
     std::optional<hypervisor::MigrationPort> port_;
-    std::unique_ptr<MigrationEnd> end_;  // of the migration that goes on, or the last one
+    std::unique_ptr<ForecastProbe> probe_;  // of the forecast that goes on, or the last one
+    std::unique_ptr<MigrationEnd> end_;     // of the migration that goes on, or the last one
 };
 
 }  // namespace kumoi::migration

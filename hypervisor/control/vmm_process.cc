@@ -342,7 +342,8 @@ Error unknown_method(const std::string& method) {
                                                       "migrate_status",
                                                       "migrate_cancel",
                                                       "migrate_force",
-                                                      "migrate_verdict"};
+                                                      "migrate_verdict",
+                                                      "migrate_forecast"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)

@@ -64,6 +64,20 @@ class Migration(harness.Test):
         self.assertEqual(pair.source_status["memory"]["sent"], 0)
         self.verdict(guest)
 
+    def test_a_forecast(self):
+        guest = self.chain(200)
+        control = guest.control()
+        control.call("subscribe")
+        for bandwidth, converges in ((1 << 30, True), (1 << 20, False)):
+            control.call("migrate_forecast", bandwidth_bytes_s=bandwidth, throttle_max_percent=0, sample_ms=100)
+            told = control.wait_event("migration_forecast")["data"]
+            self.assertEqual(told["converges"], converges, told)
+            self.assertGreaterEqual(told["written_twice_bytes"], told["written_once_bytes"])
+            self.assertGreater(told["written_once_bytes"], 1 << 20)
+        self.assertIn("will not converge", told["verdict"])
+        guest, _ = migrate(self, guest)
+        self.verdict(guest)
+
     def test_cancelled_while_copying(self):
         guest = self.chain(60)
         pair = Pair(self, guest).begin(Link(self, "tcp", 2), bandwidth_bytes_s=2 << 20)
