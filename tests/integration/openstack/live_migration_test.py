@@ -155,10 +155,10 @@ class LiveMigration(unittest.TestCase):
         server, migration = self.running()
 
         def copied():
-            shown = CLOUD.openstack("server", "migration", "show", server, migration, "-f", "json")
-            total = shown.get("Total Memory Bytes") or shown.get("memory_total_bytes")
-            return total and int(total) > 0
+            shown = CLOUD.rest.get("compute", f"/servers/{server}/migrations/{migration}")["migration"]
+            return (shown["memory_total_bytes"] or 0) > 0
         wait_until(copied, 60, "progress is recorded")
+        self.assertEqual(CLOUD.openstack("server", "migration", "show", server, migration, "-f", "json")["Status"], "running")
         CLOUD.openstack("server", "migration", "force", "complete", server, migration)
         self.wait_migration(server, "completed", 120)
         self.assert_on(server, NODES[1])
