@@ -8,6 +8,7 @@
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/board/pci_layout.h"
 #include "hypervisor/boot/boot_loader.h"
+#include "hypervisor/disk_ownership.h"
 #include "hypervisor/disk_places.h"
 #include "hypervisor/firmware/fw_cfg_items.h"
 #include "hypervisor/firmware/smbios.h"
@@ -78,11 +79,12 @@ Result<std::unique_ptr<Vmm>> Vmm::create(VmConfig config, Seams seams, Hooks hoo
 }
 
 // Everything but the guest in its memory.
-Result<void> Vmm::create_parts() {
+Result<void> Vmm::create_parts(MachineDevices::DisksOpen disks) {
     TRY(create_machine());
     TRY(create_consoles());
     devices_ = TRY(MachineDevices::create(config_, *platform_, *serial_, seams_.files, seams_.loop,
-                                          seams_.clock, device_events()));
+                                          seams_.clock, device_events(), disks));
+    devices_->disks_are_open();
     serial_->set_input([devices = devices_.get()](std::string_view bytes) {
         return devices->receive_serial(bytes);
     });

@@ -41,6 +41,7 @@ namespace kumoi::hypervisor {
 
 class DirtyLog;
 class DiskControl;
+class DiskOwnership;
 class KvmDirtyLog;
 class VcpuThrottle;
 
@@ -99,6 +100,7 @@ public:
     Result<Json> set_memory(const Json& params);
     Result<Json> resize_disk(const Json& params);
     DiskControl& disk_control() { return *disk_control_; }
+    DiskOwnership& disk_ownership() { return *disk_ownership_; }
     GuestMemory& memory() { return *memory_; }
     DirtyLog& dirty_log();  // vmm_memory.cc
     VcpuThrottle& throttle() { return *throttle_; }
@@ -107,7 +109,7 @@ public:
 private:
     friend class MigrationPort;
     Vmm(VmConfig config, Seams seams, Hooks hooks);
-    Result<void> create_parts();
+    Result<void> create_parts(MachineDevices::DisksOpen disks = MachineDevices::DisksOpen::Now);
     Result<void> create_machine();
     Result<void> create_memory();  // vmm_memory.cc
     Result<void> create_dirty_log();
@@ -205,6 +207,7 @@ private:
     std::unique_ptr<DeviceHotplug> device_hotplug_;
     std::unique_ptr<HotplugControl> hotplug_;
     std::unique_ptr<DiskControl> disk_control_;
+    std::unique_ptr<DiskOwnership> disk_ownership_;
     struct {
         DeviceHotplug::Answer answer;  // empty: no vCPU is asked to go
         uint32_t target = 0;

@@ -1,6 +1,7 @@
 #include "hypervisor/vmm_devices.h"
 
 #include "base/log.h"
+#include "hypervisor/block/late_disk.h"
 #include "hypervisor/board/board_layout.h"
 #include "hypervisor/board/hotplug_layout.h"
 #include "hypervisor/board/pci_layout.h"
@@ -8,6 +9,7 @@
 #include "hypervisor/limits/report_limit.h"
 #include "hypervisor/pci/i6300esb.h"
 #include "hypervisor/pci/pvpanic.h"
+#include "hypervisor/virtio/guest_disk.h"
 
 namespace kumoi::hypervisor {
 
@@ -34,12 +36,11 @@ std::function<void(std::string_view)> debug_sink(std::string port, const Clock& 
 
 }  // namespace
 
-Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const VmConfig& config,
-                                                               Platform& platform,
-                                                               SerialConsole& console,
-                                                               FileSource& files, EventLoop& loop,
-                                                               const Clock& clock, Events events) {
+Result<std::unique_ptr<MachineDevices>> MachineDevices::create(
+    const VmConfig& config, Platform& platform, SerialConsole& console, FileSource& files,
+    EventLoop& loop, const Clock& clock, Events events, DisksOpen disks) {
     std::unique_ptr<MachineDevices> devices(new MachineDevices(platform, files, std::move(events)));
+    devices->disks_open_ = disks;
     TRY(devices->create_board(config, platform, console, clock));
     TRY(devices->create_hotplug(config));
     const Events& kept = devices->events_;
@@ -183,7 +184,21 @@ Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_nic(const NicConfi
 
 Result<std::unique_ptr<VirtioPciDevice>> MachineDevices::make_disk(const DiskConfig& disk,
                                                                    PciAddress at) {
-    return make_virtio_block(platform_, files_, virtio_block_config(disk), pci_config(at, events_));
+    VirtioBlockConfig config = virtio_block_config(disk);
+    config.late = disks_open_ == DisksOpen::Later;
+    return make_virtio_block(platform_, files_, config, pci_config(at, events_));
+}
+
+std::vector<std::pair<std::string, LateDisk*>> MachineDevices::late_disks(const VmConfig& config) {
+    std::vector<std::pair<std::string, LateDisk*>> all;
+    for (const DiskConfig& disk : config.disks) {
+        if (auto found = this->disk(disk.id); found.ok()) {
+            if (auto* late = dynamic_cast<LateDisk*>(&(*found)->image())) {
+                all.emplace_back(disk.id, late);
+            }
+        }
+    }
+    return all;
 }
 
 void MachineDevices::announce_network() {

@@ -36,6 +36,7 @@
 namespace kumoi::hypervisor {
 
 class GuestDisk;
+class LateDisk;
 class VirtioScsi;
 struct ScsiUnitConfig;
 
@@ -54,12 +55,11 @@ public:
         // From an I/O thread, as often as the guest likes: memory was plugged or unplugged.
         std::function<void()> memory_changed;
     };
+    enum class DisksOpen { Now, Later };  // Later: by DiskOwnership
 
-    static Result<std::unique_ptr<MachineDevices>> create(const VmConfig& config,
-                                                          Platform& platform,
-                                                          SerialConsole& console, FileSource& files,
-                                                          EventLoop& loop, const Clock& clock,
-                                                          Events events);
+    static Result<std::unique_ptr<MachineDevices>> create(
+        const VmConfig& config, Platform& platform, SerialConsole& console, FileSource& files,
+        EventLoop& loop, const Clock& clock, Events events, DisksOpen disks = DisksOpen::Now);
 
     void pause();
     void resume();
@@ -69,6 +69,9 @@ public:
     Json statistics() const;
     Result<GuestDisk*> disk(const std::string& id);
     PciDevice* device_of_disk(const std::string& id);  // what stops when it stands; null: none
+    // Every disk that can come and go, by id.
+    std::vector<std::pair<std::string, LateDisk*>> late_disks(const VmConfig& config);
+    void disks_are_open() { disks_open_ = DisksOpen::Now; }  // those that come from now on
     Result<VirtioNet*> nic(const std::string& id);
     FwCfg& fw_cfg() { return *fw_cfg_; }
     // The chips of the board outside of PCI that have state of their own.
@@ -113,6 +116,7 @@ private:
     Platform& platform_;
     FileSource& files_;
     const Events events_;
+    DisksOpen disks_open_ = DisksOpen::Now;
     std::unique_ptr<Serial16550> serial_;
     std::unique_ptr<CmosRtc> rtc_;
     std::unique_ptr<I8042> keyboard_;

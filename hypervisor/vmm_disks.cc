@@ -2,6 +2,7 @@
 // configuration interrupt. Jobs: hypervisor/block/live.
 
 #include "hypervisor/block/live/disk_control.h"
+#include "hypervisor/disk_ownership.h"
 #include "hypervisor/virtio/guest_disk.h"
 #include "hypervisor/vmm.h"
 
@@ -30,6 +31,8 @@ void Vmm::create_disk_control() {
     };
     disk_control_ =
         std::make_unique<DiskControl>(seams_.loop, seams_.files, seams_.clock, std::move(machine));
+    disk_ownership_ =
+        std::make_unique<DiskOwnership>([this] { return devices_->late_disks(config_); });
 }
 
 // The vCPUs are parked because the guest could reset the device meanwhile.
@@ -54,6 +57,11 @@ void Vmm::disk_moved(const std::string& id, const std::string& path) {
     for (DiskConfig& disk : config_.disks) {
         if (disk.id == id) {
             disk.path = path;
+        }
+    }
+    for (const auto& [late_id, late] : devices_->late_disks(config_)) {
+        if (late_id == id) {
+            late->set_moved();
         }
     }
     Json* disks = config_.source.find("disks");

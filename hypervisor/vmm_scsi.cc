@@ -18,8 +18,9 @@ Result<ScsiUnitConfig> MachineDevices::open_scsi_disk(const DiskConfig& disk) {
     unit.id = disk.id;
     unit.serial = disk.serial;
     unit.limits = disk.limits;
-    unit.image = TRY_CONTEXT(open_disk_image(platform_, files_, virtio_block_config(disk)),
-                             "disk {}", disk.id);
+    VirtioBlockConfig image = virtio_block_config(disk);
+    image.late = disks_open_ == DisksOpen::Later;
+    unit.image = TRY_CONTEXT(open_disk_image(platform_, files_, image), "disk {}", disk.id);
     return unit;
 }
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -100,19 +101,59 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<DiskLease>> DiskLease::acquire(FileSource& files, const std::string& path,
-                                                      uint64_t epoch, const std::string& owner) {
-    if (epoch == 0 || owner.empty() || owner.size() > kOwnerMax ||
+namespace {
+
+Result<UniqueFd> open_lease(FileSource& files, const std::string& path) {
+    return TRY_CONTEXT(files.open(path, O_RDWR | O_CREAT, 0600), "lease {}", path);
+}
+
+Result<void> check_terms(uint64_t epoch, const std::string& owner) {
+    if (epoch == 0 || owner.empty() || owner.size() > DiskLease::kOwnerMax ||
         owner.find('\0') != std::string::npos) {
         return Error::invalid(
             "a lease needs an epoch from 1 and an owner of 1 to {} bytes, not {} "
             "and \"{}\"",
-            kOwnerMax, epoch, owner);
+            DiskLease::kOwnerMax, epoch, owner);
     }
-    UniqueFd fd = TRY_CONTEXT(files.open(path, O_RDWR | O_CREAT, 0600), "lease {}", path);
-    std::unique_ptr<DiskLease> lease(new DiskLease(path, std::move(fd), epoch, owner));
+    return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DiskLease>> DiskLease::acquire(FileSource& files, const std::string& path,
+                                                      uint64_t epoch, const std::string& owner) {
+    TRY(check_terms(epoch, owner));
+    std::unique_ptr<DiskLease> lease(
+        new DiskLease(path, TRY(open_lease(files, path)), epoch, owner));
     TRY(lease->take());
     return Result<std::unique_ptr<DiskLease>>(std::move(lease));
+}
+
+Result<std::unique_ptr<DiskLease>> DiskLease::take_over(FileSource& files, const std::string& path,
+                                                        uint64_t epoch, const std::string& owner,
+                                                        const std::vector<uint64_t>& accepted) {
+    TRY(check_terms(epoch, owner));
+    std::unique_ptr<DiskLease> lease(
+        new DiskLease(path, TRY(open_lease(files, path)), epoch, owner));
+    TRY(lease->take(accepted));
+    return Result<std::unique_ptr<DiskLease>>(std::move(lease));
+}
+
+Result<void> DiskLease::take(const std::vector<uint64_t>& accepted) {
+    const auto lock = TRY(FileLock::take(fd_.get(), path_));
+    const LeaseRecord record = TRY(read_record(fd_.get(), path_));
+    const bool ours = record.epoch == epoch_ && record.owner == owner_;
+    if (!ours && std::ranges::find(accepted, record.epoch) == accepted.end()) {
+        return Error::conflict("lease {} has epoch {}, taken by {}; epoch {} cannot follow it",
+                               path_, record.epoch, record.owner, epoch_)
+            .with_hint("the disk belongs to somebody else now; do not start this copy");
+    }
+    return write(true);
+}
+
+Result<LeaseRecord> DiskLease::look(FileSource& files, const std::string& path) {
+    const UniqueFd fd = TRY(open_lease(files, path));
+    return read_record(fd.get(), path);
 }
 
 Result<LeaseRecord> DiskLease::read(FileSource& files, const std::string& path) {

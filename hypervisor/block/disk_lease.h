@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -38,6 +39,12 @@ public:
     // Creates the file when it is not there (and may be created).
     static Result<std::unique_ptr<DiskLease>> acquire(FileSource& files, const std::string& path,
                                                       uint64_t epoch, const std::string& owner);
+    // The same, where the file shows `epoch` (already ours) or one of `accepted`; Conflict: another.
+    static Result<std::unique_ptr<DiskLease>> take_over(FileSource& files, const std::string& path,
+                                                        uint64_t epoch, const std::string& owner,
+                                                        const std::vector<uint64_t>& accepted);
+    // As it will be opened when it is taken over, and only read.
+    static Result<LeaseRecord> look(FileSource& files, const std::string& path);
     static Result<LeaseRecord> read(FileSource& files, const std::string& path);
 
     // Reads the file again. Error, from now on, when another epoch or owner is in it.
@@ -53,6 +60,7 @@ private:
     DiskLease(std::string path, UniqueFd fd, uint64_t epoch, std::string owner)
         : path_(std::move(path)), fd_(std::move(fd)), epoch_(epoch), owner_(std::move(owner)) {}
     Result<void> take();
+    Result<void> take(const std::vector<uint64_t>& accepted);
     Result<void> write(bool held);
 
     const std::string path_;

@@ -15,14 +15,10 @@ const Clock& system_clock() {
     return clock;
 }
 
-struct Opened {
-    std::unique_ptr<DiskImage> image;
-    Qcow2Image* qcow2 = nullptr;
-    RawImage* raw = nullptr;
-};
+}  // namespace
 
-Result<Opened> open_format(FileSource& files, const DiskOptions& options) {
-    Opened opened;
+Result<OpenedDisk> open_disk_format(FileSource& files, const DiskOptions& options) {
+    OpenedDisk opened;
     if (options.format == DiskFormat::Raw) {
         opened.image = TRY(RawImage::open(files, {.path = options.path,
                                                   .read_only = options.read_only,
@@ -41,7 +37,17 @@ Result<Opened> open_format(FileSource& files, const DiskOptions& options) {
     return opened;
 }
 
-}  // namespace
+std::unique_ptr<DiskImage> assemble_disk(OpenedDisk opened, std::unique_ptr<DiskLease> lease,
+                                         bool read_only) {
+    if (lease) {
+        opened.image = std::make_unique<LeasedImage>(std::move(opened.image), std::move(lease),
+                                                     system_clock());
+    }
+    if (read_only || (opened.qcow2 == nullptr && opened.raw == nullptr)) {
+        return std::move(opened.image);
+    }
+    return std::make_unique<LiveDisk>(std::move(opened.image), opened.qcow2, opened.raw);
+}
 
 Result<std::unique_ptr<DiskImage>> open_disk(FileSource& files, const DiskOptions& options) {
     std::unique_ptr<DiskLease> lease;
@@ -50,16 +56,8 @@ Result<std::unique_ptr<DiskImage>> open_disk(FileSource& files, const DiskOption
             DiskLease::acquire(files, options.lock.lease, options.lock.epoch, options.lock.owner),
             "disk image {}", options.path);
     }
-    Opened opened = TRY(open_format(files, options));
-    if (lease) {
-        opened.image = std::make_unique<LeasedImage>(std::move(opened.image), std::move(lease),
-                                                     system_clock());
-    }
-    if (options.read_only) {
-        return Result<std::unique_ptr<DiskImage>>(std::move(opened.image));
-    }
-    return Result<std::unique_ptr<DiskImage>>(
-        std::make_unique<LiveDisk>(std::move(opened.image), opened.qcow2, opened.raw));
+    return assemble_disk(TRY(open_disk_format(files, options)), std::move(lease),
+                         options.read_only);
 }
 
 }  // namespace kumoi::hypervisor

@@ -12,6 +12,10 @@
 
 namespace kumoi::hypervisor {
 
+class DiskLease;
+class Qcow2Image;
+class RawImage;
+
 struct DiskOptions {
     std::string path;
     DiskFormat format = DiskFormat::Raw;
@@ -23,5 +27,15 @@ struct DiskOptions {
 };
 
 Result<std::unique_ptr<DiskImage>> open_disk(FileSource& files, const DiskOptions& options);
+
+// The two halves of it: the image of its format without its lease, and what a device works with.
+struct OpenedDisk {
+    std::unique_ptr<DiskImage> image;
+    Qcow2Image* qcow2 = nullptr;  // one of the two is the image
+    RawImage* raw = nullptr;
+};
+Result<OpenedDisk> open_disk_format(FileSource& files, const DiskOptions& options);
+std::unique_ptr<DiskImage> assemble_disk(OpenedDisk opened, std::unique_ptr<DiskLease> lease,
+                                         bool read_only);
 
 }  // namespace kumoi::hypervisor

@@ -136,6 +136,12 @@ Result<void> RawImage::resize(uint64_t size) {
     return {};
 }
 
+Result<void> RawImage::sync() {
+    return ::fdatasync(fd_.get()) == 0
+               ? Result<void>()
+               : Error::from_errno(errno, fmt::format("syncing disk image {}", options_.path));
+}
+
 Result<std::unique_ptr<qcow2::BlockSource>> RawImage::open_source() {
     UniqueFd copy(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
     if (!copy.is_open()) {

@@ -40,6 +40,7 @@ public:
     bool can_discard() const override { return !options_.read_only; }
     uint16_t queue_count_max() const override { return 64; }
     Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop& loop, DiskClient& client) override;
+    Result<void> sync();  // what was written is durable
     // Reads the disk beside its queues; while it lives the image must.
     Result<std::unique_ptr<qcow2::BlockSource>> open_source();
     // A file grows; of a block device the size it has by now is taken over.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "base/log.h"
+#include "hypervisor/block/late_disk.h"
 #include "hypervisor/block/vhost_user_disk.h"
 #include "hypervisor/net/tap.h"
 #include "hypervisor/net/vhost_user_net.h"
@@ -43,22 +44,47 @@ SystemRandom& system_random() {
 
 }  // namespace
 
-Result<std::unique_ptr<DiskImage>> open_disk_image(Platform& platform, FileSource& files,
-                                                   const VirtioBlockConfig& config) {
-    if (config.vhost_user.empty()) {
-        return open_disk(files, {.path = config.path,
-                                 .format = config.format,
-                                 .read_only = config.read_only,
-                                 .cache = config.cache,
-                                 .engine = config.engine,
-                                 .chain_depth_max = config.chain_depth_max,
-                                 .lock = config.lock});
-    }
+namespace {
+
+// The first connection is made at once, unless the disk is late; each later one when it is wanted.
+Result<std::function<Result<std::unique_ptr<DiskImage>>()>> vhost_user_backend(
+    Platform& platform, FileSource& files, const VirtioBlockConfig& config) {
     VhostUserDisk::Options options;
     options.socket = config.vhost_user;
     options.connect = connector(files, config.vhost_user);
-    auto first = TRY(files.connect(config.vhost_user));
-    return VhostUserDisk::open(std::move(options), std::move(first), platform.memory());
+    // Shared because a std::function must be copyable.
+    auto first = std::make_shared<UniqueFd>();
+    if (!config.late) {
+        *first = TRY(files.connect(config.vhost_user));
+    }
+    return std::function([options, first, &memory = platform.memory()]() {
+        auto socket = first->is_open() ? Result<UniqueFd>(std::move(*first)) : options.connect();
+        return socket.ok() ? VhostUserDisk::open(options, std::move(socket).value(), memory)
+                           : Result<std::unique_ptr<DiskImage>>(std::move(socket).error());
+    });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DiskImage>> open_disk_image(Platform& platform, FileSource& files,
+                                                   const VirtioBlockConfig& config) {
+    LateDisk::Spec spec;
+    spec.options = {.path = config.path,
+                    .format = config.format,
+                    .read_only = config.read_only,
+                    .cache = config.cache,
+                    .engine = config.engine,
+                    .chain_depth_max = config.chain_depth_max,
+                    .lock = config.lock};
+    spec.queues = config.queue_count;
+    if (!config.vhost_user.empty()) {
+        spec.options.path = config.vhost_user;
+        spec.backend = TRY(vhost_user_backend(platform, files, config));
+    }
+    if (config.late) {
+        return Result<std::unique_ptr<DiskImage>>(LateDisk::closed(files, std::move(spec)));
+    }
+    return Result<std::unique_ptr<DiskImage>>(TRY(LateDisk::open(files, std::move(spec))));
 }
 
 Result<std::unique_ptr<VirtioPciDevice>> make_virtio_block(Platform& platform, FileSource& files,

@@ -45,6 +45,7 @@ struct VirtioBlockConfig {
     uint16_t queue_count = 1;
     std::string vhost_user;  // socket of a back end that serves the disk, instead of `path`
     DiskLimits limits;
+    bool late = false;  // opened by a handover, not when it is made
 };
 
 struct VirtioNetConfig {

@@ -43,6 +43,12 @@ Qcow2Image::~Qcow2Image() {
     }
 }
 
+Result<void> Qcow2Image::close_now() {
+    auto closed = close();
+    abandoned_ = true;
+    return closed;
+}
+
 Result<void> Qcow2Image::close() {
     qcow2::BlockingPort port;
     if (options_.read_only) {

@@ -51,6 +51,8 @@ public:
     Result<void> switch_to_base(std::unique_ptr<qcow2::Store> base);
     // Everything was pulled: the image stands alone.
     Result<void> forget_backing();
+    // As the destructor does, which then does nothing more; no queue may be open.
+    Result<void> close_now();
     qcow2::Store& store() { return *slot_.store; }
     qcow2::DirtyBitmaps& bitmaps() { return *bitmaps_; }
     const Qcow2ImageOptions& options() const { return options_; }
