@@ -9,6 +9,7 @@ namespace kumoi::hypervisor {
 
 Result<void> DiskOwnership::set_own(const std::vector<std::string>& ids) {
     const Disks all = disks_();
+    own_.clear();  // of an earlier migration
     for (const std::string& id : ids) {
         const auto named = [&id](const auto& disk) { return disk.first == id; };
         const auto found = std::ranges::find_if(all, named);
@@ -107,6 +108,13 @@ DiskTake DiskOwnership::failed(const std::string& id, const Error& error, DiskTa
     error_ = Error(error).with_context("disk " + id);
     log_warn("vmm", "a disk cannot be had", {{"disk", id}, {"error", error.text()}});
     return error.code == ErrorCode::Conflict ? conflict : DiskTake::Failed;
+}
+
+Result<void> DiskOwnership::sync() {
+    for (const auto& [id, disk] : disks_()) {
+        TRY_CONTEXT(disk->sync(), "disk {}", id);
+    }
+    return {};
 }
 
 Result<void> DiskOwnership::drop() {

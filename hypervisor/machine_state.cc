@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include "base/clock.h"
 #include "base/encoding.h"
 #include "base/small_digest.h"
 #include "hypervisor/vcpu/vcpu_snapshot.h"
@@ -18,7 +19,11 @@ enum ChipsField : uint16_t {
     kFieldIoApic = 3,
     kFieldPit = 4,
     kFieldClockNs = 5,
+    kFieldWallNs = 6,  // the saving host's wall clock then; absent: not told
 };
+
+// More than that is no move: the two hosts have different times.
+constexpr int64_t kMoveMaxNs = 60 * kNanosPerSecond;
 
 std::string vcpu_section(size_t index) {
     return fmt::format("vcpu{}", index);
@@ -48,7 +53,7 @@ std::vector<Snapshottable*> MachineState::chips() const {
     return all;
 }
 
-Result<std::vector<SectionWriter>> MachineState::save(uint64_t clock_ns) const {
+Result<std::vector<SectionWriter>> MachineState::save(uint64_t clock_ns, int64_t wall_ns) const {
     std::vector<SectionWriter> sections;
     SectionWriter machine("machine", 1);
     machine.text(kFieldBoard, parts_.config.board).u64(kFieldVcpus, parts_.config.vcpus);
@@ -67,6 +72,9 @@ Result<std::vector<SectionWriter>> MachineState::save(uint64_t clock_ns) const {
     kvm.object(kFieldPicMaster, controllers.chips[0]).object(kFieldPicSlave, controllers.chips[1]);
     kvm.object(kFieldIoApic, controllers.chips[2]).object(kFieldPit, controllers.pit);
     kvm.u64(kFieldClockNs, clock_ns);
+    if (wall_ns > 0) {
+        kvm.u64(kFieldWallNs, static_cast<uint64_t>(wall_ns));
+    }
     sections.push_back(std::move(kvm));
     const VcpuHost host = TRY(VcpuHost::ask(parts_.kvm));
     const uint64_t host_tsc = read_host_tsc();
@@ -110,7 +118,11 @@ Result<void> MachineState::check(const SectionSource& sections) const {
         }
     }
     const VcpuHost host = TRY(VcpuHost::ask(parts_.kvm));
-    for (size_t index = 0; index < parts_.vcpus.size() && reasons.empty(); ++index) {
+    // All reasons, but not the same ones for each vCPU.
+    for (size_t index = 0; index < parts_.vcpus.size(); ++index) {
+        if (index != 0 && !reasons.empty()) {
+            break;
+        }
         SectionReader vcpu = TRY(sections(vcpu_section(index)));
         for (std::string& reason : TRY(check_vcpu(parts_.vcpus[index]->fd(), host, vcpu))) {
             reasons.push_back(fmt::format("vCPU {}: {}", index, reason));
@@ -123,9 +135,23 @@ Result<void> MachineState::check(const SectionSource& sections) const {
                               fmt::join(reasons, "; "));
 }
 
+Result<uint64_t> MachineState::load(const SectionSource& sections) {
+    return load_after(sections, std::nullopt);
+}
+
+Result<uint64_t> MachineState::load_moved(const SectionSource& sections, int64_t wall_ns) {
+    return load_after(sections, wall_ns);
+}
+
+int64_t MachineState::time_of_move(int64_t then_ns, int64_t now_ns) {
+    const bool plausible = then_ns > 0 && now_ns > then_ns && now_ns - then_ns <= kMoveMaxNs;
+    return plausible ? now_ns - then_ns : 0;
+}
+
 // Devices drive interrupt lines while they load, so the controllers come after them, and the local
 // APICs (in the vCPUs) after the controllers, which may deliver into them.
-Result<uint64_t> MachineState::load(const SectionSource& sections) {
+Result<uint64_t> MachineState::load_after(const SectionSource& sections,
+                                          const std::optional<int64_t>& now) {
     for (Snapshottable* chip : chips()) {
         SectionReader section = TRY(sections(chip->section_name()));
         TRY(chip->load(section));
@@ -141,7 +167,9 @@ Result<uint64_t> MachineState::load(const SectionSource& sections) {
     const uint64_t host_tsc = read_host_tsc();
     for (size_t index = 0; index < parts_.vcpus.size(); ++index) {
         SectionReader vcpu = TRY(sections(vcpu_section(index)));
-        TRY_CONTEXT(load_vcpu(parts_.vcpus[index]->fd(), host, host_tsc, vcpu), "vCPU {}", index);
+        const int64_t moved_ns = now && saved_wall_ns_ ? time_of_move(*saved_wall_ns_, *now) : 0;
+        TRY_CONTEXT(load_vcpu(parts_.vcpus[index]->fd(), host, host_tsc, vcpu, moved_ns), "vCPU {}",
+                    index);
     }
     return clock_ns;
 }
@@ -156,6 +184,9 @@ Result<uint64_t> MachineState::load_chips(SectionReader& in) {
         controllers.chips[id].chip_id = id;  // never what the file says: it selects the chip
     }
     TRY(parts_.vm.set_chip_state(controllers));
+    if (in.has(kFieldWallNs)) {
+        saved_wall_ns_ = static_cast<int64_t>(TRY(in.u64_max(kFieldWallNs, INT64_MAX)));
+    }
     return in.u64_max(kFieldClockNs, INT64_MAX);
 }
 

@@ -13,6 +13,7 @@
 #include "hypervisor/firmware/fw_cfg_items.h"
 #include "hypervisor/firmware/smbios.h"
 #include "hypervisor/kvm/kvm_dirty_log.h"
+#include "hypervisor/net/announcement.h"
 #include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/register_dump.h"
 #include "hypervisor/vcpu/vcpu_throttle.h"
@@ -335,6 +336,7 @@ Result<void> Vmm::enter_pause() {
     devices_->pause();
     if (const auto clock = vm_->clock()) {
         paused_clock_ns_ = *clock;
+        paused_wall_ns_ = seams_.clock.wall_ns();
     }
     state_ = VmState::Paused;
     return {};
@@ -355,8 +357,12 @@ Result<void> Vmm::resume() {
 
 // An empty event: nobody is told.
 void Vmm::leave_pause(std::string_view event) {
+    const Arrival arrival = std::exchange(arrival_, {});
+    if (arrival.announce) {
+        devices_->drop_waiting_frames();  // for a guest that was elsewhere when they came
+    }
     if (paused_clock_ns_) {
-        if (auto set = vm_->set_clock(*paused_clock_ns_); !set) {
+        if (auto set = vm_->set_clock(clock_to_go_on(arrival)); !set) {
             log_warn("vmm", "the guest's clock could not be put back",
                      {{"error", set.error().text()}});
         }
@@ -373,6 +379,9 @@ void Vmm::leave_pause(std::string_view event) {
         set_state(VmState::Running, event, Json::object());
     }
     resume_vcpus();
+    if (arrival.announce) {
+        (void)announce();  // it is running
+    }
     if (const auto deferred = std::exchange(deferred_, nullptr)) {
         deferred();
     }
@@ -410,6 +419,7 @@ Result<void> Vmm::reset_machine() {
         devices_->pause();
     }
     paused_clock_ns_.reset();
+    arrival_ = {};
     deferred_ = nullptr;
     panic_told_ = false;
     crash_loaded_told_ = false;

@@ -40,6 +40,7 @@
 namespace kumoi::hypervisor {
 
 class DirtyLog;
+class Announcement;
 class DiskControl;
 class DiskOwnership;
 class KvmDirtyLog;
@@ -108,6 +109,11 @@ public:
 
 private:
     friend class MigrationPort;
+    // The guest came from another host: what is due when it first runs here.
+    struct Arrival {
+        bool announce = false;
+        std::optional<int64_t> clock_since_ns;  // wall time of paused_clock_ns_, to be caught up
+    };
     Vmm(VmConfig config, Seams seams, Hooks hooks);
     Result<void> create_parts(MachineDevices::DisksOpen disks = MachineDevices::DisksOpen::Now);
     Result<void> create_machine();
@@ -140,6 +146,7 @@ private:
     Result<void> create_firmware();
     Result<void> load_guest();
     Result<std::optional<EntryPoint>> load_kernel_or_firmware();
+    uint64_t clock_to_go_on(const Arrival& arrival) const;  // vmm_device_verbs.cc
     Result<void> pause_vcpus();
     void resume_vcpus();
     Result<void> enter_pause();  // nobody is told
@@ -192,6 +199,8 @@ private:
     bool panic_told_ = false;  // once a boot: a guest may write the register in a loop
     bool crash_loaded_told_ = false;
     std::optional<uint64_t> paused_clock_ns_;
+    int64_t paused_wall_ns_ = 0;  // when paused_clock_ns_ was read
+    Arrival arrival_;
     std::function<void()> deferred_;  // what the guest asked for just before a pause
     // Order matters: each may be used by what follows until it is destroyed.
     std::optional<Kvm> kvm_;
@@ -206,6 +215,7 @@ private:
     std::unique_ptr<Firmware> firmware_;  // null: direct boot
     std::unique_ptr<DeviceHotplug> device_hotplug_;
     std::unique_ptr<HotplugControl> hotplug_;
+    std::unique_ptr<Announcement> announcement_;
     std::unique_ptr<DiskControl> disk_control_;
     std::unique_ptr<DiskOwnership> disk_ownership_;
     struct {

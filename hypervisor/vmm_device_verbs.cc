@@ -1,6 +1,8 @@
 // Vmm's verbs over single devices: balloon, network announcements, and what an expired watchdog
 // does.
 #include "base/log.h"
+#include "hypervisor/machine_state.h"
+#include "hypervisor/net/announcement.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
@@ -39,12 +41,29 @@ Result<Json> Vmm::balloon_json() {
     return json;
 }
 
+// Where it stood; after a move, and the time that the move took: two hosts that have the same time
+// give the guest the right one. Never less, and no more than a move can take.
+uint64_t Vmm::clock_to_go_on(const Arrival& arrival) const {
+    const int64_t now = seams_.clock.wall_ns();
+    return *paused_clock_ns_ +
+           (arrival.clock_since_ns
+                ? static_cast<uint64_t>(MachineState::time_of_move(*arrival.clock_since_ns, now))
+                : 0);
+}
+
 Result<void> Vmm::announce() {
     if (state_ != VmState::Running) {
         return Error::conflict("the machine is {}; only a running one announces itself",
                                to_string(state_));
     }
-    devices_->announce_network();
+    if (!announcement_) {
+        announcement_ = std::make_unique<Announcement>(seams_.loop, [this] {
+            if (state_ == VmState::Running) {  // it may have gone elsewhere meanwhile
+                devices_->announce_network();
+            }
+        });
+    }
+    announcement_->begin();
     return {};
 }
 

@@ -201,11 +201,24 @@ std::vector<std::pair<std::string, LateDisk*>> MachineDevices::late_disks(const 
     return all;
 }
 
-void MachineDevices::announce_network() {
-    pci_->for_each([](PciAddress, PciDevice& function) {
+void MachineDevices::for_each_nic(const std::function<void(VirtioNet&)>& visit) {
+    pci_->for_each([&visit](PciAddress, PciDevice& function) {
         auto* device = dynamic_cast<VirtioPciDevice*>(&function);
         if (device != nullptr && device->device().type() == virtio::kTypeNet) {
-            static_cast<VirtioNet&>(device->device()).announce();
+            visit(static_cast<VirtioNet&>(device->device()));
+        }
+    });
+}
+
+void MachineDevices::announce_network() {
+    for_each_nic([](VirtioNet& nic) { nic.announce(); });
+}
+
+void MachineDevices::drop_waiting_frames() {
+    for_each_nic([](VirtioNet& nic) {
+        if (const size_t count = nic.drop_waiting_frames(); count != 0) {
+            log_debug("vmm", "frames from before the guest came",
+                      {{"nic", nic.name()}, {"count", static_cast<uint64_t>(count)}});
         }
     });
 }

@@ -77,7 +77,8 @@ public:
     // The chips of the board outside of PCI that have state of their own.
     std::vector<Snapshottable*> chips() const;
     VirtioBalloon* balloon() { return balloon_; }  // null: not configured
-    void announce_network();  // each card's guest driver is asked to tell where it is now
+    void announce_network();                       // each card tells where it is now, once
+    void drop_waiting_frames();                    // of every card, while paused
     PciRoot& pci() { return pci_->root(); }
     PciDevices& pci_devices() { return *pci_; }
     PciHotplug& pci_hotplug() { return *pci_hotplug_; }
@@ -111,6 +112,7 @@ private:
     // In vmm_memory.cc
     Result<void> create_virtio_mem(Platform& platform, const Events& events);
     Result<void> create_network_and_disks(const VmConfig& config);
+    void for_each_nic(const std::function<void(VirtioNet&)>& visit);
     static VirtioPciConfig pci_config(PciAddress at, const Events& events);
 
     Platform& platform_;

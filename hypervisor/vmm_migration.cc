@@ -14,7 +14,7 @@ namespace kumoi::hypervisor {
 
 Result<std::unique_ptr<Vmm>> Vmm::incoming(VmConfig config, Seams seams, Hooks hooks) {
     std::unique_ptr<Vmm> vmm(new Vmm(std::move(config), seams, std::move(hooks)));
-    TRY(vmm->create_parts());
+    TRY(vmm->create_parts(MachineDevices::DisksOpen::Later));
     vmm->devices_->pause();
     vmm->state_ = VmState::Incoming;
     return vmm;
@@ -42,7 +42,7 @@ Result<void> MigrationPort::may_begin() const {
         return Error::conflict("the machine's own memory is still being loaded")
             .with_hint("wait for the event memory_loaded");
     }
-    return {};
+    return vmm_.disk_ownership().may_drop();
 }
 
 Result<void> MigrationPort::stop() {
@@ -79,9 +79,12 @@ Result<void> MigrationPort::check_stopped() const {
 
 Result<std::vector<SectionWriter>> MigrationPort::take_state() const {
     TRY(check_stopped());
+    TRY(vmm_.disk_ownership().sync());  // what fails now need not be given away
     const uint64_t clock_ns =
         vmm_.paused_clock_ns_ ? *vmm_.paused_clock_ns_ : TRY(vmm_.vm_->clock());
-    return machine_state().save(clock_ns);
+    const int64_t wall_ns =
+        was_paused_ ? 0 : vmm_.paused_wall_ns_;  // its operator stopped its time
+    return machine_state().save(clock_ns, wall_ns);
 }
 
 void MigrationPort::moved() {
@@ -101,15 +104,21 @@ Result<LiveDisk*> MigrationPort::live_disk(const std::string& id) {
     return live;
 }
 
-MigrationPort::DiskTake MigrationPort::take_disks(uint64_t, uint64_t, uint64_t) {
-    return DiskTake::Taken;
+Result<void> MigrationPort::own_disks(const std::vector<std::string>& ids) {
+    return vmm_.disk_ownership().set_own(ids);
 }
 
-MigrationPort::DiskTake MigrationPort::hold_disks(uint64_t) {
-    return DiskTake::Taken;
+DiskTake MigrationPort::take_disks(uint64_t before, uint64_t peer, uint64_t after) {
+    return vmm_.disk_ownership().take(before, peer, after);
 }
 
-void MigrationPort::drop_disks() {}
+DiskTake MigrationPort::hold_disks(uint64_t epoch) {
+    return vmm_.disk_ownership().hold(epoch);
+}
+
+void MigrationPort::drop_disks() {
+    (void)vmm_.disk_ownership().drop();  // logs; take_state() has made them durable before
+}
 
 void MigrationPort::throttle(unsigned percent) {
     if (auto set = vmm_.throttle().set(percent); !set) {
@@ -124,7 +133,8 @@ Result<void> MigrationPort::check(const SectionSource& sections) {
 Result<void> MigrationPort::load(const SectionSource& sections) {
     MachineState state = machine_state();
     TRY(state.check(sections));
-    vmm_.paused_clock_ns_ = TRY(state.load(sections));
+    vmm_.paused_clock_ns_ = TRY(state.load_moved(sections, clock().wall_ns()));
+    vmm_.arrival_ = {.announce = true, .clock_since_ns = state.saved_wall_ns()};
     return {};
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "hypervisor/disk_ownership.h"
 #include "hypervisor/machine_state.h"
 #include "hypervisor/memory/dirty_log.h"
 #include "hypervisor/memory/guest_memory.h"
@@ -55,7 +56,9 @@ public:
     // --- Disks, on both sides (migration/handover/handover.h says when) ---
     // A disk whose contents can come with the stream. Unsupported: another process serves it.
     Result<LiveDisk*> live_disk(const std::string& id);
-    enum class DiskTake { Taken, Busy, Superseded, Failed };
+    // Those whose contents come with the guest: each host has its own. Opened on an incoming machine.
+    Result<void> own_disks(const std::vector<std::string>& ids);
+    using DiskTake = hypervisor::DiskTake;
     DiskTake take_disks(uint64_t before, uint64_t peer, uint64_t after);
     DiskTake hold_disks(uint64_t epoch);
     void drop_disks();

@@ -173,6 +173,16 @@ Result<void> LateDisk::use(std::unique_ptr<DiskImage> image) {
     return {};
 }
 
+Result<void> LateDisk::sync() {
+    if (!image_ || read_only()) {
+        return {};
+    }
+    if (raw_ != nullptr) {
+        return raw_->sync();
+    }
+    return qcow2_ != nullptr ? qcow2_->sync() : Result<void>();
+}
+
 Result<void> LateDisk::drop() {
     Result<void> durable;
     if (image_) {

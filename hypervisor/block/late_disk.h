@@ -48,6 +48,7 @@ public:
     // The lease gets this epoch, if it shows one of `accepted` (Conflict: it shows another). Then
     // the device's queues go to the image. While held; after an error it still is.
     Result<void> take(uint64_t epoch, const std::vector<uint64_t>& accepted);
+    Result<void> sync();  // everything durable, the disk as it is
     // Everything durable, closed, unlocked; the lease keeps its epoch. An error tells that not
     // everything is durable; the disk is closed all the same.
     Result<void> drop();

@@ -43,6 +43,8 @@ public:
     // Bytes of the frame with its header, or a negative errno; -EAGAIN: no frame, or no room.
     virtual int64_t receive(std::span<const iovec> vectors) = 0;
     virtual int64_t send(std::span<const iovec> vectors) = 0;
+    // Frames that have waited here, up to so many, go nowhere. Returns how many there were.
+    size_t drop_waiting(size_t count_max);
 };
 
 }  // namespace kumoi::hypervisor

@@ -207,7 +207,8 @@ Result<std::vector<std::string>> check_vcpu(const VcpuFd& vcpu, const VcpuHost& 
     return reasons;
 }
 
-Result<void> load_vcpu(VcpuFd& vcpu, const VcpuHost& host, uint64_t host_tsc, SectionReader& in) {
+Result<void> load_vcpu(VcpuFd& vcpu, const VcpuHost& host, uint64_t host_tsc, SectionReader& in,
+                       int64_t moved_ns) {
     TRY(vcpu.set_cpuid(TRY(array_of<kvm_cpuid_entry2>(in, kFieldCpuid, kCpuidEntriesMax))));
     const auto khz = static_cast<uint32_t>(TRY(in.u64_max(kFieldTscKhz, 100'000'000)));
     if (host.tsc_scales && khz != TRY(vcpu.tsc_khz())) {
@@ -229,7 +230,9 @@ Result<void> load_vcpu(VcpuFd& vcpu, const VcpuHost& host, uint64_t host_tsc, Se
     bool tsc_done = false;
     if (in.has(kFieldTscOffset) && vcpu.tsc_offset()) {
         const uint64_t then = TRY(in.u64(kFieldTscOffset)) + TRY(in.u64(kFieldHostTsc));
-        TRY(vcpu.set_tsc_offset(then - host_tsc));
+        const uint64_t moved_us = static_cast<uint64_t>(moved_ns) / 1000;
+        const uint64_t moved = moved_us * khz / 1000;  // ticks
+        TRY(vcpu.set_tsc_offset(then + moved - host_tsc));
         tsc_done = true;
     }
     TRY(load_msrs(vcpu, in, !tsc_done));

@@ -38,7 +38,8 @@ Result<void> save_vcpu(const VcpuFd& vcpu, const VcpuHost& host, uint64_t host_t
 // Every reason why this vCPU cannot take that state; empty: it can. Malformed state is an Error.
 Result<std::vector<std::string>> check_vcpu(const VcpuFd& vcpu, const VcpuHost& host,
                                             SectionReader& in);
-// The guest's TSC goes on from where it stood at save_vcpu().
-Result<void> load_vcpu(VcpuFd& vcpu, const VcpuHost& host, uint64_t host_tsc, SectionReader& in);
+// The guest's TSC goes on from where it stood at save_vcpu(), or would stand `moved_ns` later.
+Result<void> load_vcpu(VcpuFd& vcpu, const VcpuHost& host, uint64_t host_tsc, SectionReader& in,
+                       int64_t moved_ns = 0);
 
 }  // namespace kumoi::hypervisor

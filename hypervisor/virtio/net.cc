@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "hypervisor/net/announcement.h"
 
 namespace kumoi::hypervisor {
 
@@ -81,10 +82,27 @@ void VirtioNet::read_config(uint32_t offset, std::span<uint8_t> out) const {
 
 void VirtioNet::announce() {
     const std::lock_guard lock(context_mutex_);
-    if (context_ != nullptr && (context_->features() & kGuestAnnounce) != 0) {
+    if (context_ == nullptr) {
+        return;  // no driver: nothing of it is on the network
+    }
+    if ((context_->features() & kGuestAnnounce) != 0) {
         control_.set_announcing(true);
         context_->config_changed();
     }
+    context_->loop().post([this] {
+        auto frame = rarp_frame(control_.mac());
+        const iovec whole{frame.data(), frame.size()};
+        (void)pairs_.front()->backend().send(std::span(&whole, 1));  // lost: there are more rounds
+    });
+}
+
+size_t VirtioNet::drop_waiting_frames() {
+    constexpr size_t kFramesMax = 4096;  // a TAP holds 1000 where nobody has said otherwise
+    size_t count = 0;
+    for (const auto& pair : pairs_) {
+        count += pair->backend().drop_waiting(kFramesMax);
+    }
+    return count;
 }
 
 Result<void> VirtioNet::set_limits(const NicLimits& limits, int64_t now_ns) {

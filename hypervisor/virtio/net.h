@@ -38,8 +38,11 @@ public:
               std::vector<std::unique_ptr<VhostNet>> vhost = {});
     ~VirtioNet() override;
 
-    // Any thread: the guest is asked to send what tells switches its place.
+    // Any thread: the guest is asked to send what tells switches its place, and we send in its name
+    // what needs no guest.
     void announce();
+    // Frames for a guest that was elsewhere until now. While paused, from the control thread.
+    size_t drop_waiting_frames();
     std::weak_ptr<NetVhost> vhost() const { return vhost_; }
     // From any thread, also while running; not for a card that vhost-net may carry.
     Result<void> set_limits(const NicLimits& limits, int64_t now_ns);

@@ -21,6 +21,7 @@ Result<std::unique_ptr<DestinationMigration>> DestinationMigration::begin(
                                hypervisor::to_string(port.state()))
             .with_hint("start kumoi-vmm with --incoming");
     }
+    TRY(port.own_disks(request.copied));
     auto sockets = TRY(take_connections(port.files(), request.connections));
     const HandoverTerms terms{
         .id = request.id.bytes(), .epoch = request.epoch, .role = HandoverRole::Destination};

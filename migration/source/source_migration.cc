@@ -26,15 +26,8 @@ Json error_json(const Error& error) {
 Result<std::unique_ptr<SourceMigration>> SourceMigration::begin(hypervisor::MigrationPort& port,
                                                                 const MigrationRequest& request,
                                                                 Events events) {
+    TRY(port.own_disks(request.copied));
     TRY(port.may_begin());
-    for (const hypervisor::DiskConfig& disk : port.config().disks) {
-        if (std::ranges::find(request.copied, disk.id) == request.copied.end()) {
-            return Error::unsupported(
-                "disk \"{}\" does not come with the stream, and shared disks "
-                "cannot be handed over yet",
-                disk.id);
-        }
-    }
     auto sockets = TRY(take_connections(port.files(), request.connections));
     const HandoverTerms terms{.id = request.id.bytes(), .epoch = request.epoch};
     auto journal = TRY(take_journal(port.files(), request.journal, terms, port.clock()));

@@ -43,6 +43,13 @@ Qcow2Image::~Qcow2Image() {
     }
 }
 
+Result<void> Qcow2Image::sync() {
+    qcow2::BlockingPort port;
+    const int status = qcow2::run_inline(slot_.store->flush(port));
+    return status == 0 ? Result<void>()
+                       : Error::from_errno(-status, fmt::format("syncing {}", options_.path));
+}
+
 Result<void> Qcow2Image::close_now() {
     auto closed = close();
     abandoned_ = true;

@@ -51,6 +51,7 @@ public:
     Result<void> switch_to_base(std::unique_ptr<qcow2::Store> base);
     // Everything was pulled: the image stands alone.
     Result<void> forget_backing();
+    Result<void> sync();  // everything durable, the image open; no queue may be in use
     // As the destructor does, which then does nothing more; no queue may be open.
     Result<void> close_now();
     qcow2::Store& store() { return *slot_.store; }

@@ -195,6 +195,23 @@ TEST_F(NetTest, WithoutBuffersTheBackendIsNotPolled) {
     EXPECT_EQ(receive_.used_index(), 1u);
 }
 
+// After a move: the guest is asked, if it can be, and a frame goes out in its name.
+TEST_F(NetTest, AnAnnouncementIsSentAndAskedFor) {
+    net_.announce();
+    start(1ull << 21);  // GUEST_ANNOUNCE
+    EXPECT_TRUE(backend_->sent.empty()) << "without a driver there is nothing to tell";
+    net_.announce();
+    device_.loop().run_ready();
+    ASSERT_EQ(backend_->sent.size(), 1u);
+    EXPECT_EQ(backend_->sent[0].substr(18, 6), std::string("\x02\0\0\x01\x02\x03", 6));
+    std::array<uint8_t, 2> status{};
+    net_.read_config(6, status);
+    EXPECT_EQ(status[0], 3) << "link up, and announce";
+    backend_->arrive(60, 'a');
+    backend_->arrive(60, 'b');
+    EXPECT_EQ(net_.drop_waiting_frames(), 2u);
+}
+
 TEST_F(NetTest, FramesArriveThroughTheLoop) {
     start(kPlain);
     add_receive(1600);
