@@ -129,8 +129,13 @@ Result<void> DiskOwnership::drop() {
     return result;
 }
 
-Result<void> DiskOwnership::may_drop() const {
+Result<void> DiskOwnership::may_drop(uint64_t epoch) const {
     for (const auto& [id, disk] : shared()) {
+        if (!disk->lease().lease.empty() && disk->lease().epoch != epoch) {
+            return Error::invalid("disk {} is held with epoch {} of its lease, not {}", id,
+                                  disk->lease().epoch, epoch)
+                .with_hint("a migration's epoch is that of the disks' leases");
+        }
         LiveDisk* live = disk->live();
         if (live != nullptr && live->job() != nullptr && live->job()->running()) {
             return Error::conflict("disk {} has a job of the kind {}", id, live->job()->kind())

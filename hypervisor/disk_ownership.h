@@ -40,8 +40,8 @@ public:
     Result<void> sync();  // what was written to any is durable
     // Error: not everything that was written is durable. They are free all the same.
     Result<void> drop();
-    // Why one could not be opened again once it was dropped; no error: all can.
-    Result<void> may_drop() const;
+    // Why one could not be had again once it was dropped: no error: all can, at this epoch.
+    Result<void> may_drop(uint64_t epoch) const;
     const std::optional<Error>& error() const { return error_; }  // why the last one was not Taken
 
 private:

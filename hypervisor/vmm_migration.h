@@ -32,8 +32,9 @@ public:
     std::string shape_digest() const;
 
     // --- The side that gives the guest away ---
-    // Conflict: not running or paused, being saved, or its memory is not all here.
-    Result<void> may_begin() const;
+    // Conflict: not running or paused, being saved, or its memory is not all here. Invalid: `epoch`
+    // is not that of the disks' leases.
+    Result<void> may_begin(uint64_t epoch) const;
     // From here on every write to guest memory is seen.
     Result<void> begin_logging() { return dirty_log().start(); }
     void end_logging() { dirty_log().stop(); }
@@ -56,7 +57,8 @@ public:
     // --- Disks, on both sides (migration/handover/handover.h says when) ---
     // A disk whose contents can come with the stream. Unsupported: another process serves it.
     Result<LiveDisk*> live_disk(const std::string& id);
-    // Those whose contents come with the guest: each host has its own. Opened on an incoming machine.
+    // Those whose contents come with the guest: each host has its own. Opened on an incoming
+    // machine.
     Result<void> own_disks(const std::vector<std::string>& ids);
     using DiskTake = hypervisor::DiskTake;
     DiskTake take_disks(uint64_t before, uint64_t peer, uint64_t after);

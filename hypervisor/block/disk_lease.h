@@ -39,7 +39,7 @@ public:
     // Creates the file when it is not there (and may be created).
     static Result<std::unique_ptr<DiskLease>> acquire(FileSource& files, const std::string& path,
                                                       uint64_t epoch, const std::string& owner);
-    // The same, where the file shows `epoch` (already ours) or one of `accepted`; Conflict: another.
+    // The same, where the file shows `epoch` (already ours) or one of `accepted`; else Conflict.
     static Result<std::unique_ptr<DiskLease>> take_over(FileSource& files, const std::string& path,
                                                         uint64_t epoch, const std::string& owner,
                                                         const std::vector<uint64_t>& accepted);

@@ -1,5 +1,5 @@
-// KeptFiles: opens files through another FileSource and keeps each of them, so that a disk which was
-// given free can be opened again where nothing can be opened any more (in the sandbox).
+// KeptFiles: opens files through another FileSource and keeps each of them, so that a disk which
+// was given free can be opened again where nothing can be opened any more (in the sandbox).
 //
 // What is kept shares its locks with what was handed out: unlock() gives them up, and so does the
 // end of the KeptFiles. Loop thread.

@@ -1,6 +1,6 @@
 // LateDisk: a disk whose image comes and goes under the device: it is opened when the machine is
-// made or, for a guest that comes from another host, when the handover wants it; and it can be given
-// free and opened again.
+// made or, for a guest that comes from another host, when the handover wants it; and it can be
+// given free and opened again.
 //
 //     closed --hold()--> held (locked, its metadata read) --take()--> in use --drop()--> closed
 //

@@ -1,6 +1,6 @@
-// Announcement: after a guest has moved, its cards tell the network where they are now: five rounds,
-// the first at once, then 50, 150, 250 and 350 ms apart, for a frame may be lost while ports and
-// switches settle. A later announcement replaces one that goes on. On the loop's thread.
+// Announcement: after a guest has moved, its cards tell the network where they are now: five
+// rounds, the first at once, then 50, 150, 250 and 350 ms apart, for a frame may be lost while
+// ports and switches settle. A later announcement replaces one that goes on. On the loop's thread.
 #pragma once
 
 #include <array>

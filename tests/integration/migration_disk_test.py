@@ -79,14 +79,14 @@ class MigrationWithDisks(harness.Test):
         self.assertEqual(guest.control().call("state")["state"], "running")
         self.verdict(guest)
 
-    def test_a_lease_that_another_host_has_taken_stops_the_move(self):
+    def test_an_epoch_that_is_not_the_leases_is_refused_at_once(self):
         path = self.disk(4)
         lease = path + ".lease"
         self.addCleanup(lambda: os.path.exists(lease) and os.remove(lease))
         guest = self.guest(self.leased(path, "host0", 1))
-        pair = self.move(guest, 7, self.leased(path, "host1", 7), "failed")  # nobody has epoch 7
-        self.assertEqual(pair.wait_destination_exit(), 1)
-        self.assertEqual(self.epoch(lease)[1], "host0")
+        with self.assertRaisesRegex(Exception, "epoch 1 of its lease, not 7"):
+            self.move(guest, 7, self.leased(path, "host1", 7))
+        self.assertEqual(self.epoch(lease), (1, "host0"))
         self.verdict(guest)
 
 

@@ -223,7 +223,8 @@ TEST_P(OwnershipTest, GoesOverWithItsEpochs) {
     EXPECT_EQ(there.ownership.hold(kEpoch), DiskTake::Busy);
     ASSERT_TRUE(there.ownership.error().has_value());
     EXPECT_FALSE(there.disks[0]->held());
-    EXPECT_TRUE(here.ownership.may_drop().ok());
+    EXPECT_TRUE(here.ownership.may_drop(kEpoch).ok());
+    EXPECT_FALSE(here.ownership.may_drop(kEpoch + 1).ok()) << "it could never be had again";
     ASSERT_TRUE(here.ownership.drop().ok());
     EXPECT_EQ(there.ownership.hold(kEpoch - 1), DiskTake::Superseded);
     EXPECT_FALSE(there.disks[0]->held());
@@ -311,7 +312,7 @@ TEST_P(OwnershipTest, WhatMovesWithTheGuestIsItsHostsOwn) {
     EXPECT_TRUE(there.disks[2]->in_use());
     EXPECT_FALSE(there.disks[1]->in_use());
     there.disks[1]->set_moved();
-    EXPECT_EQ(there.ownership.may_drop().error().code, ErrorCode::Unsupported);
+    EXPECT_EQ(there.ownership.may_drop(kEpoch).error().code, ErrorCode::Unsupported);
 }
 
 std::string name_of(const ::testing::TestParamInfo<DiskFormat>& info) {
