@@ -29,7 +29,7 @@ std::string MigrationPort::shape_digest() const {
     return machine_state().shape_digest();
 }
 
-Result<void> MigrationPort::may_begin(uint64_t epoch) const {
+Result<void> MigrationPort::may_begin() const {
     if (vmm_.state_ != VmState::Running && vmm_.state_ != VmState::Paused) {
         return Error::conflict("the machine is {}; only a running or paused one can be migrated",
                                to_string(vmm_.state_));
@@ -42,6 +42,10 @@ Result<void> MigrationPort::may_begin(uint64_t epoch) const {
         return Error::conflict("the machine's own memory is still being loaded")
             .with_hint("wait for the event memory_loaded");
     }
+    return {};
+}
+
+Result<void> MigrationPort::may_drop_disks(uint64_t epoch) const {
     return vmm_.disk_ownership().may_drop(epoch);
 }
 

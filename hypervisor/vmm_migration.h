@@ -32,9 +32,10 @@ public:
     std::string shape_digest() const;
 
     // --- The side that gives the guest away ---
-    // Conflict: not running or paused, being saved, or its memory is not all here. Invalid: `epoch`
-    // is not that of the disks' leases.
-    Result<void> may_begin(uint64_t epoch) const;
+    // Conflict: not running or paused, being saved, or its memory is not all here.
+    Result<void> may_begin() const;
+    // Whether the shared disks can be had again once they are given free at this epoch.
+    Result<void> may_drop_disks(uint64_t epoch) const;
     // From here on every write to guest memory is seen.
     Result<void> begin_logging() { return dirty_log().start(); }
     void end_logging() { dirty_log().stop(); }

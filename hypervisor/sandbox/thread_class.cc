@@ -222,7 +222,7 @@ constexpr uint32_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGH
                                   CLONE_CHILD_CLEARTID;
 
 // Not an owner or signal of a descriptor, no leases, no pipes of any size.
-const std::vector<uint32_t> kFcntls = {F_GETFD,     F_SETFD,     F_GETFL,        F_SETFL,
+const std::vector<uint32_t> kFcntls = {F_GETFD,     F_SETFD,      F_GETFL,     F_SETFL,
                                        F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK, F_DUPFD_CLOEXEC};
 
 constexpr uint32_t kAtEmptyPath = AT_EMPTY_PATH;

@@ -27,7 +27,8 @@ Result<std::unique_ptr<SourceMigration>> SourceMigration::begin(hypervisor::Migr
                                                                 const MigrationRequest& request,
                                                                 Events events) {
     TRY(port.own_disks(request.copied));
-    TRY(port.may_begin(request.epoch));
+    TRY(port.may_begin());
+    TRY(port.may_drop_disks(request.epoch));
     auto sockets = TRY(take_connections(port.files(), request.connections));
     const HandoverTerms terms{.id = request.id.bytes(), .epoch = request.epoch};
     auto journal = TRY(take_journal(port.files(), request.journal, terms, port.clock()));
