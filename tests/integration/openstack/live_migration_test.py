@@ -144,7 +144,7 @@ class LiveMigration(unittest.TestCase):
         CLOUD.rest.post("compute", f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})
         wait_until(lambda: self.volume(volume)["status"] == "in-use", 120, "the volume is attached")
         self.start(server)
-        if CLOUD.has_guests():  # the engine does not hand over disks yet that both hosts use: it must stay, whole
+        if CLOUD.has_guests():  # the engine may refuse a disk that both hosts use: then it must stay, whole
             self.ends_whole(server)
         else:
             self.complete(server)
