@@ -2,32 +2,11 @@
 """One network on two nodes that are network namespaces: real bridges, TAPs and filters, with this test in the place of
 the guests. A server is reached at its address on another node, and still is when it has moved live."""
 import os
-import shutil
 import subprocess
 import sys
 
-from cloud import Cloud, skip, wait_until
-from cluster import Broker, Member
-
-OUTER, FAR = "10.9.0.1", "10.9.0.2"
-
-
-def enter_own_namespaces():
-    if os.environ.get("KUMOI_IN_NAMESPACE"):
-        return
-    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
-        skip("needs root and /dev/net/tun")
-    for program in ("nft", "dnsmasq", "ip"):
-        if not shutil.which(program):
-            skip(f"no {program}")
-    os.environ["KUMOI_IN_NAMESPACE"] = "1"
-    os.execvp("unshare", ["unshare", "--net", "--", sys.executable, "-B", *sys.argv])
-
-
-def run(*argv):
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-
-
+from cloud import wait_until
+from cluster import TwoHosts, enter_own_namespaces, run
 # Runs in the namespace of the node: answers ARP and asks for others, as a guest's kernel would.
 GUEST = r'''
 import fcntl, os, select, struct, sys, time
@@ -88,35 +67,12 @@ class Guest:
 
 
 def main():
-    enter_own_namespaces()
-    far = subprocess.Popen(["unshare", "--net", "--", "sleep", "600"])
-    prefix = ["nsenter", "--net", "-t", str(far.pid), "--"]
-    wait_until(lambda: os.readlink(f"/proc/{far.pid}/ns/net") != os.readlink("/proc/self/ns/net"), 10, "a namespace")
-    run("ip", "link", "set", "lo", "up")
-    run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(far.pid))
-    run("ip", "addr", "add", f"{OUTER}/24", "dev", "near")
-    run("ip", "link", "set", "near", "up")
-    run(*prefix, "ip", "link", "set", "lo", "up")
-    run(*prefix, "ip", "addr", "add", f"{FAR}/24", "dev", "far")
-    run(*prefix, "ip", "link", "set", "far", "up")
-    broker = Broker(OUTER)
-    cloud = Cloud(options=f"DEFAULT transport_url = {broker.url}\nDEFAULT my_ip = {OUTER}\n"
-                  "DEFAULT update_resources_interval = 1\nsimulated migration_bandwidth = 4096")
-    text = (cloud.state / "kumoi.conf").read_text().replace("real_devices = false", "real_devices = true")
-    text = text.replace("listen = 127.0.0.1", f"listen = {OUTER}")
-    text = text.replace("[identity]\n", f"[identity]\npublic_host = {OUTER}\n")
-    (cloud.state / "kumoi.conf").write_text(text)
-    cloud.url = lambda service: f"http://{OUTER}:{cloud.ports[service]}"
-    member, guests = None, []
+    enter_own_namespaces("nft", "dnsmasq")
+    hosts = TwoHosts("simulated", "DEFAULT update_resources_interval = 1\nsimulated migration_bandwidth = 4096")
+    cloud, prefix, guests = hosts.cloud, hosts.prefix, []
     try:
-        broker.start()
-        cloud.start(60)
-        member = Member("cn-2", cloud, broker, "DEFAULT update_resources_interval = 1", FAR, prefix=prefix)
-        conf = member.state / "kumoi.conf"
-        conf.write_text(conf.read_text().replace("real_devices = false", "real_devices = true"))
-        member.start()
+        hosts.start()
         os_ = cloud.openstack
-        wait_until(lambda: len(os_("hypervisor", "list", "-f", "json")) == 2, 30, "both nodes are there", 0.5)
         (cloud.state / "disk.img").write_bytes(os.urandom(1 << 20))
         os_("image", "create", "tiny", "--disk-format", "raw", "--container-format", "bare",
             "--file", str(cloud.state / "disk.img"), "-f", "json")
@@ -155,20 +111,12 @@ def main():
         assert moved.ask(other.address) == other.mac
         print("OK")
     except BaseException:
-        print(cloud.logs()[-6000:], member.logs()[-6000:] if member else "")
-        for where in ([], prefix):
-            print(run(*where, "ip", "-d", "-o", "link"), run(*where, "bridge", "fdb"))
+        hosts.tell()
         raise
     finally:
         for guest in guests:
             guest.stop()
-        if member:
-            member.stop()
-            member.remove()
-        cloud.stop()
-        cloud.remove()
-        broker.stop()
-        far.kill()
+        hosts.stop()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 
 import keeper
@@ -162,3 +163,74 @@ class Cluster:
 
     def logs(self):
         return "\n".join([self.cloud.logs()] + [f"== {member.host}\n{member.logs()}" for member in self.members])
+
+
+def run(*argv):
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def enter_own_namespaces(*programs):
+    """Starts this program again in a network namespace of its own; skips where a node cannot have devices."""
+    if os.environ.get("KUMOI_IN_NAMESPACE"):
+        return
+    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
+        skip("needs root and /dev/net/tun")
+    for program in programs:
+        if not shutil.which(program):
+            skip(f"no {program}")
+    os.environ["KUMOI_IN_NAMESPACE"] = "1"
+    os.execvp("unshare", ["unshare", "--net", "--", sys.executable, "-B", *sys.argv])
+
+
+class TwoHosts:
+    """A controller in this network namespace and a member in another, with a cable between them and devices that
+    are real. cn-1 is reached at NEAR, cn-2 at FAR; a command with self.prefix runs on cn-2."""
+
+    NEAR, FAR = "10.9.0.1", "10.9.0.2"
+
+    def __init__(self, driver, options=""):
+        self.holder = subprocess.Popen(["unshare", "--net", "--", "sleep", "3600"], preexec_fn=keeper.end_with_me)
+        self.prefix = ["nsenter", "--net", "-t", str(self.holder.pid), "--"]
+        here = os.readlink("/proc/self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{self.holder.pid}/ns/net") != here, 10, "a namespace")
+        run("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(self.holder.pid))
+        run("ip", "addr", "add", f"{self.NEAR}/24", "dev", "near")
+        run("ip", "link", "set", "near", "up")
+        run(*self.prefix, "ip", "link", "set", "lo", "up")
+        run(*self.prefix, "ip", "addr", "add", f"{self.FAR}/24", "dev", "far")
+        run(*self.prefix, "ip", "link", "set", "far", "up")
+        self.driver, self.options, self.member = driver, options, None
+        self.broker = Broker(self.NEAR)
+        self.cloud = Cloud(driver, f"DEFAULT transport_url = {self.broker.url}\nDEFAULT my_ip = {self.NEAR}\n{options}")
+        conf = self.cloud.state / "kumoi.conf"
+        text = conf.read_text().replace("real_devices = false", "real_devices = true")
+        text = text.replace("listen = 127.0.0.1", f"listen = {self.NEAR}")
+        conf.write_text(text.replace("[identity]\n", f"[identity]\npublic_host = {self.NEAR}\n"))
+        self.cloud.url = lambda service: f"http://{self.NEAR}:{self.cloud.ports[service]}"
+
+    def start(self):
+        self.broker.start()
+        self.cloud.start(60)
+        self.member = Member("cn-2", self.cloud, self.broker, self.options, self.FAR, self.driver, self.prefix)
+        conf = self.member.state / "kumoi.conf"
+        conf.write_text(conf.read_text().replace("real_devices = false", "real_devices = true"))
+        self.member.start()
+        wait_until(lambda: len(self.cloud.openstack("hypervisor", "list", "-f", "json")) == 2, 30, "both nodes", 0.5)
+
+    def state(self, host):
+        return self.cloud.state if host == "cn-1" else self.member.state
+
+    def tell(self):
+        print(self.cloud.logs()[-6000:], self.member.logs()[-6000:] if self.member else "")
+        for where in ([], self.prefix):
+            print(run(*where, "ip", "-d", "-o", "link"), run(*where, "bridge", "fdb"))
+
+    def stop(self):
+        if self.member:
+            self.member.stop()
+            self.member.remove()
+        self.cloud.stop()
+        self.cloud.remove()
+        self.broker.stop()
+        self.holder.kill()
