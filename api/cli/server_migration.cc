@@ -97,8 +97,25 @@ Result<void> ServerMove::read_progress() {
 }
 
 Result<std::string> ServerMove::reason() {
-    const auto failed = TRY(failed_action(cloud_, id_));
-    return failed ? *failed : std::string("it was cancelled");
+    if (const auto failed = TRY(failed_action(cloud_, id_))) {
+        return *failed;
+    }
+    // Hosts that give up among themselves say so in the migration's record only; it is for
+    // administrators.
+    const auto all = cloud_.list("compute", "/os-migrations?instance_uuid=" + id_, "migrations");
+    const auto newest = all.ok()
+                            ? std::ranges::max_element(
+                                  *all, {}, [](const Json& one) { return one.integer_or("id"); })
+                            : Json::Array::const_iterator();
+    if (all.ok() && newest != all->end()) {
+        const std::string status = newest->string_or("status");
+        return status == "cancelled"
+                   ? "it was cancelled"
+                   : fmt::format(
+                         "the hosts gave it up (migration {} is {}); the log of {} says why",
+                         newest->integer_or("id"), status, newest->string_or("source_compute"));
+    }
+    return std::string("it stayed where it was; an administrator can see why");
 }
 
 Result<ServerMove::State> ServerMove::look(bool confirm_cold) {

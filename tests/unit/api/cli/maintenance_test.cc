@@ -35,7 +35,7 @@ public:
     std::string reason;
     int moving_most = 0;
     int looks = 3;  // a migration takes so many
-    bool aborted = false;
+    bool actions_tell = true;
     std::function<void()> at_each_pause;
 
     Result<api::HttpResponse> answer(const api::HttpRequest& request) {
@@ -58,6 +58,10 @@ public:
                 }
             }
             return reply(200, Json::object({{"servers", std::move(all)}}));
+        }
+        if (path.starts_with("/os-migrations")) {
+            return reply(200, *Json::parse(R"({"migrations":[{"id":7,"status":"failed",
+                "source_compute":"cn-1"}]})"));
         }
         const std::string id = path.substr(9, 1);
         const std::string rest = path.substr(std::min<size_t>(10, path.size()));
@@ -113,7 +117,7 @@ private:
         if (rest == "/os-instance-actions") {
             return reply(
                 200,
-                *Json::parse(server.refuses
+                *Json::parse(server.refuses && actions_tell
                                  ? R"({"instanceActions":[{"message":"Error","request_id":"r"}]})"
                                  : R"({"instanceActions":[]})"));
         }
@@ -229,6 +233,16 @@ TEST_F(Maintenance, WhatFailsIsSaidAndTheOthersGo) {
     EXPECT_EQ(all.count(DrainItem::State::Failed), 1);
     EXPECT_EQ(all.count(DrainItem::State::Moved), 1);
     EXPECT_EQ(all.items()[0].why, "the link broke");
+}
+
+TEST_F(Maintenance, WhatNoActionTellsTheRecordDoes) {
+    add("a");
+    nova_.servers.at("a").refuses = true;
+    nova_.actions_tell = false;
+    Drain all = drain({.parallel = 1});
+    ASSERT_TRUE(all.run().ok());
+    EXPECT_EQ(all.items()[0].why,
+              "the hosts gave it up (migration 7 is failed); the log of cn-1 says why");
 }
 
 TEST_F(Maintenance, AnotherKumoiStopsIt) {
