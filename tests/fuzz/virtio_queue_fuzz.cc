@@ -31,7 +31,7 @@ void require(bool condition) {
     }
 }
 
-void look_at(const Chain& chain, const GuestMemory& memory) {
+void look_at(Chain& chain, const GuestMemory& memory) {
     const std::byte* begin = memory.regions()[0].host;
     uint64_t total = 0;
     bool writable_seen = false;
