@@ -31,6 +31,9 @@ std::string mebibytes(int64_t bytes) {
 void MigrationForecast::add(int64_t now_ns, const Json& migration) {
     status_ = migration.string_or("status");
     total_ = sum(migration, "memory_total_bytes", "disk_total_bytes");
+    if (total_ == 0) {
+        return;  // nothing is counted yet: zeros would look like a start
+    }
     const Sample sample{now_ns, sum(migration, "memory_processed_bytes", "disk_processed_bytes"),
                         sum(migration, "memory_remaining_bytes", "disk_remaining_bytes")};
     if (!samples_.empty() && sample.processed == samples_.back().processed &&

@@ -305,6 +305,13 @@ TEST(Forecast, TellsRatesAndTheEnd) {
     EXPECT_EQ(forecast.verdict(), "");
 }
 
+TEST(Forecast, ZerosBeforeTheCountAreNoSample) {
+    MigrationForecast forecast;
+    forecast.add(0, Json::object({{"status", "running"}, {"memory_total_bytes", 0}}));
+    forecast.add(kNanosPerSecond, progress(1000, 0));
+    EXPECT_EQ(forecast.line(), "running, 0.0 of 1000 MiB left");
+}
+
 TEST(Forecast, SaysPlainlyThatItWillNotEnd) {
     MigrationForecast forecast;
     for (int second = 0; second <= 6; ++second) {
