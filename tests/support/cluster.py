@@ -229,8 +229,10 @@ class TwoHosts:
     def stop(self):
         if self.member:
             self.member.stop()
-            self.member.remove()
         self.cloud.stop()
-        self.cloud.remove()
+        for node in filter(None, (self.member, self.cloud)):  # DHCP servers outlive their node on purpose
+            for pid in node.state.glob("network/*/pid"):
+                subprocess.run(["kill", pid.read_text().strip()], capture_output=True, check=False)
+            node.remove()
         self.broker.stop()
         self.holder.kill()
