@@ -86,7 +86,7 @@ uint64_t written_within(const WriteSample& sample, int64_t ns, unsigned throttle
     const double share = (100.0 - std::min(throttle, 99u)) / 100.0;
     const double periods = static_cast<double>(ns) * share / static_cast<double>(sample.period_ns);
     const double once = static_cast<double>(sample.once);
-    // Of what is left untouched after a period the next one leaves the same part: w(2)/w(1) = 1 + x.
+    // Of what is untouched after a period the next one leaves the same part: w(2)/w(1) = 1 + x.
     const double x = std::clamp(static_cast<double>(sample.twice) / once - 1, 0.0, 1.0);
     constexpr double kSteady = 0.99;
     const double written = x >= kSteady ? once * periods
