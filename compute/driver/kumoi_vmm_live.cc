@@ -149,7 +149,7 @@ Result<std::string> KumoiVmmDriver::pre_live_migration(const LiveMigrationArriva
     const Uuid id = TRY(parse_migration(arrival.migration_uuid));
     TRY(check_guest_supported(instance));
     TRY(rollback_live_migration(instance, true));  // of an earlier try
-    const LiveFolder folder(options_.instances_path, instance.uuid);
+    const LiveFolder folder(options_.instances_path, instance.uuid, options_.process.host);
     const bool shared = arrival.plan.shared_instance_path;
     if (!shared && folder.server().exists()) {
         return Error::conflict("{} exists already", folder.server().path())
@@ -307,7 +307,7 @@ Result<void> KumoiVmmDriver::finish_live_migration(const Instance& instance) {
 }
 
 Result<void> KumoiVmmDriver::rollback_live_migration(const Instance& instance, bool destroy_disks) {
-    const LiveFolder folder(options_.instances_path, instance.uuid);
+    const LiveFolder folder(options_.instances_path, instance.uuid, options_.process.host);
     const auto note = TRY(folder.read(options_.process.host, LiveNote::Role::Destination));
     TRY(remove_tree(folder.server().incoming()));
     if (!note || (note->verdict == LiveNote::Verdict::Here && !destroy_disks)) {

@@ -86,10 +86,10 @@ Result<void> LiveMoves::load() {
     if (!path_exists(options_.instances_path)) {
         return {};
     }
-    constexpr std::string_view kArriving = "_arriving";
+    const std::string arriving = LiveFolder::arriving_suffix(options_.host);
     for (std::string name : TRY(list_directory(options_.instances_path))) {
-        if (name.ends_with(kArriving)) {
-            name.resize(name.size() - kArriving.size());
+        if (name.ends_with(arriving)) {
+            name.resize(name.size() - arriving.size());
         }
         const LiveFolder folder = folder_of(name);
         for (const auto role : {LiveNote::Role::Source, LiveNote::Role::Destination}) {

@@ -88,7 +88,9 @@ private:
     };
     struct Following;
     std::shared_ptr<Server> server(const std::string& uuid);
-    LiveFolder folder_of(const std::string& uuid) const { return {options_.instances_path, uuid}; }
+    LiveFolder folder_of(const std::string& uuid) const {
+        return {options_.instances_path, uuid, options_.host};
+    }
     LiveProcess process_of(const LiveFolder& folder, const LiveNote& note) const;
     Result<void> open_door(uint16_t preferred);
     void expect(const LiveFolder& folder, const LiveNote& note);

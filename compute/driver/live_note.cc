@@ -1,5 +1,7 @@
 #include "compute/driver/live_note.h"
 
+#include <algorithm>
+
 #include "base/encoding.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -72,6 +74,17 @@ Result<LiveNote> LiveNote::parse(const std::string& text) {
         }
     }
     return note;
+}
+
+LiveFolder::LiveFolder(std::string instances_path, std::string uuid, const std::string& host)
+    : instances_path_(std::move(instances_path)),
+      uuid_(std::move(uuid)),
+      suffix_(arriving_suffix(host)) {}
+
+std::string LiveFolder::arriving_suffix(const std::string& host) {
+    std::string suffix = "_arriving_" + host;
+    std::ranges::replace(suffix, '/', '_');
+    return suffix;
 }
 
 InstanceFolder LiveFolder::process(const LiveNote& note) const {

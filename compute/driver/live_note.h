@@ -42,14 +42,17 @@ struct LiveNote {
 // Where a side of a migration has its process and its files.
 class LiveFolder {
 public:
-    LiveFolder(std::string instances_path, std::string uuid)
-        : instances_path_(std::move(instances_path)), uuid_(std::move(uuid)) {}
+    // `host`: this one, as its notes name it.
+    LiveFolder(std::string instances_path, std::string uuid, const std::string& host);
 
     const std::string& uuid() const { return uuid_; }
     InstanceFolder server() const { return {instances_path_, uuid_}; }
     // Of the process: the server's, but for a destination with shared folders.
     InstanceFolder process(const LiveNote& note) const;
-    InstanceFolder arriving() const { return {instances_path_, uuid_ + "_arriving"}; }
+    // A host's own: the process that came by an earlier move, to another host, removes its names
+    // when it ends.
+    InstanceFolder arriving() const { return {instances_path_, uuid_ + suffix_}; }
+    static std::string arriving_suffix(const std::string& host);
     std::string journal(const LiveNote& note) const;
 
     // That this host wrote; a destination's before a source's. Nothing: no migration is known.
@@ -64,6 +67,7 @@ private:
 
     std::string instances_path_;
     std::string uuid_;
+    std::string suffix_;  // of arriving()
 };
 
 // Under which epoch a server's guest runs on its disks (handover.md); 1 when it never moved.

@@ -166,9 +166,8 @@ Result<std::vector<UniqueFd>> secure_streams(std::vector<LinkStream> streams, Tl
                     "encrypting the connections of a migration");
     const Json* kernel = report.find("kernel");
     for (size_t i = 0; i < streams.size(); ++i) {
-        const bool in_kernel =
-            kernel != nullptr && kernel->is_array() && i < kernel->size() &&
-            kernel->as_array()[i] == Json(true);
+        const bool in_kernel = kernel != nullptr && kernel->is_array() && i < kernel->size() &&
+                               kernel->as_array()[i] == Json(true);
         if (in_kernel) {
             make_blocking(streams[i].socket.get());
         }

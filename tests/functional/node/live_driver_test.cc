@@ -209,6 +209,13 @@ TEST_F(LiveDriverTest, ThereAndBackWithItsDisks) {
     EXPECT_TRUE(rebooted.ok()) << rebooted.error().text();
 }
 
+TEST_F(LiveDriverTest, BetweenHostsThatShareTheFolder) {
+    set_up(true);
+    move(*one_, *two_, "aaaaaaaa-2222-4333-8444-555555555553");
+    EXPECT_FALSE(path_exists(two_->folder().path() + "_arriving_two"));
+    move(*two_, *one_, "aaaaaaaa-2222-4333-8444-555555555554");
+}
+
 TEST_F(LiveDriverTest, AnAbortedOneGoesOnWhereItWas) {
     set_up(false);
     auto departure = prepare(*one_, *two_, "aaaaaaaa-2222-4333-8444-555555555555");
