@@ -54,7 +54,7 @@ public:
         ASSERT_TRUE(moves_->load().ok());
     }
     LiveMoves& moves() { return *moves_; }
-    LiveFolder live() const { return {directory_.path(), kServer}; }
+    LiveFolder live() const { return {directory_.path(), kServer, process_.host}; }
     InstanceFolder folder() const { return live().server(); }
     GuestProcess process() const { return {process_, folder(), clock_}; }
     const Json& terms() const { return terms_; }
