@@ -32,8 +32,10 @@ Result<compute::LiveMigrateData> ComputeEndpoint::migrate_data(Call& call, std::
 }
 
 Result<Json> ComputeEndpoint::answer(Result<compute::LiveMigrateData> data) {
-    const auto object =
-        TRY(live_migrate_data_object(borders_.objects.table(), TRY(std::move(data)), Json()));
+    if (!data) {
+        return data.error();
+    }
+    const auto object = TRY(live_migrate_data_object(borders_.objects.table(), *data, Json()));
     return object.primitive();
 }
 
