@@ -28,12 +28,6 @@ std::string_view to_string(VmmSnapshots::SaveState state) {
     }
 }
 
-Json error_json(const Error& error) {
-    return Json::object({{"code", control_error_code(error.code)},
-                         {"message", error.message},
-                         {"hint", error.hint}});
-}
-
 // With a file system, under a name of its own until it is whole; in a sandbox into the descriptor
 // that was passed for the path.
 Result<SnapshotOutput> open_output(FileSource& files, const std::string& path) {
@@ -119,7 +113,7 @@ Json VmmSnapshots::save_json() const {
         json.set("duration_ns", save_took_ns);
     }
     if (save_error) {
-        json.set("error", error_json(*save_error));
+        json.set("error", control_error_json(*save_error));
     }
     return json;
 }
@@ -407,7 +401,7 @@ void Vmm::memory_loaded() {
 // kick. So nobody is waited for: those that run park, the others stand still as they are, and
 // resume() asks for the page again.
 void Vmm::memory_failed(const Error& error) {
-    hooks_.event({"memory_error", Json::object({{"error", error_json(error)}})});
+    hooks_.event({"memory_error", Json::object({{"error", control_error_json(error)}})});
     if (state_ != VmState::Running) {
         return;
     }

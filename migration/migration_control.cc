@@ -18,33 +18,6 @@ bool is_ours(std::string_view method) {
 
 }  // namespace
 
-std::string_view to_string(Phase phase) {
-    switch (phase) {
-        case Phase::Connecting: return "connecting";
-        case Phase::Copying: return "copying";
-        case Phase::Switching: return "switching";
-        case Phase::PostCopy: return "post_copy";
-        case Phase::Waiting: return "waiting";
-        case Phase::Undecided: return "undecided";
-        case Phase::Completed: return "completed";
-        case Phase::Failed: return "failed";
-        case Phase::Cancelled: return "cancelled";
-        case Phase::Superseded: return "superseded";
-    }
-    return "failed";
-}
-
-DiskTake disk_take(hypervisor::MigrationPort::DiskTake take) {
-    using Take = hypervisor::MigrationPort::DiskTake;
-    switch (take) {
-        case Take::Taken: return DiskTake::Taken;
-        case Take::Busy: return DiskTake::Busy;
-        case Take::Superseded: return DiskTake::Superseded;
-        case Take::Failed: return DiskTake::Failed;
-    }
-    return DiskTake::Failed;
-}
-
 std::optional<Result<Json>> MigrationControl::handle(hypervisor::Vmm& vmm,
                                                      const ControlRequest& request) {
     if (!is_ours(request.method)) {

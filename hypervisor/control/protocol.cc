@@ -62,6 +62,12 @@ ErrorCode control_error_code(std::string_view name) {
     return found == std::end(kCodes) ? ErrorCode::Internal : found->first;
 }
 
+Json control_error_json(const Error& error) {
+    return Json::object({{"code", control_error_code(error.code)},
+                         {"message", error.message},
+                         {"hint", error.hint}});
+}
+
 Error control_error(const Json& error) {
     return {control_error_code(error.string_or("code", "internal")),
             error.string_or("message", "the machine answered with an error it did not describe"),
@@ -99,10 +105,7 @@ std::string control_result_line(const Json& id, const Json& result) {
 }
 
 std::string control_error_line(const Json& id, const Error& error) {
-    return line_of(Json::object({{"id", id},
-                                 {"error", Json::object({{"code", control_error_code(error.code)},
-                                                         {"message", error.message},
-                                                         {"hint", error.hint}})}}));
+    return line_of(Json::object({{"id", id}, {"error", control_error_json(error)}}));
 }
 
 std::string control_event_line(const ControlEvent& event) {

@@ -49,7 +49,8 @@ std::string control_request_line(int64_t id, std::string_view method, const Json
 
 std::string_view control_error_code(ErrorCode code);  // "invalid_argument"
 ErrorCode control_error_code(std::string_view name);  // unknown names: Internal
-// The error of an answer's "error" member.
+// The "error" member of an answer, and the error it is of.
+Json control_error_json(const Error& error);
 Error control_error(const Json& error);
 
 class LineBuffer {

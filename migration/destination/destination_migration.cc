@@ -36,17 +36,13 @@ Result<std::unique_ptr<DestinationMigration>> DestinationMigration::begin(
 DestinationMigration::DestinationMigration(hypervisor::MigrationPort& port,
                                            const MigrationRequest& request, HandoverJournal journal,
                                            Events events)
-    : port_(port),
-      request_(request),
-      events_(std::move(events)),
-      journal_(std::move(journal)),
+    : MigrationEnd(port, request, std::move(journal), std::move(events)),
       handover_(*this, request.epoch),
-      begun_ns_(now()),
       arriving_(std::make_shared<ReceivedState>()),
       missing_(port.memory().size() / kPage) {}
 
 DestinationMigration::~DestinationMigration() {
-    life_.reset();
+    stop_posting();
     if (disks_) {
         disks_->stop();
     }
@@ -90,7 +86,6 @@ Result<void> DestinationMigration::begin_disks(PageReceiver::Events& events) {
 Result<void> DestinationMigration::start(std::vector<std::unique_ptr<StreamSocket>> sockets) {
     auto control = std::move(sockets.front());
     sockets.erase(sockets.begin());
-    hypervisor::GuestMemory& memory = port_.memory();
     PageReceiver::Events events;
     events.round_done = [this](uint32_t round) {
         post([this, round] {
@@ -106,35 +101,11 @@ Result<void> DestinationMigration::start(std::vector<std::unique_ptr<StreamSocke
         });
     };
     TRY(begin_disks(events));
-    receiver_ = std::make_unique<PageReceiver>(
-        std::move(sockets), std::span<std::byte>(memory.regions().front().host, memory.size()),
-        std::move(events));
-    link_ = make_link(std::move(control));
-    log_info("migration", "begun", {{"migration", request_.id.text()}, {"role", "destination"}});
+    receiver_ =
+        std::make_unique<PageReceiver>(std::move(sockets), memory_bytes(), std::move(events));
+    connect(std::move(control));
+    log_begun("destination");
     return {};
-}
-
-void DestinationMigration::post(std::function<void()> function) {
-    port_.loop().post([life = std::weak_ptr<int>(life_), function = std::move(function)] {
-        if (!life.expired()) {
-            function();
-        }
-    });
-}
-
-std::unique_ptr<ControlLink> DestinationMigration::make_link(std::unique_ptr<StreamSocket> socket) {
-    ControlLink::Events events;
-    const unsigned number = ++links_;  // what an earlier one tells late must not count
-    events.message = [this, number](Message message) { arrived(number, std::move(message)); };
-    events.lost = [this, number](const Error& error) {
-        post([this, number, error] {
-            if (number == links_) {
-                link_lost(error);
-            }
-        });
-    };
-    return std::make_unique<ControlLink>(std::move(socket), port_.clock(), ControlLink::Times{},
-                                         std::move(events));
 }
 
 // Sections are put together here: the loop is asked once they are complete.
@@ -170,7 +141,7 @@ void DestinationMigration::arrived(unsigned link, Message message) {
     ++waiting_messages_;
     post([this, link, message = std::move(message), state] {
         --waiting_messages_;
-        if (link == links_) {
+        if (is_current(link)) {
             this->message(message, state);
         }
     });
@@ -411,21 +382,11 @@ void DestinationMigration::settle() {
             phase_ = Phase::Failed;
             break;
     }
-    log_info("migration", "ended",
-             {{"migration", request_.id.text()},
-              {"phase", to_string(phase_)},
-              {"error", error_ ? error_->text() : ""}});
+    log_end();
     state_.reset();
     events_.changed(status());
     if (phase_ == Phase::Failed) {
         events_.finish();
-    }
-}
-
-void DestinationMigration::set_phase(Phase phase) {
-    if (!ended_ && phase != phase_) {
-        phase_ = phase;
-        events_.changed(status());
     }
 }
 
@@ -445,11 +406,7 @@ Result<void> DestinationMigration::reconnect(std::vector<std::unique_ptr<StreamS
     if (handover_.state() == DestinationState::Loading) {
         return Error::conflict("the migration has its connections");
     }
-    if (connected_) {
-        link_lost(Error::unavailable("there is a new connection"));  // not noticed yet
-    }
-    link_ = make_link(std::move(sockets.front()));
-    connected_ = true;
+    connect_again(std::move(sockets.front()));
     if (peer_ != nullptr) {
         sockets.erase(sockets.begin());
         peer_->reconnect(std::move(sockets));
@@ -488,39 +445,9 @@ Json DestinationMigration::status() const {
                                      {"pages", receiver_ ? receiver_->pages() : 0},
                                      {"received", receiver_ ? receiver_->bytes() : 0}}));
     if (error_) {
-        json.set("error", Json::object({{"code", hypervisor::control_error_code(error_->code)},
-                                        {"message", error_->message},
-                                        {"hint", error_->hint}}));
+        json.set("error", hypervisor::control_error_json(*error_));
     }
     return json;
-}
-
-bool DestinationMigration::record(HandoverMark mark) {
-    auto recorded = journal_.record(mark);
-    if (!recorded) {
-        log_error("migration", "the journal cannot be written",
-                  {{"migration", request_.id.text()}, {"error", recorded.error().text()}});
-    }
-    return recorded.ok();
-}
-
-DiskTake DestinationMigration::take_disks(const LeaseStep& step) {
-    return disk_take(port_.take_disks(step.before, step.peer, step.after));
-}
-
-DiskTake DestinationMigration::hold_disks(uint64_t epoch) {
-    return disk_take(port_.hold_disks(epoch));
-}
-
-void DestinationMigration::drop_disks() {
-    port_.drop_disks();
-}
-
-void DestinationMigration::send(HandoverMessage message) {
-    if (auto sent = link_->send(MessageType::Handover, encode_handover(message)); !sent) {
-        log_debug("migration", "a word of the handover was lost",
-                  {{"word", to_string(message)}, {"error", sent.error().text()}});
-    }
 }
 
 void DestinationMigration::run_guest() {

@@ -10,18 +10,15 @@
 #include <mutex>
 #include <optional>
 
-#include "base/event_loop.h"
-#include "hypervisor/vmm_migration.h"
 #include "migration/destination/disk_writer.h"
 #include "migration/handover/destination.h"
 #include "migration/migration_end.h"
 #include "migration/postcopy/peer_source.h"
-#include "migration/protocol/control_link.h"
 #include "migration/stream/page_receiver.h"
 
 namespace kumoi::migration {
 
-class DestinationMigration final : public MigrationEnd, private HandoverHost {
+class DestinationMigration final : public MigrationEnd {
 public:
     static Result<std::unique_ptr<DestinationMigration>> begin(hypervisor::MigrationPort& port,
                                                                const MigrationRequest& request,
@@ -40,10 +37,8 @@ private:
                          HandoverJournal journal, Events events);
     Result<void> start(std::vector<std::unique_ptr<StreamSocket>> sockets);
     Result<void> begin_disks(PageReceiver::Events& events);
-    std::unique_ptr<ControlLink> make_link(std::unique_ptr<StreamSocket> socket);
-    void post(std::function<void()> function);
 
-    void arrived(unsigned link, Message message);  // on the link's thread
+    void arrived(unsigned link, Message message) override;
     void message(const Message& message, const std::shared_ptr<ReceivedState>& state);
     void take_offer(std::span<const std::byte> body);
     void check_disks(std::vector<std::string>& reasons);
@@ -56,27 +51,13 @@ private:
     void memory_complete();
     void handover_word(HandoverMessage word);
     void fail(const Error& error);
-    void link_lost(const Error& error);
+    void link_lost(const Error& error) override;
     void settle();
-    void set_phase(Phase phase);
-    int64_t now() const { return port_.clock().monotonic_ns(); }
 
-    // HandoverHost
-    bool record(HandoverMark mark) override;
-    DiskTake take_disks(const LeaseStep& step) override;
-    DiskTake hold_disks(uint64_t epoch) override;
-    void drop_disks() override;
-    void send(HandoverMessage message) override;
     void run_guest() override;
     void discard_guest() override;
 
-    hypervisor::MigrationPort& port_;
-    const MigrationRequest request_;
-    const Events events_;
-    HandoverJournal journal_;
     DestinationHandover handover_;
-    Phase phase_ = Phase::Connecting;
-    std::optional<Error> error_;
     std::optional<Offer> offer_;
     bool accepted_ = false;
     std::optional<StateEnd> state_end_;
@@ -87,18 +68,13 @@ private:
     bool ended_ = false;
     bool drained_ = false;        // post-copy: all memory is here
     PeerSource* peer_ = nullptr;  // of the page server, while memory is missing
-    bool connected_ = true;
-    unsigned links_ = 0;  // that were made
-    int64_t begun_ns_ = 0;
     int64_t load_ns_ = 0;
     std::atomic<unsigned> waiting_messages_{0};
     std::mutex arriving_mutex_;
     std::shared_ptr<ReceivedState> arriving_;  // with the link's thread
     hypervisor::PageBitmap missing_;           // the same
-    std::unique_ptr<ControlLink> link_;
-    std::unique_ptr<DiskWriter> disks_;  // that come with the stream; null: none
+    std::unique_ptr<DiskWriter> disks_;        // that come with the stream; null: none
     std::unique_ptr<PageReceiver> receiver_;
-    std::shared_ptr<int> life_ = std::make_shared<int>();  // shared: weakly, with posted functions
 };
 
 }  // namespace kumoi::migration

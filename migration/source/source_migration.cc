@@ -15,12 +15,6 @@ namespace {
 constexpr int64_t kRetryNs = 2 * kNanosPerMilli;  // for disks that the other side is giving free
 constexpr int64_t kTellNs = kNanosPerSecond;
 
-Json error_json(const Error& error) {
-    return Json::object({{"code", hypervisor::control_error_code(error.code)},
-                         {"message", error.message},
-                         {"hint", error.hint}});
-}
-
 }  // namespace
 
 Result<std::unique_ptr<SourceMigration>> SourceMigration::begin(hypervisor::MigrationPort& port,
@@ -40,15 +34,11 @@ Result<std::unique_ptr<SourceMigration>> SourceMigration::begin(hypervisor::Migr
 
 SourceMigration::SourceMigration(hypervisor::MigrationPort& port, const MigrationRequest& request,
                                  HandoverJournal journal, Events events)
-    : port_(port),
-      request_(request),
-      events_(std::move(events)),
-      journal_(std::move(journal)),
-      handover_(*this, request.epoch),
-      begun_ns_(now()) {}
+    : MigrationEnd(port, request, std::move(journal), std::move(events)),
+      handover_(*this, request.epoch) {}
 
 SourceMigration::~SourceMigration() {
-    life_.reset();
+    stop_posting();
     if (job_) {
         job_->cancel();
     }
@@ -62,21 +52,13 @@ SourceMigration::~SourceMigration() {
     }
 }
 
-void SourceMigration::post(std::function<void()> function) {
-    port_.loop().post([life = std::weak_ptr<int>(life_), function = std::move(function)] {
-        if (!life.expired()) {
-            function();
-        }
-    });
-}
-
 // Everything from here on is seen; then the machine stands still for a moment, for a rehearsal: the
 // other side sees its whole state and can refuse before a byte of memory is sent, and we know how
 // long that takes.
 Result<void> SourceMigration::start(std::vector<std::unique_ptr<StreamSocket>> sockets) {
     TRY(port_.begin_logging());
     logging_ = true;
-    link_ = make_link(std::move(sockets.front()));
+    connect(std::move(sockets.front()));
     sockets.erase(sockets.begin());
     stopped_ns_ = now();
     if (auto stopped = port_.stop(); !stopped) {
@@ -88,7 +70,7 @@ Result<void> SourceMigration::start(std::vector<std::unique_ptr<StreamSocket>> s
     post([this, held = std::make_shared<decltype(sockets)>(std::move(sockets))] {
         rehearse(std::move(*held));
     });
-    log_info("migration", "begun", {{"migration", request_.id.text()}, {"role", "source"}});
+    log_begun("source");
     tell_later();
     return {};
 }
@@ -96,15 +78,17 @@ Result<void> SourceMigration::start(std::vector<std::unique_ptr<StreamSocket>> s
 void SourceMigration::rehearse(std::vector<std::unique_ptr<StreamSocket>> sockets) {
     auto sections = port_.take_state();
     const int64_t took = now() - stopped_ns_;
-    if (ended() || !sections) {
-        port_.go_on();
-        return ended() ? void() : job_failed(sections.error());
-    }
-    if (auto begun = make_job(std::move(sockets)); !begun) {
-        port_.go_on();
-        return job_failed(begun.error());
+    Result<void> begun;
+    if (!ended()) {
+        begun = sections ? make_job(std::move(sockets)) : Result<void>(sections.error());
     }
     port_.go_on();
+    if (ended()) {
+        return;
+    }
+    if (!begun) {
+        return job_failed(begun.error());
+    }
     Offer offer;
     offer.id = request_.id.bytes();
     offer.epoch = request_.epoch;
@@ -156,25 +140,12 @@ CopyJob::Events SourceMigration::job_events() {
     return events;
 }
 
-std::shared_ptr<ControlLink> SourceMigration::make_link(std::unique_ptr<StreamSocket> socket) {
-    const unsigned number = ++links_;  // what an earlier one tells late must not count
-    ControlLink::Events events;
-    events.message = [this, number](Message message) {
-        post([this, number, message = std::move(message)] {
-            if (number == links_) {
-                this->message(message);
-            }
-        });
-    };
-    events.lost = [this, number](const Error& error) {
-        post([this, number, error] {
-            if (number == links_) {
-                link_lost(error);
-            }
-        });
-    };
-    return std::make_shared<ControlLink>(std::move(socket), port_.clock(), ControlLink::Times{},
-                                         std::move(events));
+void SourceMigration::arrived(unsigned link, Message message) {
+    post([this, link, message = std::move(message)] {
+        if (is_current(link)) {
+            this->message(message);
+        }
+    });
 }
 
 void SourceMigration::message(const Message& message) {
@@ -203,10 +174,6 @@ void SourceMigration::message(const Message& message) {
             return settle();
         default: return;  // a source's own words
     }
-}
-
-std::span<const std::byte> SourceMigration::memory_bytes() const {
-    return {port_.memory().regions().front().host, port_.memory().size()};
 }
 
 void SourceMigration::link_lost(const Error& error) {
@@ -323,19 +290,7 @@ void SourceMigration::come_back() {
     if (state != SourceState::Returning && state != SourceState::Retaking) {
         return settle();
     }
-    port_.loop().call_after(kRetryNs, [this, life = std::weak_ptr<int>(life_)] {
-        if (!life.expired()) {
-            settle();
-        }
-    });
-}
-
-void SourceMigration::set_phase(Phase phase) {
-    if (ended() || phase == phase_) {
-        return;
-    }
-    phase_ = phase;
-    events_.changed(status());
+    call_after(kRetryNs, [this] { settle(); });
 }
 
 void SourceMigration::end(Phase phase) {
@@ -356,16 +311,13 @@ void SourceMigration::end(Phase phase) {
         port_.end_logging();
     }
     port_.throttle(0);
-    log_info("migration", "ended",
-             {{"migration", request_.id.text()},
-              {"phase", to_string(phase)},
-              {"error", error_ ? error_->text() : ""}});
+    log_end();
     events_.changed(status());
 }
 
 void SourceMigration::tell_later() {
-    port_.loop().call_after(kTellNs, [this, life = std::weak_ptr<int>(life_)] {
-        if (!life.expired() && !ended()) {
+    call_after(kTellNs, [this] {
+        if (!ended()) {
             events_.changed(status());
             tell_later();
         }
@@ -418,11 +370,7 @@ Result<void> SourceMigration::reconnect(std::vector<std::unique_ptr<StreamSocket
     if (state == SourceState::Copying) {
         return Error::conflict("the migration has its connections");
     }
-    if (connected_) {
-        link_lost(Error::unavailable("there is a new connection"));  // not noticed yet
-    }
-    link_ = make_link(std::move(sockets.front()));
-    connected_ = true;
+    connect_again(std::move(sockets.front()));
     if (service_) {
         sockets.erase(sockets.begin());
         service_ = std::make_unique<PageService>(std::move(sockets), memory_bytes());
@@ -475,37 +423,9 @@ Json SourceMigration::status() const {
     json.set("downtime_ms", downtime_ns_ / kNanosPerMilli);
     json.set("verdict", advice.verdict);
     if (error_) {
-        json.set("error", error_json(*error_));
+        json.set("error", hypervisor::control_error_json(*error_));
     }
     return json;
-}
-
-bool SourceMigration::record(HandoverMark mark) {
-    auto recorded = journal_.record(mark);
-    if (!recorded) {
-        log_error("migration", "the journal cannot be written",
-                  {{"migration", request_.id.text()}, {"error", recorded.error().text()}});
-    }
-    return recorded.ok();
-}
-
-DiskTake SourceMigration::take_disks(const LeaseStep& step) {
-    return disk_take(port_.take_disks(step.before, step.peer, step.after));
-}
-
-DiskTake SourceMigration::hold_disks(uint64_t epoch) {
-    return disk_take(port_.hold_disks(epoch));
-}
-
-void SourceMigration::drop_disks() {
-    port_.drop_disks();
-}
-
-void SourceMigration::send(HandoverMessage message) {
-    if (auto sent = link_->send(MessageType::Handover, encode_handover(message)); !sent) {
-        log_debug("migration", "a word of the handover was lost",
-                  {{"word", to_string(message)}, {"error", sent.error().text()}});
-    }
 }
 
 void SourceMigration::run_guest() {
