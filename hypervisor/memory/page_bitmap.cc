@@ -103,29 +103,34 @@ void PageBitmap::merge_words(uint64_t first, std::span<const uint64_t> words, ui
     }
 }
 
-std::optional<PageRun> PageBitmap::next_run(uint64_t from, uint64_t count_max) const {
-    if (from >= pages_ || count_max == 0) {
+std::optional<PageRun> PageBitmap::next_run(uint64_t from, uint64_t count_max, uint64_t end) const {
+    end = std::min(end, pages_);
+    if (from >= end || count_max == 0) {
         return std::nullopt;
     }
+    const size_t words = word_count(end);
     size_t index = from / kWordBits;
     uint64_t word = words_[index] & (~uint64_t{0} << (from % kWordBits));
     while (word == 0) {
-        if (++index == words_.size()) {
+        if (++index == words) {
             return std::nullopt;
         }
         word = words_[index];
     }
     PageRun run{index * kWordBits + static_cast<uint64_t>(std::countr_zero(word)), 0};
+    if (run.first >= end) {
+        return std::nullopt;
+    }
     uint64_t bit = run.first % kWordBits;
     for (;;) {
         const auto ones = static_cast<uint64_t>(std::countr_one(words_[index] >> bit));
         run.count += ones;
-        if (bit + ones < kWordBits || run.count >= count_max || ++index == words_.size()) {
+        if (bit + ones < kWordBits || run.count >= count_max || ++index == words) {
             break;
         }
         bit = 0;
     }
-    run.count = std::min(run.count, count_max);
+    run.count = std::min({run.count, count_max, end - run.first});
     return run;
 }
 

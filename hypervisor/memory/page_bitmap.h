@@ -44,8 +44,9 @@ public:
     // Bit i of `words` is page first + i: how KVM tells of a slot.
     void merge_words(uint64_t first, std::span<const uint64_t> words, uint64_t count);
 
-    // The first run at or behind `from`, cut off at `count_max` pages.
-    std::optional<PageRun> next_run(uint64_t from, uint64_t count_max = UINT64_MAX) const;
+    // The first run at or behind `from` and before `end`, cut off there and at `count_max` pages.
+    std::optional<PageRun> next_run(uint64_t from, uint64_t count_max = UINT64_MAX,
+                                    uint64_t end = UINT64_MAX) const;
     template <class Visit>
     void for_each_run(const Visit& visit) const {
         for (auto run = next_run(0); run; run = next_run(run->first + run->count)) {

@@ -49,13 +49,11 @@ public:
 
     // What stop, state, load and handover are expected to take.
     void set_fixed(int64_t ns) { fixed_ns_ = ns; }
-    int64_t fixed_ns() const { return fixed_ns_; }
     Advice round(const RoundReport& report);
     // The goal, or what comes nearest to it.
     int64_t goal_ns() const;
     // Of this many bytes, as far as is known now.
     int64_t expected_downtime(uint64_t remaining) const;
-    uint64_t bandwidth() const { return bandwidth_; }
 
 private:
     void measure(const RoundReport& report);

@@ -70,7 +70,6 @@ Result<void> PageService::answer(StreamSocket& stream) {
     auto head = header.encode();
     vectors[0] = {head.data(), head.size()};
     vectors[1] = {table.data(), table.size()};
-    bytes_.fetch_add(head.size() + table.size() + header.payload, std::memory_order_relaxed);
     return stream.send(std::span(vectors));
 }
 

@@ -2,7 +2,6 @@
 // here, and each block is given to whoever asks. One thread a stream. It ends when its streams do.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,8 +21,6 @@ public:
     PageService(const PageService&) = delete;
     PageService& operator=(const PageService&) = delete;
 
-    uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
-
 private:
     struct Worker {
         std::unique_ptr<StreamSocket> stream;
@@ -33,7 +30,6 @@ private:
     Result<void> answer(StreamSocket& stream);
 
     const std::span<const std::byte> memory_;
-    std::atomic<uint64_t> bytes_{0};
     std::vector<Worker> workers_;
 };
 

@@ -80,9 +80,6 @@ Result<uint16_t> PeerSource::read_block(uint64_t block, std::span<std::byte> out
     const size_t index = TRY(take_stream(socket, generation));
     auto present = ask(*socket, block, out);
     give_back(index, generation, present.ok());
-    if (present) {
-        blocks_.fetch_add(1, std::memory_order_relaxed);
-    }
     return present;
 }
 

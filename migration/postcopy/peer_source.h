@@ -5,7 +5,6 @@
 // for on as many streams as there are at a time: with two a fault does not wait for the filler.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -27,7 +26,6 @@ public:
     void reconnect(std::vector<std::unique_ptr<StreamSocket>> streams);  // any thread
     // Whoever asks on these gets an error now.
     void disconnect();
-    uint64_t blocks() const { return blocks_.load(std::memory_order_relaxed); }
 
 private:
     struct Stream {
@@ -39,7 +37,6 @@ private:
     Result<uint16_t> ask(StreamSocket& socket, uint64_t block, std::span<std::byte> out);
 
     const uint64_t memory_size_;
-    std::atomic<uint64_t> blocks_{0};
     std::mutex mutex_;  // guards all below
     std::condition_variable changed_;
     std::vector<Stream> streams_;

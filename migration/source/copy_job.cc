@@ -195,11 +195,11 @@ Result<void> CopyJob::send(PageSender::Holes holes, bool last) {
     }
     const PageSender::Figures before = sender_.figures();
     const int64_t begun = clock_.monotonic_ns();
-    const uint64_t words = TRY(sender_.send_round(round_++, pending_.words(), holes, last));
+    const uint64_t end = TRY(sender_.send_round(round_++, pending_, holes, last));
     round_ns_ = clock_.monotonic_ns() - begun;
     const PageSender::Figures after = sender_.figures();
     round_bytes_ = (after.pages - before.pages) * kPage + after.more - before.more;
-    pending_.clear(0, words * 64);
+    pending_.clear(0, end);
     return {};
 }
 

@@ -80,7 +80,6 @@ public:
     void cancel();
     // After all_sent.
     std::vector<std::unique_ptr<StreamSocket>> release_streams();
-    void set_bandwidth(uint64_t bytes_per_second) { sender_.set_bandwidth(bytes_per_second); }
     Figures figures() const;
 
 private:

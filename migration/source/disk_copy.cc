@@ -10,6 +10,7 @@ namespace kumoi::migration {
 
 namespace {
 
+using hypervisor::qcow2::all_zero;
 using hypervisor::qcow2::BlockingPort;
 using hypervisor::qcow2::BlockSource;
 using hypervisor::qcow2::ExtentKind;
@@ -39,10 +40,6 @@ Result<Content> content_of(BlockSource& source, uint64_t offset, uint64_t size) 
         offset += extent.size;
     }
     return content;
-}
-
-bool all_zero(std::span<const std::byte> bytes) {
-    return bytes[0] == std::byte{0} && std::equal(bytes.begin() + 1, bytes.end(), bytes.begin());
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 // each call; whoever is told to wait waits that long and then sends.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <mutex>
 
@@ -10,11 +9,9 @@ namespace kumoi::migration {
 
 class Pacer {
 public:
+    // 0: not limited.
     explicit Pacer(uint64_t bytes_per_second) : rate_(bytes_per_second) {}
 
-    // 0: not limited.
-    void set_rate(uint64_t bytes_per_second) { rate_.store(bytes_per_second); }
-    uint64_t rate() const { return rate_.load(); }
     // Books `bytes` and says how many nanoseconds to wait before they are sent. Time that nobody
     // used is not saved up beyond kBurstNs.
     int64_t book(uint64_t bytes, int64_t now_ns);
@@ -22,7 +19,7 @@ public:
     static constexpr int64_t kBurstNs = 10'000'000;
 
 private:
-    std::atomic<uint64_t> rate_;
+    const uint64_t rate_;
     std::mutex mutex_;
     int64_t free_ns_ = 0;  // when all that was booked will have been sent
 };

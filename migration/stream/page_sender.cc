@@ -4,12 +4,12 @@
 #include <zstd.h>
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <tuple>
 
+#include "base/assert.h"
 #include "hypervisor/snapshot/job_thread.h"
 #include "hypervisor/snapshot/pages.h"
 
@@ -18,11 +18,6 @@ namespace kumoi::migration {
 namespace {
 
 constexpr int kZstdLevel = 1;
-constexpr uint64_t kWordPages = 64;
-
-bool bit(std::span<const uint64_t> words, uint64_t page) {
-    return (words[page / kWordPages] >> (page % kWordPages) & 1) != 0;
-}
 
 }  // namespace
 
@@ -33,7 +28,8 @@ PageSender::PageSender(std::vector<std::unique_ptr<StreamSocket>> streams, Memor
       clock_(clock),
       options_(std::move(options)),
       pacer_(options_.bandwidth),
-      sent_((pages_ + kWordPages - 1) / kWordPages) {
+      sent_(pages_),
+      round_pages_(&sent_) {
     for (auto& stream : streams) {
         auto worker = std::make_unique<Worker>();
         worker->stream = std::move(stream);
@@ -80,9 +76,7 @@ void PageSender::cut_short() {
     if (busy_ == 0) {
         return;
     }
-    const uint64_t words = round_pages_.size();
-    const uint64_t next = next_word_.exchange(words);
-    cut_ = std::min({cut_, next, words});
+    cut_ = std::min({cut_, next_page_.exchange(pages_), pages_});
 }
 
 void PageSender::stop() {
@@ -94,7 +88,7 @@ void PageSender::stop() {
     changed_.notify_all();
 }
 
-Result<uint64_t> PageSender::send_round(uint32_t round, std::span<const uint64_t> pages,
+Result<uint64_t> PageSender::send_round(uint32_t round, const hypervisor::PageBitmap& pages,
                                         Holes holes, bool last) {
     std::unique_lock lock(mutex_);
     if (error_) {
@@ -102,8 +96,9 @@ Result<uint64_t> PageSender::send_round(uint32_t round, std::span<const uint64_t
     }
     last_ = last;
     cut_ = UINT64_MAX;
-    round_pages_ = pages.first(std::min<size_t>(pages.size(), sent_.size()));
-    next_word_ = 0;
+    KUMOI_ASSERT(pages.pages() == pages_);
+    round_pages_ = &pages;
+    next_page_ = 0;
     round_ = round;
     holes_ = memory_.fd < 0 ? Holes::Read : holes;
     busy_ = workers_.size();
@@ -113,7 +108,7 @@ Result<uint64_t> PageSender::send_round(uint32_t round, std::span<const uint64_t
     if (error_) {
         return *error_;
     }
-    return std::min<uint64_t>(cut_, round_pages_.size());
+    return std::min(cut_, pages_);
 }
 
 PageSender::Figures PageSender::figures() const {
@@ -122,13 +117,8 @@ PageSender::Figures PageSender::figures() const {
 
 uint64_t PageSender::remaining() const {
     const std::lock_guard lock(mutex_);
-    const uint64_t words = round_pages_.size();
-    const uint64_t next = std::min<uint64_t>(next_word_.load(), words);
-    uint64_t pages = 0;
-    for (uint64_t word = next; busy_ != 0 && word < words; ++word) {
-        pages += static_cast<uint64_t>(__builtin_popcountll(round_pages_[word]));
-    }
-    return pages * kPage;
+    const uint64_t next = std::min(next_page_.load(), pages_);
+    return busy_ == 0 ? 0 : round_pages_->count(next, pages_ - next) * kPage;
 }
 
 void PageSender::work(Worker& worker) {
@@ -155,19 +145,18 @@ void PageSender::work(Worker& worker) {
 }
 
 Result<void> PageSender::take_part(Worker& worker, uint32_t round) {
-    const uint64_t words = round_pages_.size();
     for (;;) {
         if (stopped_.load()) {
             return Error::make(ErrorCode::Cancelled, "the migration was stopped");
         }
         // Chunks without a page are passed over by whoever finds them.
-        const uint64_t first = next_word_.fetch_add(kChunkWords);
-        if (first >= words) {
+        const uint64_t first = next_page_.fetch_add(kChunk);
+        if (first >= pages_) {
             break;
         }
-        const auto chunk = round_pages_.subspan(first, std::min(kChunkWords, words - first));
-        if (std::ranges::any_of(chunk, [](uint64_t word) { return word != 0; })) {
-            TRY(send_chunk(worker, round, first));
+        const uint64_t end = std::min(first + kChunk, pages_);
+        if (round_pages_->next_run(first, 1, end)) {
+            TRY(send_chunk(worker, round, first, end));
         }
     }
     TRY(send_more(worker, round));
@@ -199,9 +188,7 @@ Result<void> PageSender::send_more(Worker& worker, uint32_t round) {
     return {};
 }
 
-Result<void> PageSender::send_chunk(Worker& worker, uint32_t round, uint64_t first_word) {
-    const uint64_t first = first_word * kWordPages;
-    const uint64_t end = std::min(first + kChunkWords * kWordPages, pages_);
+Result<void> PageSender::send_chunk(Worker& worker, uint32_t round, uint64_t first, uint64_t end) {
     TRY(rearm(first, end));
     worker.runs.clear();
     worker.vectors.resize(2);  // header and runs
@@ -222,33 +209,17 @@ Result<void> PageSender::rearm(uint64_t first, uint64_t end) {
     if (!memory_.rearm) {
         return {};
     }
-    for (uint64_t page = first; page < end;) {
-        const uint64_t word = round_pages_[page / kWordPages] >> (page % kWordPages);
-        if (word == 0) {
-            page = (page / kWordPages + 1) * kWordPages;
-            continue;
-        }
-        page += static_cast<uint64_t>(std::countr_zero(word));
-        uint64_t stop = page;
-        while (stop < end && bit(round_pages_, stop)) {
-            const uint64_t ones = static_cast<uint64_t>(
-                std::countr_one(round_pages_[stop / kWordPages] >> (stop % kWordPages)));
-            stop += std::min(ones, kWordPages - stop % kWordPages);
-        }
-        stop = std::min(stop, end);
-        if (page < stop) {
-            TRY(memory_.rearm(page, stop - page));
-        }
-        page = stop;
+    for (auto run = round_pages_->next_run(first, kChunk, end); run;
+         run = round_pages_->next_run(run->first + run->count, kChunk, end)) {
+        TRY(memory_.rearm(run->first, run->count));
     }
     return {};
 }
 
 void PageSender::add_pages(Worker& worker, uint64_t first, uint64_t end) {
-    for (uint64_t page = first; page < end; ++page) {
-        if (round_pages_[page / kWordPages] == 0) {
-            page |= kWordPages - 1;  // the loop goes on with the next word
-        } else if (bit(round_pages_, page)) {
+    for (auto run = round_pages_->next_run(first, kChunk, end); run;
+         run = round_pages_->next_run(run->first + run->count, kChunk, end)) {
+        for (uint64_t page = run->first; page < run->first + run->count; ++page) {
             add_page(worker, page);
         }
     }
@@ -273,17 +244,15 @@ std::pair<uint64_t, uint64_t> PageSender::next_data(uint64_t first, uint64_t end
 void PageSender::add_page(Worker& worker, uint64_t page) {
     const std::byte* bytes = memory_.bytes.data() + page * kPage;
     RunKind kind = RunKind::Data;
-    uint64_t& sent = sent_[page / kWordPages];
-    const uint64_t mask = uint64_t{1} << (page % kWordPages);
     if (hypervisor::snapshot::is_zero_page(bytes)) {
         zero_pages_.fetch_add(1, std::memory_order_relaxed);
-        if ((sent & mask) == 0) {
+        if (!sent_.test(page)) {
             return;
         }
         kind = RunKind::Zero;
     } else {
         data_pages_.fetch_add(1, std::memory_order_relaxed);
-        sent |= mask;
+        sent_.set(page);
     }
     if (!worker.runs.empty()) {
         PageRun& last = worker.runs.back();

@@ -4,7 +4,7 @@
 // uses all streams too. A page is protected again before it is read ("clear, then copy"): what the
 // guest writes meanwhile is dirty again and comes with the next round. All-zero pages cost a run
 // and no bytes, or nothing at all while the other side has never had anything there.
-// send_round() is called by one thread; stop(), set_bandwidth() and figures() by any.
+// send_round() is called by one thread; stop() and figures() by any.
 #pragma once
 
 #include <atomic>
@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "hypervisor/memory/page_bitmap.h"
 #include "migration/stream/pacer.h"
 #include "migration/stream/page_frame.h"
 #include "migration/stream/stream_socket.h"
@@ -57,23 +58,22 @@ public:
     PageSender(const PageSender&) = delete;
     PageSender& operator=(const PageSender&) = delete;
 
-    // The pages whose bits are set, then a barrier on every stream. The first error of any stream
-    // ends it for good; Cancelled after stop().
-    // Says how many words of `pages` it came to: all, unless it was cut short.
-    Result<uint64_t> send_round(uint32_t round, std::span<const uint64_t> pages,
+    // These pages, then a barrier on every stream. The first error of any stream ends it for good;
+    // Cancelled after stop().
+    // Says behind which page it ended: the last one, unless it was cut short.
+    Result<uint64_t> send_round(uint32_t round, const hypervisor::PageBitmap& pages,
                                 Holes holes = Holes::Read, bool last = false);
     // The round that is being sent ends with the pages that are just being sent.
     void cut_short();
     // After a last round, or a failure: the streams, for another use. Nothing is sent any more.
     std::vector<std::unique_ptr<StreamSocket>> release_streams();
     void stop();
-    void set_bandwidth(uint64_t bytes_per_second) { pacer_.set_rate(bytes_per_second); }
     Figures figures() const;
     // Bytes of memory of the round that are still to be looked at.
     uint64_t remaining() const;
 
 private:
-    static constexpr uint64_t kChunkWords = 8;  // of 64 pages: 2 MiB
+    static constexpr uint64_t kChunk = 512;  // pages: 2 MiB
 
     struct Worker {
         std::unique_ptr<StreamSocket> stream;
@@ -87,7 +87,7 @@ private:
     void work(Worker& worker);
     void end_threads();
     Result<void> take_part(Worker& worker, uint32_t round);
-    Result<void> send_chunk(Worker& worker, uint32_t round, uint64_t first_word);
+    Result<void> send_chunk(Worker& worker, uint32_t round, uint64_t first, uint64_t end);
     Result<void> rearm(uint64_t first, uint64_t end);
     Result<void> send_more(Worker& worker, uint32_t round);
     void add_pages(Worker& worker, uint64_t first, uint64_t end);
@@ -103,9 +103,9 @@ private:
     const Clock& clock_;
     const Options options_;
     Pacer pacer_;
-    std::vector<uint64_t> sent_;  // pages the other side has had data in; by the chunk's thread
-    std::span<const uint64_t> round_pages_;
-    std::atomic<uint64_t> next_word_{0};
+    hypervisor::PageBitmap sent_;  // pages the other side has had data in; by the chunk's thread
+    const hypervisor::PageBitmap* round_pages_;
+    std::atomic<uint64_t> next_page_{0};  // of the round, that nobody has taken
     std::atomic<uint64_t> data_pages_{0};
     std::atomic<uint64_t> zero_pages_{0};
     std::atomic<uint64_t> bytes_{0};
@@ -118,7 +118,7 @@ private:
     uint32_t round_ = 0;
     Holes holes_ = Holes::Read;
     bool last_ = false;
-    uint64_t cut_ = UINT64_MAX;  // words from here on were left out of the round
+    uint64_t cut_ = UINT64_MAX;  // pages from here on were left out of the round
     size_t busy_ = 0;
     bool ending_ = false;
     std::optional<Error> error_;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kPieceMax = 512u << 10;  // so long may a write of the guest wait
 
+using qcow2::all_zero;
 using qcow2::BlockingPort;
 using qcow2::BlockSource;
 using qcow2::ExtentKind;
@@ -43,10 +44,6 @@ Result<bool> is_empty(BlockingPort& port, BlockSource& source, uint64_t offset, 
         offset += part;
     }
     return true;
-}
-
-bool all_zero(std::span<const std::byte> bytes) {
-    return bytes[0] == std::byte{0} && std::equal(bytes.begin() + 1, bytes.end(), bytes.begin());
 }
 
 }  // namespace

@@ -6,8 +6,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <span>
 
 namespace kumoi::hypervisor::qcow2 {
+
+inline bool all_zero(std::span<const std::byte> bytes) {
+    return bytes.empty() || (bytes[0] == std::byte{0} &&
+                             std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
 
 class AlignedBuffer {
 public:
@@ -20,10 +26,7 @@ public:
     }
     std::byte* data() const { return memory_.get(); }
     uint64_t size() const { return size_; }
-    bool all_zero() const {
-        return size_ == 0 || (memory_.get()[0] == std::byte{0} &&
-                              std::memcmp(memory_.get(), memory_.get() + 1, size_ - 1) == 0);
-    }
+    bool all_zero() const { return qcow2::all_zero({memory_.get(), size_}); }
 
 private:
     struct Free {

@@ -31,6 +31,9 @@ TEST(PageBitmap, GivesRunsAcrossWords) {
     EXPECT_EQ(bitmap.count(0, 61), 1u);
     EXPECT_EQ(bitmap.next_run(61, 10), (PageRun{61, 10}));
     EXPECT_EQ(bitmap.next_run(140), (PageRun{198, 2}));
+    EXPECT_EQ(bitmap.next_run(140, UINT64_MAX, 199), (PageRun{198, 1}));
+    EXPECT_FALSE(bitmap.next_run(140, UINT64_MAX, 198));
+    EXPECT_EQ(bitmap.next_run(61, UINT64_MAX, 64), (PageRun{61, 3}));
     bitmap.set_all();
     EXPECT_EQ(runs_of(bitmap), (std::vector<PageRun>{{0, 200}}));
     bitmap.clear(64, 64);
