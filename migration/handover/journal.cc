@@ -10,6 +10,7 @@
 #include "base/crc32c.h"
 #include "base/file.h"
 #include "base/file_lock.h"
+#include "base/little_endian.h"
 
 namespace kumoi::migration {
 
@@ -18,18 +19,6 @@ namespace {
 constexpr std::string_view kMagic = "kumoiHO1";
 constexpr size_t kChecked = HandoverJournal::kRecordSize - sizeof(uint32_t);
 using Record = std::array<std::byte, HandoverJournal::kRecordSize>;
-
-template <class T>
-void put(Record& record, size_t at, T value) {
-    std::memcpy(record.data() + at, &value, sizeof value);  // little-endian hosts only: x86-64
-}
-
-template <class T>
-T get(std::span<const std::byte> record, size_t at) {
-    T value{};
-    std::memcpy(&value, record.data() + at, sizeof value);
-    return value;
-}
 
 struct Entry {
     HandoverTerms terms;
@@ -41,26 +30,26 @@ Record encode(const Entry& entry, int64_t wall_ns) {
     Record record{};
     std::memcpy(record.data(), kMagic.data(), kMagic.size());
     std::memcpy(record.data() + 8, entry.terms.id.data(), entry.terms.id.size());
-    put(record, 24, entry.terms.epoch);
-    put(record, 32, entry.sequence);
-    put(record, 36, static_cast<uint8_t>(entry.mark));
-    put(record, 37, static_cast<uint8_t>(entry.terms.role));
-    put(record, 40, static_cast<uint64_t>(wall_ns));
-    put(record, kChecked, crc32c(std::span(record).first(kChecked)));
+    store_little_endian(record, 24, entry.terms.epoch);
+    store_little_endian(record, 32, entry.sequence);
+    store_little_endian(record, 36, static_cast<uint8_t>(entry.mark));
+    store_little_endian(record, 37, static_cast<uint8_t>(entry.terms.role));
+    store_little_endian(record, 40, static_cast<uint64_t>(wall_ns));
+    store_little_endian(record, kChecked, crc32c(std::span(record).first(kChecked)));
     return record;
 }
 
 std::optional<Entry> decode(std::span<const std::byte> record) {
     if (std::memcmp(record.data(), kMagic.data(), kMagic.size()) != 0 ||
-        get<uint32_t>(record, kChecked) != crc32c(record.first(kChecked))) {
+        load_little_endian<uint32_t>(record, kChecked) != crc32c(record.first(kChecked))) {
         return std::nullopt;
     }
     Entry entry;
     std::memcpy(entry.terms.id.data(), record.data() + 8, entry.terms.id.size());
-    entry.terms.epoch = get<uint64_t>(record, 24);
-    entry.sequence = get<uint32_t>(record, 32);
-    const auto mark = get<uint8_t>(record, 36);
-    const auto role = get<uint8_t>(record, 37);
+    entry.terms.epoch = load_little_endian<uint64_t>(record, 24);
+    entry.sequence = load_little_endian<uint32_t>(record, 32);
+    const auto mark = load_little_endian<uint8_t>(record, 36);
+    const auto role = load_little_endian<uint8_t>(record, 37);
     if (mark < 1 || mark > static_cast<uint8_t>(HandoverMark::Declined) || role < 1 || role > 2) {
         return std::nullopt;
     }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/crc32c.h"
+#include "base/little_endian.h"
 
 namespace kumoi::migration {
 
@@ -35,18 +36,6 @@ enum StateField : uint16_t {
     kStatePostCopy = 0x8000
 };
 
-template <class T>
-void put(std::span<std::byte> bytes, size_t at, T value) {
-    std::memcpy(bytes.data() + at, &value, sizeof value);  // little-endian hosts only: x86-64
-}
-
-template <class T>
-T get(std::span<const std::byte> bytes, size_t at) {
-    T value{};
-    std::memcpy(&value, bytes.data() + at, sizeof value);
-    return value;
-}
-
 std::vector<std::byte> body_of(const SectionWriter& section) {
     return {section.body().begin(), section.body().end()};
 }
@@ -55,24 +44,24 @@ std::vector<std::byte> body_of(const SectionWriter& section) {
 
 std::array<std::byte, MessageHeader::kSize> MessageHeader::encode() const {
     std::array<std::byte, kSize> bytes{};
-    put(std::span(bytes), 0, kMagic);
-    put(std::span(bytes), 4, static_cast<uint16_t>(type));
-    put(std::span(bytes), 8, length);
-    put(std::span(bytes), 12, check);
+    store_little_endian(std::span(bytes), 0, kMagic);
+    store_little_endian(std::span(bytes), 4, static_cast<uint16_t>(type));
+    store_little_endian(std::span(bytes), 8, length);
+    store_little_endian(std::span(bytes), 12, check);
     return bytes;
 }
 
 Result<MessageHeader> MessageHeader::decode(std::span<const std::byte> bytes) {
-    if (bytes.size() != kSize || get<uint32_t>(bytes, 0) != kMagic) {
+    if (bytes.size() != kSize || load_little_endian<uint32_t>(bytes, 0) != kMagic) {
         return Error::make(ErrorCode::Corrupt,
                            "the control stream of the migration is out of step");
     }
-    const auto type = get<uint16_t>(bytes, 4);
+    const auto type = load_little_endian<uint16_t>(bytes, 4);
     if (type < 1 || type > static_cast<uint16_t>(MessageType::Drained)) {
         return Error::make(ErrorCode::Corrupt, "a message of unknown type {} of a migration", type);
     }
-    MessageHeader header{static_cast<MessageType>(type), get<uint32_t>(bytes, 8),
-                         get<uint32_t>(bytes, 12)};
+    MessageHeader header{static_cast<MessageType>(type), load_little_endian<uint32_t>(bytes, 8),
+                         load_little_endian<uint32_t>(bytes, 12)};
     if (header.length > kBodyMax) {
         return Error::make(ErrorCode::Corrupt, "a message of {} bytes of a migration, at most {}",
                            header.length, kBodyMax);
@@ -170,8 +159,8 @@ std::string decode_text(std::span<const std::byte> body) {
 
 std::vector<std::byte> encode_section(const SectionWriter& section) {
     std::vector<std::byte> bytes(kSectionHeader);
-    put(std::span(bytes), 0, section.version());
-    put(std::span(bytes), 2, static_cast<uint16_t>(section.name().size()));
+    store_little_endian(std::span(bytes), 0, section.version());
+    store_little_endian(std::span(bytes), 2, static_cast<uint16_t>(section.name().size()));
     const auto name = std::as_bytes(std::span(section.name()));
     bytes.insert(bytes.end(), name.begin(), name.end());
     bytes.insert(bytes.end(), section.body().begin(), section.body().end());
@@ -179,7 +168,8 @@ std::vector<std::byte> encode_section(const SectionWriter& section) {
 }
 
 Result<void> ReceivedState::add(std::span<const std::byte> body) {
-    const size_t name_size = body.size() < kSectionHeader ? 0 : get<uint16_t>(body, 2);
+    const size_t name_size =
+        body.size() < kSectionHeader ? 0 : load_little_endian<uint16_t>(body, 2);
     if (name_size == 0 || name_size > hypervisor::kSectionNameMax ||
         body.size() < kSectionHeader + name_size) {
         return Error::make(ErrorCode::Corrupt, "a section of a migrating machine has no name");
@@ -193,7 +183,7 @@ Result<void> ReceivedState::add(std::span<const std::byte> body) {
                            "the state of a migrating machine is beyond {} bytes or {} sections",
                            kStateMax, kSectionsMax);
     }
-    const Entry entry{get<uint16_t>(body, 0), {content.begin(), content.end()}};
+    const Entry entry{load_little_endian<uint16_t>(body, 0), {content.begin(), content.end()}};
     if (!sections_.emplace(std::move(name), entry).second) {
         return Error::make(ErrorCode::Corrupt, "a section of a migrating machine came twice");
     }

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/crc32c.h"
+#include "base/little_endian.h"
 
 namespace kumoi::migration {
 
@@ -12,48 +13,36 @@ constexpr uint32_t kMagic = 0x3144'4d4b;  // "KMD1"
 constexpr uint16_t kCompressed = 1;
 constexpr uint16_t kLast = 2;
 
-template <class T>
-void put(std::span<std::byte> bytes, size_t at, T value) {
-    std::memcpy(bytes.data() + at, &value, sizeof value);  // little-endian hosts only: x86-64
-}
-
-template <class T>
-T get(std::span<const std::byte> bytes, size_t at) {
-    T value{};
-    std::memcpy(&value, bytes.data() + at, sizeof value);
-    return value;
-}
-
 constexpr size_t kCheckAt = FrameHeader::kSize - sizeof(uint32_t);
 
 }  // namespace
 
 std::array<std::byte, FrameHeader::kSize> FrameHeader::encode() const {
     std::array<std::byte, kSize> bytes{};
-    put(std::span(bytes), 0, kMagic);
-    put(std::span(bytes), 4, static_cast<uint16_t>(type));
-    put(std::span(bytes), 6,
-        static_cast<uint16_t>((compressed ? kCompressed : 0) | (last ? kLast : 0)));
-    put(std::span(bytes), 8, runs);
-    put(std::span(bytes), 12, round);
-    put(std::span(bytes), 16, payload);
-    put(std::span(bytes), 20, number);
-    put(std::span(bytes), kCheckAt, crc32c(std::span(bytes).first(kCheckAt)));
+    store_little_endian(std::span(bytes), 0, kMagic);
+    store_little_endian(std::span(bytes), 4, static_cast<uint16_t>(type));
+    store_little_endian(std::span(bytes), 6,
+                        static_cast<uint16_t>((compressed ? kCompressed : 0) | (last ? kLast : 0)));
+    store_little_endian(std::span(bytes), 8, runs);
+    store_little_endian(std::span(bytes), 12, round);
+    store_little_endian(std::span(bytes), 16, payload);
+    store_little_endian(std::span(bytes), 20, number);
+    store_little_endian(std::span(bytes), kCheckAt, crc32c(std::span(bytes).first(kCheckAt)));
     return bytes;
 }
 
 Result<FrameHeader> FrameHeader::decode(std::span<const std::byte> bytes) {
-    if (bytes.size() != kSize || get<uint32_t>(bytes, 0) != kMagic ||
-        get<uint32_t>(bytes, kCheckAt) != crc32c(bytes.first(kCheckAt))) {
+    if (bytes.size() != kSize || load_little_endian<uint32_t>(bytes, 0) != kMagic ||
+        load_little_endian<uint32_t>(bytes, kCheckAt) != crc32c(bytes.first(kCheckAt))) {
         return Error::make(ErrorCode::Corrupt, "a data stream of the migration is out of step");
     }
     FrameHeader header;
-    const auto type = get<uint16_t>(bytes, 4);
-    const auto flags = get<uint16_t>(bytes, 6);
-    header.runs = get<uint16_t>(bytes, 8);
-    header.round = get<uint32_t>(bytes, 12);
-    header.payload = get<uint32_t>(bytes, 16);
-    header.number = get<uint64_t>(bytes, 20);
+    const auto type = load_little_endian<uint16_t>(bytes, 4);
+    const auto flags = load_little_endian<uint16_t>(bytes, 6);
+    header.runs = load_little_endian<uint16_t>(bytes, 8);
+    header.round = load_little_endian<uint32_t>(bytes, 12);
+    header.payload = load_little_endian<uint32_t>(bytes, 16);
+    header.number = load_little_endian<uint64_t>(bytes, 20);
     if (type < static_cast<uint16_t>(FrameType::Pages) ||
         type > static_cast<uint16_t>(FrameType::Disk)) {
         return Error::make(ErrorCode::Corrupt, "a frame of unknown type {} in a data stream", type);
@@ -74,9 +63,9 @@ Result<FrameHeader> FrameHeader::decode(std::span<const std::byte> bytes) {
 void encode_runs(std::span<const PageRun> runs, std::vector<std::byte>& out) {
     out.resize(runs.size() * kRunSize);
     for (size_t i = 0; i < runs.size(); ++i) {
-        put(std::span(out), i * kRunSize, runs[i].first);
-        put(std::span(out), i * kRunSize + 8, runs[i].count);
-        put(std::span(out), i * kRunSize + 12, static_cast<uint32_t>(runs[i].kind));
+        store_little_endian(std::span(out), i * kRunSize, runs[i].first);
+        store_little_endian(std::span(out), i * kRunSize + 8, runs[i].count);
+        store_little_endian(std::span(out), i * kRunSize + 12, static_cast<uint32_t>(runs[i].kind));
     }
 }
 
@@ -84,8 +73,9 @@ Result<std::vector<PageRun>> decode_runs(std::span<const std::byte> bytes, uint6
     std::vector<PageRun> runs;
     uint64_t data = 0;
     for (size_t at = 0; at + kRunSize <= bytes.size(); at += kRunSize) {
-        const PageRun run{get<uint64_t>(bytes, at), get<uint32_t>(bytes, at + 8),
-                          static_cast<RunKind>(get<uint32_t>(bytes, at + 12))};
+        const PageRun run{load_little_endian<uint64_t>(bytes, at),
+                          load_little_endian<uint32_t>(bytes, at + 8),
+                          static_cast<RunKind>(load_little_endian<uint32_t>(bytes, at + 12))};
         if (run.kind != RunKind::Data && run.kind != RunKind::Zero) {
             return Error::make(ErrorCode::Corrupt, "a run of unknown kind {} in a data stream",
                                static_cast<uint32_t>(run.kind));
