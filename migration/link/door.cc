@@ -1,7 +1,6 @@
 #include "migration/link/door.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/unix_socket.h"
+#include "migration/link/acceptor.h"
 
 namespace kumoi::link {
 namespace {
@@ -95,20 +95,12 @@ size_t MigrationDoor::connection_count() const {
 }
 
 void MigrationDoor::accept_all() {
-    while (true) {
-        std::array<pollfd, 2> entries = {{{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
-        if (::poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) {
-            return;
-        }
-        if (entries[1].revents != 0) {
-            return;
-        }
-        UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        reap();
+    accept_until(listener_, stop_, SOCK_NONBLOCK, [this](UniqueFd socket) {
+        join_ended(connections_, mutex_);
         if (socket.is_open()) {
             take(std::move(socket));
         }
-    }
+    });
 }
 
 // Beyond the limits connections are closed at once: an honest peer tries again.
@@ -126,22 +118,6 @@ void MigrationDoor::take(UniqueFd socket) {
     connection.socket = socket.get();
     connection.thread = std::thread(
         [this, &connection, fd = socket.release()] { serve(UniqueFd(fd), connection); });
-}
-
-void MigrationDoor::reap() {
-    std::list<Connection> ended;
-    {
-        const std::lock_guard lock(mutex_);
-        for (auto next = connections_.begin(); next != connections_.end();) {
-            const auto one = next++;
-            if (one->ended) {
-                ended.splice(ended.end(), connections_, one);
-            }
-        }
-    }
-    for (Connection& connection : ended) {
-        connection.thread.join();
-    }
 }
 
 void MigrationDoor::serve(UniqueFd socket, Connection& connection) {

@@ -94,7 +94,6 @@ private:
                   UniqueFd stop);
     void accept_all();
     void take(UniqueFd socket);
-    void reap();
     void serve(UniqueFd socket, Connection& connection);
     Result<void> admit(UniqueFd socket, Connection& connection);
     std::optional<std::string> key_of(const Id& id) const;

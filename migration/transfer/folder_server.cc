@@ -3,16 +3,15 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include "base/log.h"
+#include "migration/link/acceptor.h"
 #include "migration/link/tcp.h"
 #include "migration/transfer/frame_stream.h"
 #include "migration/transfer/manifest.h"
@@ -103,20 +102,12 @@ size_t FolderServer::connection_count() const {
 }
 
 void FolderServer::accept_all() {
-    while (true) {
-        std::array<pollfd, 2> entries = {{{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
-        if (::poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) {
-            return;
-        }
-        if (entries[1].revents != 0) {
-            return;
-        }
-        UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-        reap();
+    link::accept_until(listener_, stop_, 0, [this](UniqueFd socket) {
+        link::join_ended(connections_, mutex_);
         if (socket.is_open()) {
             take(std::move(socket));
         }
-    }
+    });
 }
 
 // Beyond the limit connections are closed at once: a client tries again.
@@ -130,22 +121,6 @@ void FolderServer::take(UniqueFd socket) {
     Connection& connection = connections_.emplace_back();
     connection.thread = std::thread(
         [this, &connection, fd = socket.release()] { serve(UniqueFd(fd), connection); });
-}
-
-void FolderServer::reap() {
-    std::list<Connection> ended;
-    {
-        const std::lock_guard lock(mutex_);
-        for (auto next = connections_.begin(); next != connections_.end();) {
-            const auto one = next++;
-            if (one->ended) {
-                ended.splice(ended.end(), connections_, one);
-            }
-        }
-    }
-    for (Connection& connection : ended) {
-        connection.thread.join();
-    }
 }
 
 void FolderServer::serve(UniqueFd socket, Connection& connection) {

@@ -61,7 +61,6 @@ private:
                  UniqueFd stop);
     void accept_all();
     void take(UniqueFd socket);
-    void reap();
     void serve(UniqueFd socket, Connection& connection);
     Result<void> serve_offer(SecureChannel& channel, const FolderOffer& offer);
 
