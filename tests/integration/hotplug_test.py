@@ -11,7 +11,8 @@ class MicroHotplug(harness.Test):
     """The registers by hand: a bare-metal guest without ACPI."""
 
     def boot(self, cmdline="", **members):
-        guest = harness.Guest(self, harness.micro("hotplug"), cmdline, **members)
+        # The guest ends as soon as it is served; the process must outlive the questions after.
+        guest = harness.Guest(self, harness.micro("hotplug"), cmdline, on_shutdown="stay", **members)
         self.control = guest.control()
         self.control.call("subscribe")
         return guest
@@ -24,6 +25,7 @@ class MicroHotplug(harness.Test):
 
     def finish(self, guest):
         guest.expect("micro: hotplug ok", 60)
+        self.control.call("quit")
         self.assertEqual(guest.wait_exit(), 0, guest.story())
 
     def test_a_disk_comes_is_read_and_goes(self):

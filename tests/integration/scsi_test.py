@@ -28,7 +28,9 @@ class Micro(harness.Test):
         self.assertEqual(int.from_bytes(content[-16 * 512:][:8], "little"), 7 * 2654435761)
 
     def test_a_disk_comes_grows_and_goes(self):
-        guest = self.boot("hotplug", disks=[{"id": "first", "path": self.disk(4), "bus": "scsi"}])
+        first = {"id": "first", "path": self.disk(4), "bus": "scsi"}
+        # The guest ends as soon as its disk has gone; the process must outlive the questions after.
+        guest = self.boot("hotplug", disks=[first], on_shutdown="stay")
         control = guest.control()
         control.call("subscribe")
         guest.expect("wants a disk", 60)
@@ -50,7 +52,9 @@ class Micro(harness.Test):
         self.assertGreater(statistics["first"]["write_bytes"], 0)
         self.assertEqual(control.call("remove_disk", id="extra"), {"device": "extra", "state": "removed"})
         self.assertEqual(control.ask("remove_disk", id="extra")["error"]["code"], "not_found")
-        self.finish(guest, "hotplug")
+        guest.expect("micro: scsi ok hotplug", 120)
+        control.call("quit")
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
 
     def test_a_disk_and_its_target_are_saved_and_restored(self):
         guest = self.boot("hotplug", disks=[{"id": "first", "path": self.disk(4), "bus": "scsi"}])
