@@ -214,6 +214,7 @@ class Pair:
         machine.start("--incoming")
         self.destination = Side(machine)
         self.guests = (guest, machine)
+        self.journal_folders = [guest.folder, machine.folder]
 
     @property
     def source_status(self):
@@ -226,13 +227,15 @@ class Pair:
     def sides(self):
         return (self.source, self.destination)
 
+    def journal_path(self, index):
+        return os.path.join(self.journal_folders[index], f"migration-{self.id}.journal")
+
     def begin(self, link, epoch=1, **options):
         """Both are told; migrate answers at once, what follows comes as events. `link` is given away."""
         same = {"id": self.id, "epoch": epoch, "copied": list(self.disks)}
-        self.destination.call("migrate_incoming", link.destination,
-                              self.guests[1].path(f"migration-{self.id}.journal"), **same)
+        self.destination.call("migrate_incoming", link.destination, self.journal_path(1), **same)
         self.begun = time.monotonic()
-        self.source.call("migrate", link.source, self.guests[0].path(f"migration-{self.id}.journal"), options=options, **same)
+        self.source.call("migrate", link.source, self.journal_path(0), options=options, **same)
         link.close_ends()
         self.link = link
         return self
