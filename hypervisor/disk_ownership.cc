@@ -120,7 +120,8 @@ Result<void> DiskOwnership::sync() {
 Result<void> DiskOwnership::drop() {
     Result<void> result;
     for (const auto& [id, disk] : shared()) {
-        if (auto dropped = disk->drop(); !dropped.ok()) {
+        const auto durable = same_host_ ? LateDisk::Drop::Written : LateDisk::Drop::Durable;
+        if (auto dropped = disk->drop(durable); !dropped.ok()) {
             log_error("vmm", "a disk was given free, and not all of it is durable",
                       {{"disk", id}, {"error", dropped.error().text()}});
             result = std::move(dropped).error().with_context("disk " + id);

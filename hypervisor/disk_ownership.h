@@ -42,6 +42,8 @@ public:
     Result<void> drop();
     // Why one could not be had again once it was dropped: no error: all can, at this epoch.
     Result<void> may_drop(uint64_t epoch) const;
+    // Who takes them next is on this host: drop() leaves to the page cache what the guest does.
+    void set_same_host(bool same) { same_host_ = same; }
     const std::optional<Error>& error() const { return error_; }  // why the last one was not Taken
 
 private:
@@ -52,6 +54,7 @@ private:
 
     const std::function<Disks()> disks_;
     std::set<std::string> own_;
+    bool same_host_ = false;
     std::optional<Error> error_;
 };
 

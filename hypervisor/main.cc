@@ -22,6 +22,7 @@ usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
                  [--log-level LEVEL] [--grace-ms N] [--sandbox on|log|off] [--keep-fd N]
        kumoi-vmm --restore FILE [--restore-memory demand|all] [--config FILE] ...
        kumoi-vmm --config FILE --incoming ...
+       kumoi-vmm --config FILE --upgrade-of SOCKET ...
        kumoi-vmm --control SOCKET      wait for the machine to be created over the socket
        kumoi-vmm --help | --version
 
@@ -32,6 +33,11 @@ usage: kumoi-vmm --config FILE [--control SOCKET] [--serial stdio] [--log FILE]
                       all: read it before the first instruction
   --incoming          a machine for a guest that comes by live migration: it waits for the control
                       method migrate_incoming (docs/reference/live-migration.md)
+  --upgrade-of SOCKET a machine for the guest of an older kumoi-vmm on this host, whose control
+                      socket this is: with its memory, network cards and sockets; then it waits for
+                      the control method upgrade_incoming (docs/reference/live-upgrade.md)
+  --inherit-lock FILE with --upgrade-of: the lock on this file that the older process was given with
+                      --keep-fd is held by this one, too
   --control SOCKET    listen for control requests (docs/reference/vmm-control.md)
   --serial stdio      put the serial console on this terminal; control-A x ends
   --log FILE          write the log there instead of standard error
@@ -73,6 +79,11 @@ Result<void> take_option(CommandLine& line, std::string_view name, std::string_v
         line.options.config_path = value;
     } else if (name == "--control") {
         line.options.control_socket = value;
+    } else if (name == "--inherit-lock") {
+        line.options.inherit_lock = value;
+    } else if (name == "--upgrade-of") {
+        line.options.upgrade_of = value;
+        line.options.incoming = true;
     } else if (name == "--restore") {
         line.options.restore_path = value;
     } else if (name == "--restore-memory") {
@@ -149,7 +160,7 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
     }
     if (line.options.incoming &&
         (line.options.config_path.empty() || !line.options.restore_path.empty())) {
-        return Error::invalid("--incoming needs --config, and no --restore");
+        return Error::invalid("--incoming and --upgrade-of need --config, and no --restore");
     }
     if (line.options.serial_stdio && !line.level_given) {
         line.log.level = LogLevel::Warn;  // the terminal is the guest's

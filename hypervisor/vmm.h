@@ -131,6 +131,7 @@ private:
     Result<void> with_disk_still(const std::string& id, const std::function<Result<void>()>& run);
     void disk_moved(const std::string& id, const std::string& path);
     void hotplug_events(MachineDevices::Events& events);
+    void forget_tap(const std::string& device);
     Result<void> create_vcpu();
     Result<void> start_vcpu(Vcpu& vcpu);
     Result<void> plug_vcpu(uint32_t index);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "hypervisor/board/hotplug_layout.h"
 #include "hypervisor/memory/memory_plan.h"
+#include "hypervisor/upgrade/heritage.h"
 #include "hypervisor/vcpu/affinity.h"
 #include "hypervisor/vcpu/cpu_topology.h"
 #include "hypervisor/vmm.h"
@@ -31,7 +32,11 @@ void Vmm::create_hotplug() {
         seams_.loop, devices_->pci_devices(), devices_->pci_hotplug(),
         DeviceHotplug::Hooks{
             .event = hooks_.event,
-            .removed = [this](const std::string& name) { hotplug_->forget(name); },
+            .removed =
+                [this](const std::string& name) {
+                    forget_tap(name);
+                    hotplug_->forget(name);
+                },
             .standstill = [this](const auto& run) { return with_vcpus_parked(run); }});
     HotplugControl::Machine machine;
     machine.stopped = [this] { return state_ != VmState::Running; };
@@ -42,6 +47,16 @@ void Vmm::create_hotplug() {
     };
     hotplug_ =
         std::make_unique<HotplugControl>(config_, *devices_, *device_hotplug_, std::move(machine));
+}
+
+// It is nobody's any more: a newer process of this machine will not need it.
+void Vmm::forget_tap(const std::string& device) {
+    Heritage* heritage = seams_.files.heritage();
+    for (const NicConfig& nic : config_.nics) {
+        if (nic.id == device && heritage != nullptr) {
+            heritage->forget("tap:" + nic.tap);
+        }
+    }
 }
 
 void Vmm::hotplug_events(MachineDevices::Events& events) {

@@ -5,6 +5,7 @@
 #include "hypervisor/hotplug/platform_hot_memory.h"
 #include "hypervisor/kvm/kvm_dirty_log.h"
 #include "hypervisor/memory/memory_plan.h"
+#include "hypervisor/upgrade/heir_memory.h"
 #include "hypervisor/vcpu/vcpu_throttle.h"
 #include "hypervisor/vmm.h"
 
@@ -12,12 +13,13 @@ namespace kumoi::hypervisor {
 
 Result<void> Vmm::create_memory() {
     const MemoryConfig& memory = config_.memory;
-    MemoryHost& host = system_memory_host();
+    HeirMemoryHost host(system_memory_host(), seams_.files.heritage());
     memory_ = TRY(
         GuestMemory::create({.size = config_.memory_bytes(),
                              .page_size = memory.page_size,
                              .hot = plan_hot_memory(config_.memory_bytes(), memory.max_mib << 20)},
                             host));
+    host.remember(memory_->fd());
     TRY(place_memory(memory, memory_->boot_bytes(), host));
     return populate_memory(memory, memory_->boot_bytes(), memory.prealloc_threads, host);
 }

@@ -49,6 +49,11 @@ Result<void> MigrationPort::may_drop_disks(uint64_t epoch) const {
     return vmm_.disk_ownership().may_drop(epoch);
 }
 
+void MigrationPort::set_same_host(bool same) {
+    same_host_ = same;
+    vmm_.disk_ownership().set_same_host(same);
+}
+
 Result<void> MigrationPort::stop() {
     if (stopped_) {
         return {};
@@ -83,7 +88,9 @@ Result<void> MigrationPort::check_stopped() const {
 
 Result<std::vector<SectionWriter>> MigrationPort::take_state() const {
     TRY(check_stopped());
-    TRY(vmm_.disk_ownership().sync());  // what fails now need not be given away
+    if (!same_host_) {
+        TRY(vmm_.disk_ownership().sync());  // what fails now need not be given away
+    }
     const uint64_t clock_ns =
         vmm_.paused_clock_ns_ ? *vmm_.paused_clock_ns_ : TRY(vmm_.vm_->clock());
     const int64_t wall_ns =
@@ -138,7 +145,7 @@ Result<void> MigrationPort::load(const SectionSource& sections) {
     MachineState state = machine_state();
     TRY(state.check(sections));
     vmm_.paused_clock_ns_ = TRY(state.load_moved(sections, clock().wall_ns()));
-    vmm_.arrival_ = {.announce = true, .clock_since_ns = state.saved_wall_ns()};
+    vmm_.arrival_ = {.announce = !same_host_, .clock_since_ns = state.saved_wall_ns()};
     return {};
 }
 

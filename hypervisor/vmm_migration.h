@@ -31,6 +31,12 @@ public:
     // Equal for machines whose states fit each other.
     std::string shape_digest() const;
 
+    // The other side is a process on this host, with the same memory: what is written need not be
+    // durable for it to be seen there, and no network hears that the guest has moved.
+    void set_same_host(bool same);
+    // What the machine can pass on to such a process; null: nothing.
+    Heritage* heritage() { return files().heritage(); }
+
     // --- The side that gives the guest away ---
     // Conflict: not running or paused, being saved, or its memory is not all here.
     Result<void> may_begin() const;
@@ -89,6 +95,7 @@ private:
     Vmm& vmm_;
     bool stopped_ = false;
     bool was_paused_ = false;
+    bool same_host_ = false;
 };
 
 }  // namespace kumoi::hypervisor

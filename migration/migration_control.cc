@@ -4,6 +4,9 @@
 
 #include "migration/destination/destination_migration.h"
 #include "migration/source/source_migration.h"
+#include "migration/upgrade/upgrade_destination.h"
+#include "migration/upgrade/upgrade_request.h"
+#include "migration/upgrade/upgrade_source.h"
 
 namespace kumoi::migration {
 
@@ -13,7 +16,8 @@ using hypervisor::VmState;
 namespace {
 
 bool is_ours(std::string_view method) {
-    return method == "migrate" || method.starts_with("migrate_");
+    return method == "migrate" || method.starts_with("migrate_") || method == "upgrade" ||
+           method == "upgrade_incoming";
 }
 
 }  // namespace
@@ -52,6 +56,9 @@ std::optional<Error> MigrationControl::refusal(const hypervisor::Vmm& vmm,
 Result<Json> MigrationControl::handle_migration(const ControlRequest& request) {
     if (request.method == "migrate" || request.method == "migrate_incoming") {
         return begin(request);
+    }
+    if (request.method == "upgrade" || request.method == "upgrade_incoming") {
+        return begin_upgrade(request);
     }
     if (request.method == "migrate_status") {
         return end_ ? end_->status() : Json::object({{"phase", "none"}});
@@ -111,6 +118,24 @@ Result<Json> MigrationControl::begin(const ControlRequest& request) {
         end_ = TRY(SourceMigration::begin(*port_, params, events()));
     } else {
         end_ = TRY(DestinationMigration::begin(*port_, params, events()));
+    }
+    return end_->status();
+}
+
+Result<Json> MigrationControl::begin_upgrade(const ControlRequest& request) {
+    if (end_ && !end_->ended()) {
+        return Error::conflict("a migration is under way")
+            .with_hint("wait for it, or call migrate_cancel");
+    }
+    const auto params = TRY(parse_upgrade_request(request.params));
+    end_.reset();
+    probe_.reset();
+    MigrationEnd::Events events = this->events();
+    if (request.method == "upgrade") {
+        events.finish = [this] { process_.given_away(); };
+        end_ = TRY(UpgradeSource::begin(*port_, params, events));
+    } else {
+        end_ = TRY(UpgradeDestination::begin(*port_, params, events));
     }
     return end_->status();
 }

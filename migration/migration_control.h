@@ -24,6 +24,7 @@ public:
 private:
     Result<Json> handle_migration(const hypervisor::ControlRequest& request);
     Result<Json> begin(const hypervisor::ControlRequest& request);
+    Result<Json> begin_upgrade(const hypervisor::ControlRequest& request);
     Result<Json> begin_forecast(const Json& params);
     Result<MigrationEnd*> current();
     MigrationEnd::Events events();

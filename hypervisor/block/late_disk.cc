@@ -183,14 +183,14 @@ Result<void> LateDisk::sync() {
     return qcow2_ != nullptr ? qcow2_->sync() : Result<void>();
 }
 
-Result<void> LateDisk::drop() {
+Result<void> LateDisk::drop(Drop how) {
     Result<void> durable;
     if (image_) {
         for (LateQueue* queue : queues()) {
             (void)queue->attach_on_its_thread(nullptr);
         }
         image_->on_resize({});
-        if (!read_only() && raw_ != nullptr) {
+        if (!read_only() && raw_ != nullptr && how == Drop::Durable) {
             durable = raw_->sync();
         } else if (!read_only() && qcow2_ != nullptr) {
             durable = qcow2_->close_now();

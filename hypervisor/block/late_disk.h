@@ -50,8 +50,10 @@ public:
     Result<void> take(uint64_t epoch, const std::vector<uint64_t>& accepted);
     Result<void> sync();  // everything durable, the disk as it is
     // Everything durable, closed, unlocked; the lease keeps its epoch. An error tells that not
-    // everything is durable; the disk is closed all the same.
-    Result<void> drop();
+    // everything is durable; the disk is closed all the same. Written: what a raw image was given
+    // need only be there for other processes of this host.
+    enum class Drop { Durable, Written };
+    Result<void> drop(Drop how = Drop::Durable);
     bool held() const { return opened_.image != nullptr; }
     bool in_use() const { return image_ != nullptr; }
     // Another file has become its image since it was opened: it cannot be opened again where only

@@ -19,8 +19,9 @@ public:
     // What it may do with its process.
     struct Process {
         std::function<void(const ControlEvent&)> publish;
-        std::function<void()> fail;     // end the process: exit code 1
-        std::function<void()> decided;  // an incoming machine's guest runs here, for good
+        std::function<void()> fail;        // end the process: exit code 1
+        std::function<void()> decided;     // an incoming machine's guest runs here, for good
+        std::function<void()> given_away;  // it runs in a newer process here: end, exit code 0
     };
     using Factory = std::function<std::unique_ptr<ProcessExtension>(Process)>;
 

@@ -24,6 +24,7 @@ VmmProcess::VmmProcess(VmmOptions options, EventLoop& loop, const Clock& clock, 
       clock_(clock),
       random_(random),
       files_(files),
+      heir_files_(files),
       sandbox_(options_.sandbox.value_or(SandboxMode::On)) {}
 
 VmmProcess::~VmmProcess() {
@@ -55,6 +56,9 @@ Result<void> VmmProcess::prepare_signals() {
 }
 
 Result<void> VmmProcess::start() {
+    for (const int fd : options_.kept_descriptors) {
+        heir_files_.heritage()->remember(fmt::format("kept:{}", fd), fd);
+    }
     if (!options_.restore_path.empty()) {
         return start_restored();
     }
@@ -64,13 +68,16 @@ Result<void> VmmProcess::start() {
     VmConfig config = TRY(load_vm_config(options_.config_path));
     const std::string socket =
         options_.control_socket.empty() ? config.control_socket : options_.control_socket;
+    if (!options_.upgrade_of.empty()) {
+        TRY_CONTEXT(inherit(), "taking over from {}", options_.upgrade_of);
+    }
     TRY(enter_sandbox(config, socket));
     if (!socket.empty()) {
         TRY(listen(socket));
     }
     if (options_.incoming) {
         return adopt_machine(
-            TRY(Vmm::incoming(std::move(config), {loop_, clock_, random_, files_}, hooks())));
+            TRY(Vmm::incoming(std::move(config), {loop_, clock_, random_, heir_files_}, hooks())));
     }
     TRY(create_machine(std::move(config)));
     return vmm_->start();
@@ -79,12 +86,20 @@ Result<void> VmmProcess::start() {
 void VmmProcess::extend(const ProcessExtension::Factory& factory) {
     extension_ = factory({.publish = [this](const ControlEvent& event) { publish(event); },
                           .fail = [this] { finish(VmExit::Failed); },
-                          .decided = [this] { sandbox_.machine_made(); }});
+                          .decided = [this] { sandbox_.machine_made(); },
+                          .given_away =
+                              [this] {
+                                  heir_files_.given_away();
+                                  finish(VmExit::Clean);
+                              }});
 }
 
 Result<void> VmmProcess::enter_sandbox(const VmConfig& config, const std::string& socket) {
     if (!options_.sandbox && config.sandbox.mode && !sandbox_.entered()) {
         sandbox_.set_mode(*config.sandbox.mode);
+    }
+    if (config.firmware) {
+        heir_files_.share_file(config.firmware->nvram);
     }
     if (sandbox_.mode() == SandboxMode::Off) {
         log_warn("sandbox", "off: a guest that breaks out has all rights of this process");
@@ -104,7 +119,10 @@ Result<void> VmmProcess::enter_sandbox(const VmConfig& config, const std::string
             plan.rules.names.insert(viewers.host);
         }
     }
-    plan.socket_files = TRY(open_host_files(config, control_ ? "" : socket, files_));
+    const Heritage& heritage = *heir_files_.heritage();
+    plan.socket_files = TRY(open_host_files(config, control_ ? "" : socket, files_, &heritage));
+    const auto inherited = heritage.inherited_sockets();
+    plan.socket_files.insert(plan.socket_files.end(), inherited.begin(), inherited.end());
     if (control_) {
         plan.socket_files.push_back(options_.control_socket);
     }
@@ -113,6 +131,9 @@ Result<void> VmmProcess::enter_sandbox(const VmConfig& config, const std::string
     if (auto entered = sandbox_.enter(plan); !entered) {
         if (!sandbox_.entered()) {  // else the launcher removes them
             for (const std::string& path : plan.socket_files) {
+                if (heritage.inherited("listen:" + path)) {
+                    continue;
+                }
                 files_.forget(PassedFiles::Kind::Listener, path);
                 files_.remove_socket(path);
             }
@@ -141,7 +162,7 @@ Result<void> VmmProcess::listen(const std::string& path) {
 
 Result<void> VmmProcess::create_machine(VmConfig config) {
     return adopt_machine(
-        TRY(Vmm::create(std::move(config), {loop_, clock_, random_, files_}, hooks())));
+        TRY(Vmm::create(std::move(config), {loop_, clock_, random_, heir_files_}, hooks())));
 }
 
 Vmm::Hooks VmmProcess::hooks() {
@@ -151,6 +172,7 @@ Vmm::Hooks VmmProcess::hooks() {
 
 Result<void> VmmProcess::adopt_machine(std::unique_ptr<Vmm> vmm) {
     vmm_ = std::move(vmm);
+    heir_files_.heritage()->close_rest();
     if (vmm_->state() != VmState::Incoming) {  // its disks are opened when it is decided
         sandbox_.machine_made();
     }
@@ -268,6 +290,9 @@ Result<Json> VmmProcess::handle(const ControlRequest& request) {
     if (auto refused = refusal(request.method)) {
         return std::move(*refused);
     }
+    if (request.method == "upgrade_descriptors") {
+        return handle_upgrade_descriptors(request.params);
+    }
     if (vmm_ && extension_) {
         if (auto answer = extension_->handle(*vmm_, request)) {
             return std::move(*answer);
@@ -343,7 +368,10 @@ Error unknown_method(const std::string& method) {
                                                       "migrate_cancel",
                                                       "migrate_force",
                                                       "migrate_verdict",
-                                                      "migrate_forecast"};
+                                                      "migrate_forecast",
+                                                      "upgrade",
+                                                      "upgrade_incoming",
+                                                      "upgrade_descriptors"};
     const auto near = nearest_name(method, kMethods);
     return Error::unsupported("there is no method \"{}\"", method)
         .with_hint(near ? fmt::format("did you mean \"{}\"?", *near)

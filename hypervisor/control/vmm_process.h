@@ -17,6 +17,7 @@
 #include "hypervisor/control/control_server.h"
 #include "hypervisor/control/process_extension.h"
 #include "hypervisor/sandbox/sandbox.h"
+#include "hypervisor/upgrade/heir_files.h"
 #include "hypervisor/vmm.h"
 
 namespace kumoi::hypervisor {
@@ -27,6 +28,8 @@ struct VmmOptions {
     std::string restore_path;      // a snapshot to go on from, with its own configuration or ours
     bool restore_at_once = false;  // all memory before the first instruction
     bool incoming = false;         // a machine for a guest that comes from elsewhere
+    std::string inherit_lock;      // a file whose lock the older process keeps, and then we
+    std::string upgrade_of;        // control socket of the older process whose guest comes here
     bool serial_stdio = false;
     int64_t grace_ms = 30'000;           // from SIGTERM to the end
     std::optional<SandboxMode> sandbox;  // overrides the configuration's
@@ -50,6 +53,9 @@ private:
     // Closes this process in, with what the configuration names already open. The caller goes on
     // in a new process.
     Result<void> enter_sandbox(const VmConfig& config, const std::string& socket);
+    // Takes what a machine is made of from an older process, which runs on (--upgrade-of).
+    Result<void> inherit();
+    Result<void> inherit_lock(std::vector<Heritage::Item>& items);
     Result<void> create_machine(VmConfig config);
     Result<void> adopt_machine(std::unique_ptr<Vmm> vmm);
     Result<void> start_restored();
@@ -65,6 +71,7 @@ private:
     Result<Json> handle_save(const ControlRequest& request);
     Result<Json> handle_balloon(const Json& params);
     Result<Json> handle_offer_connection(const Json& params);
+    Result<Json> handle_upgrade_descriptors(const Json& params);
     Result<Json> handle_quit();
     Result<Vmm*> machine();
     void publish(const ControlEvent& event);
@@ -78,6 +85,8 @@ private:
     const Clock& clock_;
     Random& random_;
     PassedFiles& files_;
+    HeirFiles heir_files_;  // the machine's way to files_
+    UniqueFd inherited_lock_;
     Sandbox sandbox_;
     UniqueFd signals_;
     EventLoop::Watch signal_watch_;

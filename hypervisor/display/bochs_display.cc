@@ -132,8 +132,9 @@ Result<std::unique_ptr<BochsDisplay>> BochsDisplay::create(Platform& platform,
 
 Result<void> BochsDisplay::create_memory() {
     constexpr size_t kRomSizeMin = 64u << 10;  // one size for all that are usual
-    video_.memory = TRY(Mapping::map(-1, config_.memory_bytes, PROT_READ | PROT_WRITE,
-                                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE));
+    const int own = config_.memory_file < 0 ? MAP_ANONYMOUS : 0;
+    video_.memory = TRY(Mapping::map(config_.memory_file, config_.memory_bytes,
+                                     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | own));
     if (config_.rom.empty()) {
         return {};
     }
@@ -301,7 +302,7 @@ void BochsDisplay::save(SectionWriter& out) const {
     const std::lock_guard lock(mutex_);
     out.object(kFieldDispi, dispi_);
     // Up to the last byte that is not zero: the picture, usually.
-    size_t used = memory_.size();
+    size_t used = config_.memory_stays && config_.memory_stays() ? 0 : memory_.size();
     while (used >= 4096 && std::all_of(memory_.data() + used - 4096, memory_.data() + used,
                                        [](std::byte byte) { return byte == std::byte{0}; })) {
         used -= 4096;

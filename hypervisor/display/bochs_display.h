@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -34,7 +35,9 @@ struct BochsDisplayConfig {
     uint64_t memory_bytes = 16u << 20;  // a power of two, 1 to 64 MiB
     uint32_t width = 1280;              // what the EDID prefers
     uint32_t height = 800;
-    std::string rom;  // content of the expansion ROM; empty: none
+    std::string rom;                     // content of the expansion ROM; empty: none
+    int memory_file = -1;                // shared memory of that size; -1: memory of its own
+    std::function<bool()> memory_stays;  // true: a saved state is without it
 };
 
 constexpr size_t kOptionRomSizeMax = 256u << 10;

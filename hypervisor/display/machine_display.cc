@@ -11,6 +11,8 @@
 #include "hypervisor/display/vnc_server.h"
 #include "hypervisor/virtio/input.h"
 
+#include "hypervisor/upgrade/heritage.h"
+
 namespace kumoi::hypervisor {
 
 namespace {
@@ -68,6 +70,12 @@ Result<std::unique_ptr<MachineDisplay>> MachineDisplay::create(const DisplayConf
     picture.height = config.height;
     if (!config.vgabios.empty()) {
         picture.rom = TRY(read_rom(place.files, config.vgabios));
+    }
+    UniqueFd memory;
+    if (Heritage* heritage = place.files.heritage()) {
+        memory = TRY(heritage->memory("memory:display", picture.memory_bytes));
+        picture.memory_file = memory.get();
+        picture.memory_stays = [heritage] { return heritage->memory_stays(); };
     }
     auto display = TRY(BochsDisplay::create(place.platform, picture));
     const BochsDisplay& source = *display;

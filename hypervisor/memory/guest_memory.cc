@@ -14,8 +14,25 @@
 namespace kumoi::hypervisor {
 
 namespace {
+
 constexpr uint64_t kPageSize = 4096;
+
+// One that is somebody's memory already is not cut.
+Result<void> check_size(int file, uint64_t wanted) {
+    struct stat status {};
+    if (fstat(file, &status) != 0) {
+        return Error::from_errno(errno, "looking at the guest's memory");
+    }
+    const auto size = static_cast<uint64_t>(status.st_size);
+    if (size != 0 && size != wanted) {
+        return Error::invalid("the guest's memory has {} MiB, this machine's {}", size >> 20,
+                              wanted >> 20)
+            .with_hint("a newer process needs the configuration of the older one");
+    }
+    return {};
 }
+
+}  // namespace
 
 Result<GuestMemory> GuestMemory::create(uint64_t size) {
     Options options;
@@ -33,6 +50,7 @@ Result<GuestMemory> GuestMemory::create(const Options& options, MemoryHost& host
     }
     memory.memfd_ = TRY(host.make_file(options.page_size));
     const uint64_t all = size + options.hot.size;
+    TRY(check_size(memory.memfd_.get(), all));
     if (ftruncate(memory.memfd_.get(), static_cast<off_t>(all)) != 0) {
         return Error::from_errno(errno,
                                  fmt::format("sizing the guest's memory to {} MiB", all >> 20))

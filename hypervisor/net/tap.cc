@@ -7,6 +7,8 @@
 
 #include <cerrno>
 
+#include "hypervisor/upgrade/heritage.h"
+
 // Linux 6.2; Debian 12's headers are older.
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
@@ -43,8 +45,7 @@ Result<std::vector<std::unique_ptr<NetBackend>>> Tap::open_queues(FileSource& fi
     for (unsigned i = 0; i < count; ++i) {
         std::unique_ptr<Tap> tap(new Tap(device));
         TRY(tap->attach(files, count > 1));
-        tap->probe_offloads();
-        if (i > 0) {
+        if (i > 0 && tap->active_) {
             TRY(tap->set_active(false));
         }
         queues.push_back(std::move(tap));
@@ -54,20 +55,46 @@ Result<std::vector<std::unique_ptr<NetBackend>>> Tap::open_queues(FileSource& fi
 
 Result<void> Tap::attach(FileSource& files, bool multi_queue) {
     fd_ = TRY(files.open_tap(device_, multi_queue));
-    int header_size = kHeaderSize;
-    if (::ioctl(fd_.get(), TUNSETVNETHDRSZ, &header_size) != 0) {
-        return Error::from_errno(errno, fmt::format("setting the header size of {}", device_));
+    Heritage* heritage = files.heritage();
+    const std::string name = "tap:" + device_;
+    if (const auto known = heritage ? heritage->inherited_offloads(name) : std::nullopt) {
+        inherit(*known);
+    } else {
+        TRY(set_up());
+    }
+    if (heritage != nullptr) {
+        heritage->remember_offloads(name, tun_flags(supported_));
     }
     return {};
 }
 
+// A guest uses it now, through an older process: nothing about it changes until it is ours.
+void Tap::inherit(uint32_t offloads) {
+    supported_.checksum = (offloads & TUN_F_CSUM) != 0;
+    supported_.tso4 = (offloads & TUN_F_TSO4) != 0;
+    supported_.tso6 = (offloads & TUN_F_TSO6) != 0;
+    supported_.ufo = (offloads & TUN_F_UFO) != 0;
+    supported_.uso = (offloads & TUN_F_USO4) != 0;
+    active_.reset();
+}
+
+Result<void> Tap::set_up() {
+    int header_size = kHeaderSize;
+    if (::ioctl(fd_.get(), TUNSETVNETHDRSZ, &header_size) != 0) {
+        return Error::from_errno(errno, fmt::format("setting the header size of {}", device_));
+    }
+    probe_offloads();
+    return {};
+}
+
 Result<void> Tap::set_active(bool active) {
-    if (active == active_) {
+    if (active_ == active) {
         return {};  // the kernel refuses to attach twice
     }
     ifreq request{};
     request.ifr_flags = active ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
-    if (::ioctl(fd_.get(), TUNSETQUEUE, &request) != 0) {
+    const bool same = !active_;  // perhaps: it was another's
+    if (::ioctl(fd_.get(), TUNSETQUEUE, &request) != 0 && !(same && errno == EINVAL)) {
         return Error::from_errno(errno, fmt::format("switching a queue of TAP device {}", device_));
     }
     active_ = active;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,12 +35,14 @@ public:
 private:
     explicit Tap(std::string device) : device_(std::move(device)) {}
     Result<void> attach(FileSource& files, bool multi_queue);
+    void inherit(uint32_t offloads);
+    Result<void> set_up();
     void probe_offloads();
 
     const std::string device_;
     UniqueFd fd_;
     NetOffloads supported_;
-    bool active_ = true;
+    std::optional<bool> active_ = true;  // nothing: an older process has it in use
 };
 
 }  // namespace kumoi::hypervisor

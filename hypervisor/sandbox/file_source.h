@@ -24,6 +24,8 @@
 
 namespace kumoi::hypervisor {
 
+class Heritage;
+
 class FileSource {
 public:
     virtual ~FileSource() = default;
@@ -48,6 +50,9 @@ public:
     virtual Result<PortConnector> port_connector(const std::string& path) = 0;
     // Removes a socket file that listen() made; where that is another's work, nothing.
     virtual void remove_socket(const std::string& path) = 0;
+    // What is passed on to a newer process of this machine, and what came from an older one
+    // (hypervisor/upgrade). Null: nothing.
+    virtual Heritage* heritage() { return nullptr; }
 };
 
 class DirectFiles final : public FileSource {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "hypervisor/snapshot/working_set.h"
+#include "hypervisor/upgrade/heritage.h"
 
 namespace kumoi::hypervisor {
 
@@ -22,7 +23,8 @@ constexpr uint64_t kOtherThreads = 16;
 
 class Opener {
 public:
-    explicit Opener(PassedFiles& table) : table_(table) {}
+    explicit Opener(PassedFiles& table, const Heritage* heritage = nullptr)
+        : table_(table), heritage_(heritage) {}
     ~Opener() {
         for (const std::string& path : sockets_) {
             ::unlink(path.c_str());
@@ -46,6 +48,9 @@ public:
         if (path.empty()) {
             return {};
         }
+        if (heritage_ != nullptr && heritage_->inherited("listen:" + path)) {
+            return {};
+        }
         auto listener = direct_files().listen(path);
         for (int i = 0;
              i < kPatienceSteps && !listener && listener.error().code == ErrorCode::Conflict; ++i) {
@@ -61,6 +66,7 @@ public:
 
 private:
     PassedFiles& table_;
+    const Heritage* heritage_;
     std::vector<std::string> sockets_;
 };
 
@@ -82,8 +88,8 @@ Result<void> Opener::log(const std::string& path) {
 
 Result<std::vector<std::string>> open_host_files(const VmConfig& config,
                                                  const std::string& control_socket,
-                                                 PassedFiles& table) {
-    Opener opener(table);
+                                                 PassedFiles& table, const Heritage* heritage) {
+    Opener opener(table, heritage);
     if (auto kvm = opener.file("/dev/kvm", O_RDWR); !kvm) {
         const bool absent = kvm.error().code == ErrorCode::NotFound;
         return std::move(kvm).error().with_hint(

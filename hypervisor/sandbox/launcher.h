@@ -12,10 +12,12 @@
 namespace kumoi::hypervisor {
 
 // The socket files that were made come back; on an error they are removed again. Blocks for up to a
-// second where a machine that was just killed still holds a socket.
+// second where a machine that was just killed still holds a socket. Sockets that are inherited
+// (hypervisor/upgrade) are left to who has them.
 Result<std::vector<std::string>> open_host_files(const VmConfig& config,
                                                  const std::string& control_socket,
-                                                 PassedFiles& table);
+                                                 PassedFiles& table,
+                                                 const Heritage* heritage = nullptr);
 
 // Where a restore notes what its guest touched first; without it the next restore is only slower.
 void open_working_set(const std::string& snapshot, PassedFiles& table);

@@ -56,29 +56,31 @@ void forward(pid_t child, const signalfd_siginfo& info) {
     ::sigqueue(child, static_cast<int>(info.ssi_signo), value);
 }
 
-void machine_is_made(SupervisorPlan& plan) {
+void machine_is_made(SupervisorPlan& plan, LeftFiles& left) {
     if (plan.pid_file.empty()) {
         return;
     }
-    if (auto written = write_file_atomic(plan.pid_file, fmt::format("{}\n", plan.child));
-        !written) {
+    const std::string text = fmt::format("{}\n", plan.child);
+    if (auto written = write_file_atomic(plan.pid_file, text); !written) {
         log_error("sandbox", "writing the pid file failed; ending the machine",
                   {{"error", written.error().text()}});
         ::kill(plan.child, SIGKILL);
         return;
     }
-    plan.remove.push_back(plan.pid_file);
+    left.add_file(plan.pid_file, text);
 }
 
-void serve(SupervisorPlan& plan, BrokerServer& broker) {
+void serve(SupervisorPlan& plan, BrokerServer& broker, LeftFiles& left) {
     const auto after = broker.serve(plan.requests.get());
     if (after == BrokerServer::After::Goes) {
         return;
     }
     plan.requests.reset();  // for good; poll(2) skips a negative number
-    plan.remove.insert(plan.remove.end(), broker.sockets().begin(), broker.sockets().end());
+    for (const std::string& path : broker.sockets()) {
+        left.add_socket(path);
+    }
     if (after == BrokerServer::After::Made) {
-        machine_is_made(plan);
+        machine_is_made(plan, left);
     }
 }
 
@@ -98,10 +100,8 @@ void serve_connectors(BrokerServer& broker, std::span<const pollfd> watched) {
     }
 }
 
-[[noreturn]] void end_like(const SupervisorPlan& plan, int status) {
-    for (const std::string& path : plan.remove) {
-        ::unlink(path.c_str());
-    }
+[[noreturn]] void end_like(const SupervisorPlan& plan, const LeftFiles& left, int status) {
+    left.remove();
     if (!WIFSIGNALED(status)) {
         log_flush();
         ::_exit(WEXITSTATUS(status));
@@ -135,6 +135,10 @@ void serve_connectors(BrokerServer& broker, std::span<const pollfd> watched) {
         ::kill(plan.child, SIGKILL);
         ::_exit(kExitFailed);
     }
+    LeftFiles left;
+    for (const std::string& path : plan.remove) {
+        left.add_socket(path);
+    }
     close_what_is_the_machines({signals.get(), plan.requests.get()});
     BrokerServer broker(std::move(plan.rules), direct_files());
     ::prctl(PR_SET_NAME, "kumoi-launcher", 0, 0, 0);
@@ -149,7 +153,7 @@ void serve_connectors(BrokerServer& broker, std::span<const pollfd> watched) {
         }
         serve_connectors(broker, std::span(watched).subspan(2));
         if (watched[1].revents != 0) {
-            serve(plan, broker);
+            serve(plan, broker, left);
         }
         signalfd_siginfo info{};
         if (watched[0].revents == 0 ||
@@ -163,9 +167,9 @@ void serve_connectors(BrokerServer& broker, std::span<const pollfd> watched) {
         int status = 0;
         if (::waitpid(plan.child, &status, WNOHANG) == plan.child) {
             while (plan.requests.is_open() && is_readable(plan.requests)) {
-                serve(plan, broker);  // what it asked last; then its end is closed
+                serve(plan, broker, left);  // what it asked last; then its end is closed
             }
-            end_like(plan, status);
+            end_like(plan, left, status);
         }
     }
 }

@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "hypervisor/sandbox/broker.h"
+#include "hypervisor/sandbox/left_files.h"
 
 namespace kumoi::hypervisor {
 
