@@ -25,8 +25,8 @@ public:
         std::function<void(const Error&)> lost;  // once, the last event; not after stop()
     };
     struct Times {
-        int64_t beat_ns = 250 * kNanosPerMilli;  // of silence, until we say that we are alive
-        int64_t lost_ns = 2 * kNanosPerSecond;   // of the other side's silence
+        int64_t beat_ns = 250 * kNanosPerMilli;   // of silence, until we say that we are alive
+        int64_t lost_ns = 1750 * kNanosPerMilli;  // of the other side's; noticed a beat later
     };
 
     ControlLink(std::unique_ptr<StreamSocket> socket, const Clock& clock, Times times,
