@@ -66,21 +66,30 @@ class Bench:
                 print(f"# {machine.name}: {error}", flush=True)
             return None
 
+    def late(self, guest, way):
+        late = time.monotonic() - self.begun > self.options.budget_s
+        if late:
+            print(f"skipped {guest.words()} {way.words()} budget_s={self.options.budget_s}", flush=True)
+        return late
+
     def migrate(self, guest, ways, runs):
+        if all(self.late(guest, way) for way in ways):
+            return
         pair = self.machines(guest)
         try:
             for way in ways:
+                if self.late(guest, way):
+                    continue
+                if any(machine.broken for machine in pair):
+                    for machine in pair:
+                        machine.end()
+                    pair = self.machines(guest)
                 results = {machine.name: [] for machine in pair}
                 for _ in range(runs):
-                    for index, machine in enumerate(pair):
-                        result = self.turn(machine, lambda machine: machine.measure(way))
+                    for machine in pair:
+                        result = None if machine.broken else self.turn(machine, lambda machine: machine.measure(way))
                         if result:
                             results[machine.name].append(result)
-                            continue
-                        for old in pair:
-                            old.end()
-                        pair = self.machines(guest)
-                        break
                 self.report(guest, way, results)
         finally:
             for machine in pair:
@@ -103,7 +112,7 @@ class Bench:
         try:
             for turn in range(max(runs.values())):
                 for machine in pair:
-                    if turn < runs[machine.name] and not getattr(machine, "broken", False):
+                    if turn < runs[machine.name] and not machine.broken:
                         values[machine.name].append(self.turn(machine, lambda machine: function(machine, way)))
         finally:
             for machine in pair:
@@ -188,6 +197,7 @@ def main():
     parser.add_argument("--vmm", required=True, type=os.path.abspath)
     parser.add_argument("--micro", required=True, type=os.path.abspath)
     parser.add_argument("--runs", type=int, default=0, help="of each case; 0: as fits the time")
+    parser.add_argument("--budget-s", type=int, default=540, help="after that no further case of `migrate` is begun")
     parser.add_argument("--quick", action="store_true", help="a few of the cases")
     parser.add_argument("--only", default="", choices=("", "migrate", "downtime_goal", "cancel_ms", "peer_lost_ms"))
     parser.add_argument("--verbose", action="store_true", help="what went wrong, where something did")

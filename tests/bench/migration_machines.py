@@ -114,6 +114,7 @@ class Machine:
 
     def __init__(self):
         self.signs, self.number = Signs(), 0
+        self.broken = False  # something went wrong: no more of it
 
     def measure(self, way):
         settled = time.monotonic()

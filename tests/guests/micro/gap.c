@@ -6,21 +6,37 @@
 // turns it says so: "micro: gap us=N". `tsc=` for machines that have no other clock to compare with.
 #include "micro.h"
 
+// Upwards from `address`, around the hole below 4 GiB.
+static void fill_memory(uint64_t address, uint64_t pages) {
+    enum { kGib = 1 << 30 };
+    const uint64_t low_end = memory_bytes(), end = memory_end();
+    for (uint64_t page = 0; page < pages; page++) {
+        if (address == low_end) {
+            address = 4ull * kGib;
+        }
+        if (address >= end) {
+            verdict_fail("gap", "%u MiB do not hold it", end >> 20);
+        }
+        if (address >= 4ull * kGib && address % kGib == 0) {
+            map_gib(address);
+        }
+        *(volatile uint64_t*)address = page + 1;
+        address += 4096;
+    }
+}
+
 int main(void) {
     const uint64_t base = 0x1000000;
     const uint64_t set = option_number("mib=", 0) * 256;
     const uint64_t rate = option_number("rate=", 0);
-    const uint64_t fill = option_number("fill=", 0) * 256;
     uint64_t us = option_number("tsc=", 0);
     if (us == 0) {
         us = tsc_per_us();
     }
-    if (base + (set > fill ? set : fill) * 4096 > memory_bytes()) {
+    if (base + set * 4096 > memory_bytes()) {
         verdict_fail("gap", "%u MiB do not hold it", memory_bytes() >> 20);
     }
-    for (uint64_t page = 0; page < fill; page++) {
-        *(volatile uint64_t*)(base + page * 4096) = page + 1;
-    }
+    fill_memory(base, option_number("fill=", 0) * 256);
     print("\nmicro: gap ready tsc=%u\n", us);
     const uint64_t pages_per_s = rate * 256;
     uint64_t page = 0, generation = 1, done = 0, last = rdtsc();

@@ -151,16 +151,25 @@ uint64_t option_number(const char* prefix, uint64_t otherwise) {
     return value;
 }
 
-uint64_t memory_bytes(void) {
+// The end of RAM that ends below `limit`.
+static uint64_t memory_end_below(uint64_t limit) {
     uint64_t end = 0;
     const MemoryMapEntry* entries = (const MemoryMapEntry*)(uintptr_t)info()->memory_map;
     for (uint32_t i = 0; i < info()->memory_map_entries; i++) {
         const uint64_t entry_end = entries[i].address + entries[i].size;
-        if (entries[i].type == 1 && entry_end > end && entry_end <= 0x100000000ull) {
+        if (entries[i].type == 1 && entry_end > end && entry_end <= limit) {
             end = entry_end;
         }
     }
     return end;
+}
+
+uint64_t memory_bytes(void) {
+    return memory_end_below(0x100000000ull);
+}
+
+uint64_t memory_end(void) {
+    return memory_end_below(~0ull);
 }
 
 uint64_t rsdp_address(void) {

@@ -73,6 +73,7 @@ const char* command_line(void);
 bool option(const char* word);
 uint64_t option_number(const char* prefix, uint64_t otherwise);  // "mib=" -> 64 of "mib=64"
 uint64_t memory_bytes(void);  // RAM below 4 GiB, from the memory map of hvm_start_info
+uint64_t memory_end(void);    // of all RAM
 uint64_t rsdp_address(void);
 
 // Interrupts: vectors 32-255 count themselves, call the handler if one is set, and end the
