@@ -148,7 +148,9 @@ class FileTargetDriver(driver.VolumeDriver):
             "auth_method": method, "auth_username": user, "auth_password": password, "discard": False}}
 
     def terminate_connection(self, volume, connector, **named):
-        """Sessions end at the initiator; the target goes with remove_export."""
+        """Sessions end at the initiator. True: the volume is attached elsewhere too, as one of a server that moves while it
+        runs is, and its target must stay; else it goes with remove_export."""
+        return len(volume.volume_attachment) > 1
 
     def _update_volume_stats(self):
         space = shutil.disk_usage(self.folder)

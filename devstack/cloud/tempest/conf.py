@@ -19,7 +19,8 @@ FEATURES = {
     "disk_config": "python kumoi", "config_drive": "python kumoi", "swap_volume": "python kumoi",
     "metadata_service": "python kumoi", "volume_multiattach": "python kumoi", "attach_encrypted_volume": "",
     "live_migration": "python kumoi", "live_migrate_back_and_forth": "python kumoi",
-    "volume_backed_live_migration": "python", "block_migration_for_live_migration": "python kumoi", "shelve_migrate": "", "spice_console": "", "serial_console": "kumoi",
+    "volume_backed_live_migration": "python kumoi", "block_migration_for_live_migration": "python kumoi",
+    "block_migrate_cinder_iscsi": "kumoi", "shelve_migrate": "", "spice_console": "", "serial_console": "kumoi",
     "stable_rescue": "kumoi", "ide_bus": "python", "hostname_fqdn_sanitization": "python kumoi", "unified_limits": "",
 }
 FILTERS = ("ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,ServerGroupAntiAffinityFilter,"
