@@ -16,6 +16,32 @@ namespace {
 
 constexpr uint16_t kQueueCountMax = 16;
 
+class FlushClient final : public DiskClient {
+public:
+    void disk_completed(uint32_t /*token*/, int result) override { result_ = result; }
+    void disk_batch_done() override {}
+    int result() const { return result_; }
+
+private:
+    int result_ = -EIO;
+};
+
+// On the thread of `loop`; the image has a queue free.
+Result<void> flush_through(DiskImage& image, EventLoop& loop) {
+    FlushClient client;
+    {
+        const auto queue = TRY(image.open_queue(loop, client));
+        DiskRequest request;
+        request.operation = DiskOperation::Flush;
+        (void)queue->submit(request);  // it is empty: it takes one
+        queue->kick();
+        queue->drain();
+    }
+    return client.result() == 0
+               ? Result<void>()
+               : Result<void>(Error::from_errno(-client.result(), "flushing " + image.name()));
+}
+
 }  // namespace
 
 // One stream of requests, with the image's own stream behind it while there is one.
@@ -60,6 +86,18 @@ public:
             drain();
             inner_.reset();
             done.set_value(image == nullptr ? Result<void>() : attach(*image));
+        });
+        return done.get_future().get();
+    }
+    // What was written is durable. Nothing may be in flight but what drain() ends.
+    Result<void> flush_on_its_thread(DiskImage& image) {
+        std::promise<Result<void>> done;
+        loop_.post([&] {
+            drain();
+            inner_.reset();  // its place is lent to the flush
+            auto flushed = flush_through(image, loop_);
+            auto attached = attach(image);
+            done.set_value(attached.ok() ? std::move(flushed) : std::move(attached));
         });
         return done.get_future().get();
     }
@@ -180,7 +218,13 @@ Result<void> LateDisk::sync() {
     if (raw_ != nullptr) {
         return raw_->sync();
     }
-    return qcow2_ != nullptr ? qcow2_->sync() : Result<void>();
+    if (qcow2_ != nullptr) {
+        return qcow2_->sync();
+    }
+    // A back end may keep what it was given in memory (librbd does), where its neighbour on the
+    // other host does not see it.
+    const auto all = queues();
+    return all.empty() ? Result<void>() : all.front()->flush_on_its_thread(*image_);
 }
 
 Result<void> LateDisk::drop(Drop how) {

@@ -316,6 +316,81 @@ TEST_P(OwnershipTest, WhatMovesWithTheGuestIsItsHostsOwn) {
     EXPECT_EQ(there.ownership.may_drop(kEpoch).error().code, ErrorCode::Unsupported);
 }
 
+// A back end in another process: one queue, and memory of its own.
+class BackendImage final : public DiskImage {
+public:
+    struct Counts {
+        int writes = 0;
+        int flushes = 0;
+        int flush_result = 0;
+        int queues = 0;
+    };
+    explicit BackendImage(Counts& counts) : counts_(counts) {}
+    std::string name() const override { return "backend"; }
+    uint64_t size() const override { return kSize; }
+    bool read_only() const override { return false; }
+    uint32_t block_size() const override { return 512; }
+    bool write_cache() const override { return true; }
+    bool can_discard() const override { return true; }
+    Result<std::unique_ptr<DiskQueue>> open_queue(EventLoop&, DiskClient& client) override {
+        if (counts_.queues == 1) {
+            return Error::exhausted("all queues are open");
+        }
+        ++counts_.queues;
+        return std::unique_ptr<DiskQueue>(std::make_unique<BackendQueue>(counts_, client));
+    }
+
+private:
+    class BackendQueue final : public DiskQueue {
+    public:
+        BackendQueue(Counts& counts, DiskClient& client) : counts_(counts), client_(client) {}
+        ~BackendQueue() override { --counts_.queues; }
+        bool submit(DiskRequest& request) override {
+            taken_.push_back(request);
+            return true;
+        }
+        void kick() override {}
+        void drain() override {
+            for (const DiskRequest& request : std::exchange(taken_, {})) {
+                const bool flush = request.operation == DiskOperation::Flush;
+                ++(flush ? counts_.flushes : counts_.writes);
+                client_.disk_completed(request.token, flush ? counts_.flush_result : 0);
+            }
+        }
+
+    private:
+        Counts& counts_;
+        DiskClient& client_;
+        std::vector<DiskRequest> taken_;
+    };
+    Counts& counts_;
+};
+
+TEST(LateBackend, IsFlushedByItsOneQueueBeforeTheGuestIsGivenAway) {
+    BackendImage::Counts counts;
+    LateDisk::Spec spec;
+    spec.backend = [&]() -> Result<std::unique_ptr<DiskImage>> {
+        return std::unique_ptr<DiskImage>(std::make_unique<BackendImage>(counts));
+    };
+    auto disk = LateDisk::open(direct_files(), std::move(spec)).value();
+    EXPECT_TRUE(disk->sync().ok()) << "no device has written";
+    EXPECT_EQ(counts.flushes, 0);
+    Device device(*disk);
+    EXPECT_EQ(device.write(1), 0);
+    EXPECT_TRUE(disk->sync().ok());
+    EXPECT_EQ(counts.flushes, 1);
+    EXPECT_EQ(device.write(2), 0) << "the device has its queue again";
+    counts.flush_result = -EIO;
+    EXPECT_FALSE(disk->sync().ok());
+    EXPECT_EQ(device.write(3), 0);
+    EXPECT_EQ(counts.writes, 3);
+    EXPECT_TRUE(disk->drop().ok());
+    EXPECT_EQ(counts.queues, 0);
+    ASSERT_TRUE(disk->hold().ok());
+    ASSERT_TRUE(disk->take(1, {}).ok());
+    EXPECT_EQ(device.write(4), 0);
+}
+
 std::string name_of(const ::testing::TestParamInfo<DiskFormat>& info) {
     return info.param == DiskFormat::Raw ? "Raw" : "Qcow2";
 }
