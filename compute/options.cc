@@ -1,5 +1,6 @@
 #include "compute/options.h"
 
+#include "compute/driver/disk_leases.h"
 #include "compute/driver/live_link_options.h"
 #include "compute/live_migration_options.h"
 #include "compute/periodic_options.h"
@@ -267,6 +268,7 @@ void add_node_options(OptionTable& table) {
          "that move to another host, to that host alone (TLS 1.3 with a key made for the move). "
          "Open them between compute hosts."});
     add_live_link_options(table);
+    DiskLeases::add_options(table);
     table.add(
         {"kumoi", "cgroup_parent", OptionType::String, "kumoi",
          "Control group in which each guest gets one of its own, for its CPU time, memory and "

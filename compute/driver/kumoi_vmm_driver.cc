@@ -128,6 +128,7 @@ Result<KumoiDriverOptions> KumoiDriverOptions::from_config(const Config& config)
         // Without it, or with it elsewhere, only a migration fails.
         options.live.relay.program = find_beside("kumoi-relay").value_or("kumoi-relay");
     }
+    options.leases = TRY(DiskLeases::from_config(config, options.instances_path));
     options.snapshot_image_format = config.string("kumoi", "snapshot_image_format");
     options.disk.img_path = TRY(find_beside("kumoi-img"));
     options.disk.use_cow_images = config.boolean("DEFAULT", "use_cow_images");
@@ -336,9 +337,13 @@ Result<GuestFiles> KumoiVmmDriver::files_of(const InstanceFolder& folder) const 
     return files;
 }
 
-Result<void> KumoiVmmDriver::write_configs(const Instance& instance, const InstanceFolder& folder) {
+Result<void> KumoiVmmDriver::write_configs(const Instance& instance, const InstanceFolder& folder,
+                                           bool leased) {
     const GuestFiles files = TRY(files_of(folder));
     Json guest = guest_config(instance, folder, files, options_.guest);
+    if (leased) {
+        options_.leases.add_locks(guest, folder);
+    }
     {
         const std::lock_guard lock(cpus_mutex_);
         TRY(assign_cpus(guest, instance, options_.cpus, read_json(folder.guest_config()),
@@ -363,6 +368,7 @@ Result<std::vector<Json>> KumoiVmmDriver::other_guests(const Instance& instance)
 }
 
 Result<void> KumoiVmmDriver::start_guest(const Instance& instance, const InstanceFolder& folder) {
+    TRY(options_.leases.claim(folder));
     TRY(write_configs(instance, folder));
     TRY(remove_file(folder.saved_state()));  // a guest that boots anew has no use for it
     TRY_CONTEXT(start_process(instance, folder, {}), "starting the guest of server {}",

@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/random.h"
 #include "compute/driver/cpu_pinning.h"
+#include "compute/driver/disk_leases.h"
 #include "compute/driver/disk_transfer.h"
 #include "compute/driver/guest_agent_channel.h"
 #include "compute/driver/guest_cgroup.h"
@@ -45,6 +46,7 @@ struct KumoiDriverOptions {
     DetachOptions detach;
     DiskTransferOptions transfer;
     LiveMoveOptions live;
+    DiskLeases leases;
     GuestAgentOptions agent;
     int64_t soft_reboot_timeout_s = 120;  // then the reboot becomes a hard one, as in Nova
 
@@ -154,7 +156,9 @@ private:
     Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
                                  const std::string& to);
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);
-    Result<void> write_configs(const Instance& instance, const InstanceFolder& folder);
+    // Not `leased`: its process takes no leases, whatever is configured.
+    Result<void> write_configs(const Instance& instance, const InstanceFolder& folder,
+                               bool leased = true);
     Result<GuestFiles> files_of(const InstanceFolder& folder) const;
     // guest.json of the other servers, where a guest with processors of its own must know them.
     Result<std::vector<Json>> other_guests(const Instance& instance);
@@ -172,7 +176,9 @@ private:
     Result<LiveSubject> live_subject(const Instance& instance, const LiveFacts& there);
     Result<void> build_arrival(const LiveMigrationArrival& arrival, const LiveDisks& disks);
     // guest.json of the machine that waits for a guest, with its process's files where they are.
-    Result<void> write_arrival(const Instance& instance, const LiveFolder& folder, bool shared);
+    // `epoch`: under which the source holds leases.
+    Result<void> write_arrival(const Instance& instance, const LiveFolder& folder, bool shared,
+                               uint64_t epoch);
     Result<void> start_arrival(const LiveFolder& folder, const LiveNote& note, const Json& terms);
     LiveMigrationOutcome end_departure(const Instance& instance, LiveMigrationOutcome outcome);
     Result<void> settle_in(const Instance& instance, const InstanceFolder& folder);

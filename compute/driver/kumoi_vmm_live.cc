@@ -167,7 +167,7 @@ Result<std::string> KumoiVmmDriver::pre_live_migration(const LiveMigrationArriva
         } else {
             TRY(build_arrival(arrival, disks));
         }
-        TRY(write_arrival(instance, folder, shared));
+        TRY(write_arrival(instance, folder, shared, 0));
         return live_.invite(instance.uuid, id, shared, disks.ids());
     }();
     if (!invited.ok()) {
@@ -206,15 +206,16 @@ Result<void> KumoiVmmDriver::build_arrival(const LiveMigrationArrival& arrival,
 }
 
 Result<void> KumoiVmmDriver::write_arrival(const Instance& instance, const LiveFolder& folder,
-                                           bool shared) {
+                                           bool shared, uint64_t epoch) {
     if (!shared) {
-        return write_configs(instance, folder.server());
+        return write_configs(instance, folder.server(), false);  // its disks are not the source's
     }
     GuestFiles files = TRY(files_of(folder.server()));
     files.volumes = TRY(read_volumes(folder.arriving()));
     assign_volume_slots(files.volumes, TRY(read_volumes(folder.server())));
     Json guest = guest_config(instance, folder.server(), files, options_.guest);
     move_paths(guest, folder.server(), folder.arriving());
+    options_.leases.add_held_locks(guest, folder.server(), epoch);
     {
         const std::lock_guard lock(cpus_mutex_);
         TRY(assign_cpus(guest, instance, options_.cpus, Json(), TRY(other_guests(instance))));
@@ -234,7 +235,7 @@ Result<void> KumoiVmmDriver::start_arrival(const LiveFolder& folder, const LiveN
         take_slots(volumes, *slots);
     }
     TRY(write_volumes(place, volumes));
-    TRY(write_arrival(instance, folder, note.shared));
+    TRY(write_arrival(instance, folder, note.shared, note.epoch));
     const GuestLimits limits = guest_limits(instance, options_.guest_overhead_mib);
     const auto procs = TRY(cgroups_.make(place, instance.uuid, limits));
     auto started = GuestProcess(options_.process, place, clock_).start({"--incoming"}, procs);

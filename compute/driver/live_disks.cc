@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/subprocess.h"
 #include "compute/driver/disk_file.h"
+#include "compute/driver/disk_leases.h"
 #include "migration/transfer/manifest.h"
 
 namespace kumoi::compute {
@@ -48,7 +49,8 @@ bool stays_here(const std::string& name) {
                                            "volumes.json", "arrival.journal", "departure.journal",
                                            "config.json",  "console.log",     "console.log.1",
                                            "epoch"};
-    return std::ranges::find(kNames, name) != std::end(kNames) || name[0] == '.';
+    return std::ranges::find(kNames, name) != std::end(kNames) || name[0] == '.' ||
+           is_disk_lease(name);
 }
 
 }  // namespace
