@@ -1,4 +1,4 @@
-// kumoi server migrate, and kumoi server migration list, show, abort and force-complete.
+// kumoi server migrate, and kumoi server migration list, show, abort, force-complete and settle.
 #include <poll.h>
 
 #include "api/cli/command.h"
@@ -6,6 +6,7 @@
 #include "api/cli/server_lifecycle_command.h"
 #include "api/cli/server_migration.h"
 #include "api/cli/server_waiting.h"
+#include "api/cli/settle_migration.h"
 
 namespace kumoi::cli {
 namespace {
@@ -115,6 +116,7 @@ struct MigrationOptions {
     std::string server;
     int64_t id = 0;
     bool all = false;
+    std::string fenced;
 };
 
 Result<void> list_migrations(Session& session, const MigrationOptions& options) {
@@ -167,6 +169,34 @@ Result<void> force_migration(Session& session, const MigrationOptions& options) 
     return {};
 }
 
+Result<void> settle_migration(Session& session, const MigrationOptions& options) {
+    const Json server = TRY(find_server(session, options.server));
+    Cloud* cloud = TRY(session.cloud());
+    TRY(fence_host_of_migration(*cloud, server, options.fenced));
+    if (session.options.no_wait) {
+        return {};
+    }
+    const int64_t end_ns =
+        session.clock().monotonic_ns() + session.options.wait_seconds * kNanosPerSecond;
+    for (;;) {
+        const std::string host = TRY(settled_host(*cloud, server.string_or("id")));
+        if (!host.empty()) {
+            session.out.say(host == options.fenced
+                                ? fmt::format(" {0}  was last on {1}; bring it back with: openstack "
+                                              "server evacuate {0}",
+                                              server.string_or("name"), host)
+                                : fmt::format(" {}  is on {}", server.string_or("name"), host));
+            return {};
+        }
+        if (session.clock().monotonic_ns() > end_ns) {
+            return Error::timeout("The other host has not decided for {} s.",
+                                  session.options.wait_seconds)
+                .with_hint("It does with its next sign of life; see that its service is up.");
+        }
+        poll(nullptr, 0, kPollMs);
+    }
+}
+
 }  // namespace
 
 void add_server_migration_verbs(CLI::App* noun, Session& session) {
@@ -198,6 +228,13 @@ void add_server_migration_verbs(CLI::App* noun, Session& session) {
     add_one("show", "Show one that is under way: phase, bytes, rates, time left.", show_migration);
     add_one("abort", "Cancel it; the server stays where it is.", abort_migration);
     add_one("force-complete", "End it with a longer pause of the guest.", force_migration);
+    verb = add_verb(migrations, "settle",
+                    "Decide one whose other host is off for good, and nobody can ask it.", session,
+                    [&session, options] { return settle_migration(session, *options); });
+    verb->add_option("server", options->server, "Name or id.")->required();
+    verb->add_option("--fenced", options->fenced,
+                     "The host that is off: its compute service is forced down.")
+        ->required();
 }
 
 }  // namespace kumoi::cli

@@ -82,6 +82,14 @@ Result<std::optional<std::string>> NodeRecords::recorded_uuid(
     return std::optional(uuid);
 }
 
+Result<bool> NodeRecords::is_forced_down(const std::string& host) {
+    const std::lock_guard lock(mutex_);
+    const NovaObject service =
+        TRY(objects_.class_object(context(), "Service", "get_by_host_and_binary",
+                                  text_arguments({host, kBinary})));
+    return service.boolean("forced_down");
+}
+
 Result<void> NodeRecords::register_service() {
     const std::lock_guard lock(mutex_);
     const int64_t version = facts_of(options_.release).service_version;

@@ -55,6 +55,8 @@ public:
     Result<void> update(const compute::ComputeNode& node);
     // nova-api told us ahead of the record (set_host_enabled).
     Result<void> set_enabled(bool enabled);
+    // Another host's service, as it is recorded now.
+    Result<bool> is_forced_down(const std::string& host);
     void count_build(bool succeeded);  // feeds the scheduler's BuildFailureWeigher
 
 private:

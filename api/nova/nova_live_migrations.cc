@@ -130,6 +130,10 @@ Result<void> NovaLiveMigrations::drop_context(const std::string& uuid) {
     return borders_.conductor.drop_migration_context(uuid);
 }
 
+Result<bool> NovaLiveMigrations::is_fenced(const std::string& host) {
+    return borders_.node.is_forced_down(host);
+}
+
 Result<void> NovaLiveMigrations::return_allocations(const std::string& uuid) {
     return borders_.conductor.with_server(uuid, [&](const Known& known) -> Result<void> {
         const std::string migration = TRY(need_migration(known, uuid))->text("uuid");

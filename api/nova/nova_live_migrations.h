@@ -34,6 +34,7 @@ public:
     Result<void> save_host(const std::string& uuid, const compute::InstanceUpdate& update,
                            const std::string& host) override;
     Result<void> drop_context(const std::string& uuid) override;
+    Result<bool> is_fenced(const std::string& host) override;
     Result<void> return_allocations(const std::string& uuid) override;
     Result<void> drop_allocations(const std::string& uuid) override;
     Result<void> forget_consoles(const std::string& uuid) override;

@@ -22,6 +22,7 @@
 #include "compute/driver/live_checks.h"
 #include "compute/driver/live_disks.h"
 #include "compute/driver/live_moves.h"
+#include "compute/driver/migration_fence.h"
 #include "compute/driver/root_disk.h"
 #include "compute/driver/virt_driver.h"
 #include "compute/images/image_cache.h"
@@ -53,7 +54,7 @@ struct KumoiDriverOptions {
     static Result<KumoiDriverOptions> from_config(const Config& config);
 };
 
-class KumoiVmmDriver final : public VirtDriver {
+class KumoiVmmDriver final : public VirtDriver, public MigrationFence {
 public:
     KumoiVmmDriver(KumoiDriverOptions options, ImageApi& images, ImageCache& cache,
                    const Clock& clock, Random& random);
@@ -112,6 +113,10 @@ public:
     Result<void> finish_live_migration(const Instance& instance) override;
     Result<void> rollback_live_migration(const Instance& instance, bool destroy_disks) override;
     Result<GuestOwner> live_migration_outcome(const Instance& instance) override;
+    Result<std::vector<std::string>> list_arrival_uuids() override { return live_.arrivals(); }
+    Result<void> fence_live_migration(const Instance& instance) override {
+        return live_.fence(instance.uuid);
+    }
     Result<void> attach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> detach_interface(const Instance& instance, const VifInfo& vif) override;
     Result<void> set_volumes(const Instance& instance,

@@ -286,11 +286,16 @@ void LiveMoves::help_source(const LiveFolder& folder, LiveNote& note, const Live
 
 // The journal of the dead process, with what the other side says of itself.
 Result<GuestOwner> LiveMoves::settle_dead_source(const LiveFolder& folder, LiveNote& note) {
+    const auto answer = ask(note, Json::object({{"op", "state"}}));
+    return settle_dead_source(folder, note,
+                              answer.ok() ? parse_view(answer->string_or("view"))
+                                          : migration::DestinationView::Unreachable);
+}
+
+Result<GuestOwner> LiveMoves::settle_dead_source(const LiveFolder& folder, LiveNote& note,
+                                                 migration::DestinationView view) {
     const LiveProcess process = process_of(folder, note);
     const SourceAgent agent{process, note};
-    const auto answer = ask(note, Json::object({{"op", "state"}}));
-    const auto view = answer.ok() ? parse_view(answer->string_or("view"))
-                                  : migration::DestinationView::Unreachable;
     const auto settlement = TRY(agent.settle(view));
     switch (settlement.outcome) {
         case Outcome::Wait: return GuestOwner::Undecided;

@@ -72,6 +72,10 @@ public:
 
     // Asks whoever must be asked, and settles what can be.
     Result<GuestOwner> outcome(const std::string& uuid);
+    // The other host of an undecided one is off for good (MigrationFence).
+    Result<void> fence(const std::string& uuid);
+    // Servers whose guests wait here, or have come and are not finished.
+    Result<std::vector<std::string>> arrivals() const;
     // The note of a migration that is not decided, or not in this host's favour.
     Result<std::optional<LiveNote>> pending(const std::string& uuid) const;
     // Destination: the guest is this host's (outcome() said so).
@@ -113,6 +117,10 @@ private:
                                                         const LiveStatus& status);
     Result<GuestOwner> source_outcome(const LiveFolder& folder, LiveNote& note);
     Result<GuestOwner> settle_dead_source(const LiveFolder& folder, LiveNote& note);
+    Result<GuestOwner> settle_dead_source(const LiveFolder& folder, LiveNote& note,
+                                          migration::DestinationView view);
+    Result<void> fence_source(const LiveFolder& folder, LiveNote& note,
+                              const std::optional<LiveStatus>& status);
     // A source that waits: what the other side says is carried to it, or it is connected again.
     void help_source(const LiveFolder& folder, LiveNote& note, const LiveStatus& status,
                      const LiveProcess& process);

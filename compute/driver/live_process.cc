@@ -160,8 +160,13 @@ Result<std::optional<LiveStatus>> LiveProcess::last_word() const {
     return said.error();
 }
 
-Result<void> LiveProcess::verdict(const LiveNote& note, const std::string& view) const {
-    TRY(process_.call("migrate_verdict", Json::object({{"id", note.id.text()}, {"view", view}})));
+Result<void> LiveProcess::verdict(const LiveNote& note, const std::string& view,
+                                  uint64_t lease_epoch) const {
+    Json params = Json::object({{"id", note.id.text()}, {"view", view}});
+    if (lease_epoch != 0) {
+        params.set("lease_epoch", lease_epoch);
+    }
+    TRY(process_.call("migrate_verdict", params));
     return {};
 }
 

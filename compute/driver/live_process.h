@@ -52,7 +52,9 @@ public:
     Result<LiveStatus> status() const;
     // The same of a process that may be dead, or about to end: nothing then.
     Result<std::optional<LiveStatus>> last_word() const;
-    Result<void> verdict(const LiveNote& note, const std::string& view) const;
+    // `lease_epoch`: with "fenced" alone.
+    Result<void> verdict(const LiveNote& note, const std::string& view,
+                         uint64_t lease_epoch = 0) const;
 
     // Of a process that is dead: its journal, held so that nobody else decides. Nothing: it may
     // still live. NotFound: it never had one.

@@ -37,6 +37,8 @@ public:
     virtual Result<void> save_host(const std::string& uuid, const InstanceUpdate& update,
                                    const std::string& host) = 0;
     virtual Result<void> drop_context(const std::string& uuid) = 0;
+    // An operator has said that this host is off ("forced down").
+    virtual Result<bool> is_fenced(const std::string& host) = 0;
     // What the migration holds goes back to the server, in place of what that has ...
     virtual Result<void> return_allocations(const std::string& uuid) = 0;
     // ... or away. Absent is fine for both.

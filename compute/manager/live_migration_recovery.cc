@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/log.h"
+#include "compute/manager/live_migration_fencing.h"
 #include "compute/manager/live_migration_records.h"
 #include "compute/manager/live_migration_tasks.h"
 #include "compute/vm_states.h"
@@ -39,16 +40,19 @@ void settle_one(NodeServices& services, const std::string& uuid) {
     if (!instance.ok()) {
         return;  // remove_orphans() and the audit of deleted servers
     }
-    const auto owner = services.driver.live_migration_outcome(*instance);
     const auto migration = services.live->live_migration(uuid);
+    const std::string source = migration.ok() ? migration->source_compute : "";
+    const auto owner = outcome_with_fencing(services, *instance, source);
     if (!owner.ok() || (!migration.ok() && migration.error().code != ErrorCode::NotFound)) {
         return;  // later
     }
     const RequestContext context = owner_of(*instance);
     if (*owner == GuestOwner::Here && is_to_be_finished(services, *instance, migration)) {
         run_verb(services, verbs::kPostLiveMigration, context, uuid,
-                 [&](const Operation& operation) {
-                     return post_live_migration_task(services, operation);
+                 [&](const Operation& operation) -> Result<void> {
+                     TRY(post_live_migration_task(services, operation));
+                     close_for_fenced_source(services, operation, source);
+                     return {};
                  });
         return;
     }

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "compute/manager/external_events.h"
+#include "compute/manager/live_migration_fencing.h"
 #include "compute/manager/live_migration_records.h"
 #include "compute/manager/live_migration_tasks.h"
 #include "compute/manager/live_migrations.h"
@@ -266,7 +267,7 @@ Result<void> LiveMigrationTask::settle(const std::vector<std::string>& steps) {
     TRY(load({}));
     recall(steps);
     data_.old_attachment_ids = old_attachment_ids_;
-    const auto owner = services_.driver.live_migration_outcome(instance_);
+    const auto owner = outcome_with_fencing(services_, instance_, destination_);
     if (!owner.ok()) {
         return wait_undecided(owner.error());
     }

@@ -10,12 +10,13 @@
 #include <vector>
 
 #include "compute/driver/live_migration.h"
+#include "compute/driver/migration_fence.h"
 #include "compute/vm_states.h"
 #include "tests/support/compute_fakes.h"
 
 namespace kumoi::compute::moving {
 
-class MovingDriver final : public FakeDriver {
+class MovingDriver final : public FakeDriver, public MigrationFence {
 public:
     explicit MovingDriver(CallLog& log) : FakeDriver(log), log_(log) {}
 
@@ -184,6 +185,17 @@ public:
             return live_migration_outcome(instance);
         }
         return found->second;
+    }
+
+    Result<void> fence_live_migration(const Instance& instance) override {
+        TRY(log_.enter("driver.fence_live_migration"));
+        const auto found = owners.find(instance.uuid);
+        if (found == owners.end() || found->second != GuestOwner::Undecided) {
+            return Error::conflict("nothing is undecided").with_fault("InvalidMigrationState");
+        }
+        decide(instance.uuid);
+        log_.leave();
+        return {};
     }
 
     // The guest runs on there, unless the other host has lost what waited for it.

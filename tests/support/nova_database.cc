@@ -142,6 +142,7 @@ Result<Json> NovaDatabase::service(const std::string& host) const {
                                                             {"binary", "nova-compute"},
                                                             {"version", version},
                                                             {"disabled", false},
+                                                            {"forced_down", forced_down.contains(host)},
                                                             {"report_count", 1}})}});
 }
 

@@ -61,6 +61,7 @@ public:
     std::map<int64_t, Json> block_devices;     // primitives by id
     std::map<std::string, Json> vifs;          // VirtualInterface primitives by port
     std::map<std::string, std::string> nodes;  // host -> provider; empty: recorded by nobody
+    std::set<std::string> forced_down;         // hosts
 
     // Calls to compute services.
     std::function<Result<Json>(const std::string& host, const std::string& method, Json args)>

@@ -225,5 +225,47 @@ TEST(FaultMatrixOfLiveMigration, WhatIsNotDecidedIsNotDeleted) {
     EXPECT_EQ(hosts.owner(), &hosts.destination);
 }
 
+// An operator says that the destination is off for good: what is left at the source decides.
+TEST(FaultMatrixOfLiveMigration, WhatIsUndecidedWaitsForTheOtherHostOrForAnOperator) {
+    for (const bool goes : {false, true}) {
+        TwoHosts hosts;
+        hosts.source.driver.asks_until_decided = 1000;
+        hosts.source.driver.decides_to_go = goes;
+        live_migrate(hosts);
+        hosts.database.forced_down.insert(hosts.source.host);  // not the one that is asked
+        hosts.let_time_pass();
+        EXPECT_EQ(hosts.source.driver.owners[NovaWorld::kUuid], compute::GuestOwner::Undecided);
+        EXPECT_EQ(hosts.source.task_state(), "migrating");
+        hosts.database.forced_down = {hosts.destination.host};
+        hosts.let_time_pass();
+        expect_whole(hosts, {"fenced"});
+        EXPECT_EQ(hosts.owner(), goes ? &hosts.destination : &hosts.source);
+        expect_deletable(hosts);
+    }
+}
+
+// The same at the destination: the source, which would close the records, is off.
+TEST(FaultMatrixOfLiveMigration, ADestinationTakesTheGuestOfASourceThatIsForcedDown) {
+    TwoHosts hosts;
+    hosts.source.driver.asks_until_decided = 1000;
+    live_migrate(hosts);
+    auto& driver = hosts.destination.driver;
+    driver.set_guest(NovaWorld::kUuid, power_states::kRunning);
+    driver.owners[NovaWorld::kUuid] = compute::GuestOwner::Undecided;
+    driver.unfinished.insert(NovaWorld::kUuid);
+    driver.asks_until_decided = 1000;
+    driver.decides_to_go = false;  // fenced, it is simply here
+    hosts.destination.let_time_pass();
+    EXPECT_EQ(hosts.owner(), &hosts.source);
+    hosts.database.forced_down = {hosts.source.host};
+    hosts.destination.let_time_pass();
+    EXPECT_EQ(hosts.owner(), &hosts.destination);
+    EXPECT_EQ(hosts.destination.task_state(), "");
+    EXPECT_EQ(migration_of(hosts).string_or("status"), "completed");
+    EXPECT_EQ(hosts.database.allocations,
+              std::set<std::string>{allocation(NovaWorld::kUuid, kDestination)});
+    EXPECT_EQ(hosts.cloud->cinder.attached.size(), 1u) << "not to the host that is off";
+}
+
 }  // namespace
 }  // namespace kumoi::nova
