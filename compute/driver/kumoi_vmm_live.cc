@@ -58,6 +58,17 @@ void move_paths(Json& json, const InstanceFolder& from, const InstanceFolder& to
     }
 }
 
+// A guest that stays after all is connected to its volumes anew: to one that was plugged while it ran
+// it can be only by what it was given before.
+void offer_way_back(const GuestProcess& process, const std::vector<VolumeDisk>& volumes) {
+    for (const VolumeDisk& volume : volumes) {
+        if (const auto offered = offer_connection(process, volume.socket); !offered.ok()) {
+            log_warn("driver", "a volume could not be had again if the guest stays",
+                     {{"volume", volume.volume_id}, {"why", offered.error().text()}});
+        }
+    }
+}
+
 Result<Uuid> parse_migration(const std::string& text) {
     const auto id = Uuid::parse(text);
     return id ? Result<Uuid>(*id) : Error::invalid("'{}' names no migration", text);
@@ -101,7 +112,7 @@ Result<LiveSubject> KumoiVmmDriver::live_subject(const Instance& instance, const
     subject.sees_probe = !there.probe.empty() && has_probe(there.probe);
     const auto disks = TRY(live_disks_of(folder, options_.disk));
     const auto still = TRY(still_files_of(folder, disks));
-    subject.has_local_disks = !disks.empty() || !still.empty();
+    subject.has_local_disks = !disks.empty();  // other files are fetched before the move
     for (const LiveDisk& disk : disks) {
         subject.disk_needed_mb += static_cast<int64_t>(disk.allocated) / kBytesPerMib;
         subject.disk_virtual_mb += static_cast<int64_t>(disk.size) / kBytesPerMib;
@@ -136,6 +147,7 @@ Result<std::string> KumoiVmmDriver::live_migration_disks(const Instance& instanc
     const InstanceFolder folder = TRY(existing_folder(instance));
     LiveDisks disks;
     disks.disks = TRY(live_disks_of(folder, options_.disk));
+    TRY(copy_console_log(folder, moved_console_log(folder)));
     auto still = TRY(still_files_of(folder, disks.disks));
     if (!still.empty()) {
         const std::string offer = Uuid::generate(random_).text();
@@ -158,7 +170,7 @@ Result<std::string> KumoiVmmDriver::pre_live_migration(const LiveMigrationArriva
     }
     auto invited = [&]() -> Result<std::string> {
         LiveDisks disks;
-        if (arrival.plan.block_migration) {
+        if (!arrival.disks.empty()) {
             disks = TRY(LiveDisks::parse(arrival.disks));
         }
         if (shared) {
@@ -193,6 +205,11 @@ Result<void> KumoiVmmDriver::build_arrival(const LiveMigrationArrival& arrival,
                     "fetching the files of server {}", instance.uuid);
         TRY(remove_file(incoming.path() + "/.transfer.json"));
         transfer_.forget(instance.uuid);
+    }
+    if (const std::string log = moved_console_log(incoming); path_exists(log)) {
+        if (::rename(log.c_str(), incoming.console_log().c_str()) != 0) {
+            return Error::from_errno(errno, "renaming " + log);
+        }
     }
     TRY(make_empty_disks(incoming, disks.disks, options_.disk));
     TRY(make_nvram(instance.image.properties, incoming, options_.guest.firmware));
@@ -236,6 +253,9 @@ Result<void> KumoiVmmDriver::start_arrival(const LiveFolder& folder, const LiveN
     }
     TRY(write_volumes(place, volumes));
     TRY(write_arrival(instance, folder, note.shared, note.epoch));
+    if (note.shared) {  // its own takes the place of the source's once it is here
+        TRY(copy_console_log(folder.server(), place.console_log()));
+    }
     const GuestLimits limits = guest_limits(instance, options_.guest_overhead_mib);
     const auto procs = TRY(cgroups_.make(place, instance.uuid, limits));
     auto started = GuestProcess(options_.process, place, clock_).start({"--incoming"}, procs);
@@ -261,6 +281,7 @@ LiveMigrationOutcome KumoiVmmDriver::live_migration(const Instance& instance,
     if (!volumes.ok()) {
         return LiveMigrationOutcome::stayed(volumes.error());
     }
+    offer_way_back(process_of(folder), *volumes);
     monitor_.remove(instance.uuid);  // its end is no news
     Json terms = Json::object({{"volume_slots", volume_slots(*volumes)}});
     return end_departure(instance, live_.depart(instance.uuid, departure, std::move(copied),
@@ -277,6 +298,7 @@ LiveMigrationOutcome KumoiVmmDriver::follow_live_migration(const Instance& insta
 LiveMigrationOutcome KumoiVmmDriver::end_departure(const Instance& instance,
                                                    LiveMigrationOutcome outcome) {
     transfer_.withdraw(instance.uuid);
+    (void)remove_file(moved_console_log(folder_of(instance)));
     if (outcome.kind == LiveMigrationOutcome::Kind::Stayed) {
         const auto watched = watch_guest(instance, folder_of(instance));
         if (!watched.ok()) {

@@ -33,7 +33,7 @@ struct LiveFacts {
 struct LiveSubject {
     bool running = false;  // a kumoi-vmm process has its guest
     bool rescued = false;
-    bool has_local_disks = false;  // anything in its folder that must come along
+    bool has_local_disks = false;  // in its folder, that the guest writes
     int64_t disk_needed_mb = 0;    // as they are on the disk
     int64_t disk_virtual_mb = 0;   // as they may become
     std::string board = "kumoi-1";

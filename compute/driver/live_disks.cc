@@ -15,6 +15,7 @@ namespace kumoi::compute {
 namespace {
 
 constexpr std::string_view kFormat = "kumoi-live-disks-1";
+constexpr size_t kConsoleLogMax = 64u << 20;  // a larger one stays behind
 constexpr uint64_t kStatBlock = 512;
 constexpr uint64_t kDiskSizeMax = uint64_t{1} << 50;
 
@@ -142,6 +143,19 @@ Result<std::vector<std::string>> still_files_of(const InstanceFolder& folder,
         }
     }
     return files;
+}
+
+std::string moved_console_log(const InstanceFolder& folder) {
+    return folder.path() + "/console.log.moved";
+}
+
+Result<void> copy_console_log(const InstanceFolder& from, const std::string& to) {
+    const auto size = file_size(from.console_log());
+    if (!size.ok() || *size == 0 || *size > kConsoleLogMax) {
+        return {};
+    }
+    const std::string text = TRY(read_file(from.console_log(), kConsoleLogMax));
+    return write_file_atomic(to, text, 0640);
 }
 
 Result<void> make_empty_disks(const InstanceFolder& folder, const std::vector<LiveDisk>& disks,

@@ -8,6 +8,26 @@
 #include "compute/vm_states.h"
 
 namespace kumoi::compute {
+namespace {
+
+// The other host's back end opens a qcow2 file before this one has written the last of it, and
+// would go by tables that it read then.
+std::vector<std::string> volumes_that_stay(const std::vector<BlockDevice>& devices) {
+    std::vector<std::string> reasons;
+    for (const BlockDevice& device : devices) {
+        const Json* data = device.connection_info.find("data");
+        if (device.is_volume() && data != nullptr && data->is_object() &&
+            data->string_or("format", "raw") != "raw") {
+            reasons.push_back(fmt::format(
+                "its volume {} is a file of the format {} (after a snapshot Cinder's NFS driver "
+                "makes one), which cannot be open on two hosts; migrate the server cold",
+                device.volume_id, data->string_or("format").substr(0, 32)));
+        }
+    }
+    return reasons;
+}
+
+}  // namespace
 
 Result<LiveMigrateData> check_live_destination_task(NodeServices& services,
                                                     const Operation& operation,
@@ -41,16 +61,26 @@ Result<LiveMigrateData> check_live_source_task(NodeServices& services, const Ope
         return migration_pre_check_error({"server " + instance.uuid + " is " + instance.vm_state +
                                           ", and only active and paused ones go live"});
     }
+    std::vector<std::string> reasons;
     LiveMigrationQuestion question;
     question.facts = data.facts;
     question.block_migration = data.block_migration;
     question.disk_over_commit = data.disk_over_commit;
     if (services.volumes != nullptr) {
-        question.is_volume_backed = is_volume_backed(
-            TRY(services.volumes->records.block_devices(operation.context, instance.uuid)));
+        const auto devices =
+            TRY(services.volumes->records.block_devices(operation.context, instance.uuid));
+        question.is_volume_backed = is_volume_backed(devices);
+        reasons = volumes_that_stay(devices);
         question.volumes = TRY(connected_disks(services, operation.context, instance));
     }
-    const LiveMigrationPlan plan = TRY(services.driver.check_live_migration(instance, question));
+    auto checked = services.driver.check_live_migration(instance, question);
+    if (!reasons.empty()) {
+        if (!checked.ok()) {
+            reasons.push_back(checked.error().message);
+        }
+        return migration_pre_check_error(reasons);
+    }
+    const LiveMigrationPlan plan = TRY(std::move(checked));
     data.is_volume_backed = question.is_volume_backed;
     data.block_migration = plan.block_migration;
     data.is_shared_instance_path = plan.shared_instance_path;

@@ -150,7 +150,7 @@ Result<void> LiveMigrationTask::prepare() {
     }
     services_.journal.step(operation_.journal_id, step_of_attachments(volumes_));
     std::string disks;
-    if (data_.plan().block_migration) {
+    if (!data_.plan().shared_instance_path) {  // a server on a volume has files here, too
         disks = TRY(services_.driver.live_migration_disks(instance_));
     }
     const int64_t timeout_s = services_.options.vif_plugging_timeout_s;
