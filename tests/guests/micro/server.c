@@ -1,6 +1,6 @@
 // A server with nothing to do, for tests of clouds: it is up at once, tells a page about itself,
-// sleeps, lets go of disks and cards that are asked back, and powers off when its power button is
-// pressed. It costs no processor time where ring 0 is emulated.
+// sleeps, echoes what is typed on its console, lets go of disks and cards that are asked back, and
+// powers off when its power button is pressed. It costs no processor time where ring 0 is emulated.
 #include "micro.h"
 
 enum {
@@ -15,6 +15,9 @@ enum {
     kEject = 0x648,
     kSciPin = 9,
     kSciVector = 0x50,
+    kUart = 0x3f8,
+    kUartPin = 4,
+    kUartVector = 0x51,
     kLines = 24,
 };
 
@@ -32,9 +35,18 @@ static void serve_slots(void) {
     }
 }
 
+static void echo(void) {
+    while ((in8(kUart + 5) & 1) != 0) {
+        out8(kUart, in8(kUart));
+    }
+}
+
 int main(void) {
     interrupts_init();
     ioapic_route(kSciPin, kSciVector);
+    ioapic_route(kUartPin, kUartVector);
+    out8(kUart + 4, 0x0b);  // OUT2 lets its interrupts out
+    out8(kUart + 1, 1);     // what was received
     out16(kPm1Enable, kPowerButton);
     out16(kGpeEnable, kGpePci);
     for (uint64_t line = 1; line <= kLines; line++) {
@@ -49,6 +61,7 @@ int main(void) {
             shut_down();
         }
         serve_slots();
+        echo();
         halt_once();
     }
 }
