@@ -181,11 +181,12 @@ Result<void> settle_migration(Session& session, const MigrationOptions& options)
     for (;;) {
         const std::string host = TRY(settled_host(*cloud, server.string_or("id")));
         if (!host.empty()) {
-            session.out.say(host == options.fenced
-                                ? fmt::format(" {0}  was last on {1}; bring it back with: openstack "
-                                              "server evacuate {0}",
-                                              server.string_or("name"), host)
-                                : fmt::format(" {}  is on {}", server.string_or("name"), host));
+            session.out.say(
+                host == options.fenced
+                    ? fmt::format(" {0}  was last on {1}; bring it back with: openstack "
+                                  "server evacuate {0}",
+                                  server.string_or("name"), host)
+                    : fmt::format(" {}  is on {}", server.string_or("name"), host));
             return {};
         }
         if (session.clock().monotonic_ns() > end_ns) {

@@ -27,8 +27,9 @@ Result<void> fence_host_of_migration(Cloud& cloud, const Json& server, const std
     }
     if (service.string_or("state") == "up") {
         return Error::conflict("The compute service of {} answers: that host is not off.", host)
-            .with_hint("Turn the host off first, and wait until its service is down; a guest that "
-                       "still runs there would run twice.");
+            .with_hint(
+                "Turn the host off first, and wait until its service is down; a guest that "
+                "still runs there would run twice.");
     }
     TRY(cloud.put("compute", "/os-services/" + service.string_or("id"),
                   Json::object({{"forced_down", true}})));
@@ -38,7 +39,8 @@ Result<void> fence_host_of_migration(Cloud& cloud, const Json& server, const std
 Result<std::string> settled_host(Cloud& cloud, const std::string& server_id) {
     const Json answer = TRY(cloud.get("compute", "/servers/" + server_id));
     const Json* server = answer.find("server");
-    const bool over = server != nullptr && server->string_or("OS-EXT-STS:task_state") != "migrating";
+    const bool over =
+        server != nullptr && server->string_or("OS-EXT-STS:task_state") != "migrating";
     return over ? server->string_or("OS-EXT-SRV-ATTR:host") : std::string();
 }
 

@@ -84,9 +84,8 @@ Result<std::optional<std::string>> NodeRecords::recorded_uuid(
 
 Result<bool> NodeRecords::is_forced_down(const std::string& host) {
     const std::lock_guard lock(mutex_);
-    const NovaObject service =
-        TRY(objects_.class_object(context(), "Service", "get_by_host_and_binary",
-                                  text_arguments({host, kBinary})));
+    const NovaObject service = TRY(objects_.class_object(
+        context(), "Service", "get_by_host_and_binary", text_arguments({host, kBinary})));
     return service.boolean("forced_down");
 }
 

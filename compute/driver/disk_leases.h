@@ -21,7 +21,7 @@ struct DiskLeaseNote {
     std::string owner;
 };
 
-// Nothing: there is none, or nobody ever held it. Error: it cannot be read or holds no valid record.
+// Nothing: there is none, or nobody ever held it. Error: it cannot be read, or no record is valid.
 Result<std::optional<DiskLeaseNote>> read_disk_lease(const std::string& path);
 std::string disk_lease_path(const InstanceFolder& folder, const std::string& disk_id);
 bool is_disk_lease(const std::string& file_name);

@@ -58,8 +58,8 @@ void move_paths(Json& json, const InstanceFolder& from, const InstanceFolder& to
     }
 }
 
-// A guest that stays after all is connected to its volumes anew: to one that was plugged while it ran
-// it can be only by what it was given before.
+// A guest that stays after all is connected to its volumes anew: to one that was plugged while it
+// ran it can be only by what it was given before.
 void offer_way_back(const GuestProcess& process, const std::vector<VolumeDisk>& volumes) {
     for (const VolumeDisk& volume : volumes) {
         if (const auto offered = offer_connection(process, volume.socket); !offered.ok()) {

@@ -39,8 +39,8 @@ Result<std::vector<LiveDisk>> live_disks_of(const InstanceFolder& folder,
 Result<std::vector<std::string>> still_files_of(const InstanceFolder& folder,
                                                 const std::vector<LiveDisk>& moving);
 // Empty ones of the same sizes, with their backing files, which must be there.
-// What the guest has written on its console so far, for the folder it moves to: a copy, for the file
-// itself goes on growing. Nothing where it has written nothing.
+// What the guest has written on its console so far, for the folder it moves to: a copy, for the
+// file itself goes on growing. Nothing where it has written nothing.
 Result<void> copy_console_log(const InstanceFolder& from, const std::string& to);
 // The copy's name in a server's folder, while it waits to be fetched.
 std::string moved_console_log(const InstanceFolder& folder);

@@ -134,16 +134,17 @@ Result<Json> NovaDatabase::service(const std::string& host) const {
         return Error::not_found("no such service").with_fault("HostBinaryNotFound");
     }
     const int64_t version = nova::facts_of(nova::Release::Zed).service_version;
-    return Json::object({{"nova_object.name", "Service"},
-                         {"nova_object.namespace", "nova"},
-                         {"nova_object.version", "1.22"},
-                         {"nova_object.data", Json::object({{"id", 1},
-                                                            {"host", host},
-                                                            {"binary", "nova-compute"},
-                                                            {"version", version},
-                                                            {"disabled", false},
-                                                            {"forced_down", forced_down.contains(host)},
-                                                            {"report_count", 1}})}});
+    return Json::object(
+        {{"nova_object.name", "Service"},
+         {"nova_object.namespace", "nova"},
+         {"nova_object.version", "1.22"},
+         {"nova_object.data", Json::object({{"id", 1},
+                                            {"host", host},
+                                            {"binary", "nova-compute"},
+                                            {"version", version},
+                                            {"disabled", false},
+                                            {"forced_down", forced_down.contains(host)},
+                                            {"report_count", 1}})}});
 }
 
 Json NovaDatabase::migration(const std::string& uuid) const {

@@ -25,10 +25,8 @@ protected:
                 written.push_back(path + " " + request.body);
                 forced_down = true;
             }
-            Json service = Json::object({{"id", "s2"},
-                                         {"host", "cn-2"},
-                                         {"state", state},
-                                         {"forced_down", forced_down}});
+            Json service = Json::object(
+                {{"id", "s2"}, {"host", "cn-2"}, {"state", state}, {"forced_down", forced_down}});
             Json all = Json::array();
             all.push_back(std::move(service));
             response.body = Json::object({{"services", std::move(all)}}).dump();
@@ -37,16 +35,15 @@ protected:
                 "source_compute":"cn-1","dest_compute":"cn-2"}]})"
                                   : R"({"migrations":[]})";
         } else {
-            response.body = Json::object({{"server", Json::object({{"OS-EXT-STS:task_state", task},
-                                                                   {"OS-EXT-SRV-ATTR:host",
-                                                                    "cn-1"}})}})
-                                .dump();
+            response.body =
+                Json::object({{"server", Json::object({{"OS-EXT-STS:task_state", task},
+                                                       {"OS-EXT-SRV-ATTR:host", "cn-1"}})}})
+                    .dump();
         }
         return response;
     }
     Result<void> fence(const std::string& host) {
-        return fence_host_of_migration(
-            cloud, Json::object({{"id", "a"}, {"name", "web"}}), host);
+        return fence_host_of_migration(cloud, Json::object({{"id", "a"}, {"name", "web"}}), host);
     }
     bool moves = true;
     bool forced_down = false;
