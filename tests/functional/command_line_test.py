@@ -19,7 +19,7 @@ class CommandLine(unittest.TestCase):
             shown = run(program, "--version")
             self.assertEqual(shown.returncode, 0, program)
             self.assertRegex(shown.stdout, r"\d+\.\d+\.\d+")
-        for program in (COMPUTE, VMM, CLI):
+        for program in (COMPUTE, VMM, CLI, BUILD / "bin/kumoi-sim"):
             self.assertEqual(run(program, "--help").returncode, 0, program)
 
     def test_unknown_arguments_are_usage_errors(self):
