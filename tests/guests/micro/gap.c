@@ -1,10 +1,10 @@
-// For measuring a live migration: writes data to `fill=` MiB of its memory, says
-// "micro: gap ready tsc=TICKS" (of a microsecond), and then for ever: writes to pages of a working
-// set of `mib=` MiB at `rate=` MiB a second (0: as fast as it can; without mib=: none), and says a
-// dot on the serial port with every 32 pages, or each 200 us where it has nothing to write. Who
-// dot on the serial port with every 32 pages, or each 200 us where it has nothing to write. Who reads
-// the dots sees when it ran, and how fast. Where more than 2 ms of its TSC passed between two turns
-// it says so: "micro: gap us=N". `tsc=` for machines that have no other clock to compare with.
+// For measuring a live migration: writes data to `fill=` MiB of its memory, says "micro: gap
+// ready tsc=TICKS" (of a microsecond), and then for ever: writes to pages of a working set of
+// `mib=` MiB at `rate=` MiB a second (0: as fast as it can; without mib=: none), and says a dot
+// on the serial port with every 32 pages, or each 200 us where it has nothing to write. Who reads
+// the dots sees when it ran, and how fast. Where more than 2 ms of its TSC passed between two
+// turns it says so: "micro: gap us=N". `tsc=` for machines that have no other clock to compare
+// with.
 #include "micro.h"
 
 // Upwards from `address`, around the hole below 4 GiB.
