@@ -96,6 +96,7 @@ void PageServer::retry() {
     {
         const std::lock_guard lock(mutex_);
         failing_ = false;
+        ++retries_;
     }
     wakes_.notify_all();
     // Whoever waits asks the kernel again, which asks us.
@@ -157,8 +158,9 @@ bool PageServer::answer(const Userfault::Fault& fault) {
         return true;  // placed; or the filler is at it and will wake whoever waits; or it failed
     }
     // The block is there and this page is not: it was all zero, or has been given back since.
+    const uint64_t retries = retries_;
     if (auto placed = faults_.zero(host_of(offset), kPageSize); !placed && !finished_) {
-        fail(block, placed.error());
+        fail(block, placed.error(), retries);
         return false;
     }
     return true;
@@ -171,6 +173,7 @@ bool PageServer::fetch(uint64_t block) {
     if (failing_ || !states_[block].compare_exchange_strong(expected, State::Busy)) {
         return false;
     }
+    const uint64_t retries = retries_;
     alignas(kPageSize) std::byte buffer[kBlockSize];
     const std::span<std::byte> bytes(buffer, std::min(kBlockSize, size_ - block * kBlockSize));
     const auto present = source_->read_block(block, bytes);
@@ -180,16 +183,22 @@ bool PageServer::fetch(uint64_t block) {
     }
     if (!present || !placed) {
         states_[block] = State::Missing;
-        fail(block, present ? placed.error() : present.error());
+        fail(block, present ? placed.error() : present.error(), retries);
         return false;
     }
     states_[block] = State::Done;
     done_.fetch_add(1, std::memory_order_relaxed);
     // A thread may wait for a page of this block that is all zero: it asks again and gets it.
-    if (auto woken = faults_.wake({host_of(block * kBlockSize), bytes.size()}); !woken) {
+    wake(block);
+    return true;
+}
+
+void PageServer::wake(uint64_t block) {
+    const uint64_t offset = block * kBlockSize;
+    const uint64_t size = std::min(kBlockSize, size_ - offset);
+    if (auto woken = faults_.wake({host_of(offset), size}); !woken) {
         log_debug("snapshot", "waking", {{"error", woken.error().text()}});
     }
-    return true;
 }
 
 Result<void> PageServer::place(uint64_t block, std::span<const std::byte> bytes, uint16_t present) {
@@ -203,13 +212,23 @@ Result<void> PageServer::place(uint64_t block, std::span<const std::byte> bytes,
     return done;
 }
 
-void PageServer::fail(uint64_t block, const Error& error) {
-    if (!failing_.exchange(true)) {
-        log_error("snapshot", "guest memory cannot be had",
-                  {{"address", fmt::format("{:#x}", block * kBlockSize)}, {"error", error.text()}});
-        if (events_.failed) {
-            events_.failed(error);
+void PageServer::fail(uint64_t block, const Error& error, uint64_t retries) {
+    bool stale = false;  // it could be had again before we knew that it could not
+    {
+        const std::lock_guard lock(mutex_);
+        if (failing_) {
+            return;
         }
+        stale = retries != retries_;
+        failing_ = !stale;
+    }
+    if (stale) {
+        return wake(block);
+    }
+    log_error("snapshot", "guest memory cannot be had",
+              {{"address", fmt::format("{:#x}", block * kBlockSize)}, {"error", error.text()}});
+    if (events_.failed) {
+        events_.failed(error);
     }
 }
 

@@ -79,7 +79,9 @@ private:
     Result<void> place(uint64_t block, std::span<const std::byte> bytes, uint16_t present);
     bool fill_block(uint64_t block);
     bool wait_quiet();
-    void fail(uint64_t block, const Error& error);
+    // `retries`: as many as there had been when it was tried.
+    void fail(uint64_t block, const Error& error, uint64_t retries);
+    void wake(uint64_t block);
     void finish();
     std::byte* host_of(uint64_t offset) const { return base_ + offset; }
 
@@ -97,7 +99,8 @@ private:
     std::atomic<uint64_t> fault_count_{0};
     std::atomic<uint64_t> fault_ns_max_{0};
     std::atomic<uint64_t> prefetched_{0};
-    std::atomic<bool> failing_{false};
+    std::atomic<bool> failing_{false};  // changed under mutex_, as the next
+    std::atomic<uint64_t> retries_{0};
     std::atomic<bool> finished_{false};
     std::vector<uint32_t> touched_;  // of the fault thread
     bool recording_ = true;          // of the fault thread

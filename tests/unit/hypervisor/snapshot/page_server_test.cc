@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <latch>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include <fcntl.h>
 
@@ -32,6 +34,10 @@ class FakeSource final : public BlockSource {
 public:
     uint64_t memory_size() const override { return kMemory; }
     Result<uint16_t> read_block(uint64_t block, std::span<std::byte> out) override {
+        if (auto meanwhile = std::exchange(fails_after, {})) {
+            meanwhile();
+            return Error::io("the old connection is gone, as the test wants");
+        }
         if (broken) {
             return Error::io("the disk is gone, as the test wants");
         }
@@ -47,7 +53,9 @@ public:
     }
     static std::atomic<bool> broken;
     static std::atomic<int> reads;
+    static std::function<void()> fails_after;  // of the next read
 };
+std::function<void()> FakeSource::fails_after;
 std::atomic<bool> FakeSource::broken{false};
 std::atomic<int> FakeSource::reads{0};
 
@@ -56,6 +64,7 @@ protected:
     void SetUp() override {
         FakeSource::broken = false;
         FakeSource::reads = 0;
+        FakeSource::fails_after = {};
         if (!Userfault::open(direct_files(), Userfault::Mode::Missing)) {
             GTEST_SKIP() << "no userfaultfd here";
         }
@@ -166,6 +175,28 @@ TEST_F(OnDemand, AMissingSourceMakesTheGuestWaitAndARetryLetsItGoOn) {
     server->retry();
     guest.join();
     EXPECT_EQ(got, word_of(100));
+}
+
+// A connection breaks, and a new one is there before whoever asked on the old one knows.
+TEST_F(OnDemand, WhatWasAskedForBeforeARetryIsAskedForAgain) {
+    PageServer* server = nullptr;
+    std::latch made(1);
+    FakeSource::fails_after = [&] {
+        made.wait();
+        server->retry();
+    };
+    std::atomic<bool> failed{false};
+    auto owner = start({.quiet_ms = 60'000}, {.failed = [&](const Error&) { failed = true; }});
+    std::atomic<uint64_t> got{0};
+    std::thread guest([&] { got = read_page(100); });
+    server = owner.get();
+    made.count_down();
+    while (got == 0 && !failed) {
+        std::this_thread::yield();
+    }
+    EXPECT_FALSE(failed);
+    owner.reset();  // lets it go in any case
+    guest.join();
 }
 
 TEST_F(OnDemand, DestroyingLetsWaitersGo) {
