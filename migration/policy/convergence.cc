@@ -17,6 +17,9 @@ constexpr double kShrink = 0.75;    // a round is progress when it leaves at mos
 constexpr unsigned kStuckRounds = 2;
 constexpr unsigned kThrottleFirst = 20;
 constexpr unsigned kThrottleStep = 10;
+// What was missing at a stop is forgotten by 1/8 a round, slower the oftener it was in vain.
+constexpr int64_t kSpareRounds = 8;
+constexpr unsigned kTooEarlyMax = 16;
 
 uint64_t per_second(uint64_t bytes, int64_t ns) {
     return ns <= 0 ? 0
@@ -70,8 +73,9 @@ Convergence::Advice Convergence::round(const RoundReport& report) {
     advice.expected_downtime_ns = expected_downtime(report.remaining);
     advice.dirty_rate = dirty_rate_;
     advice.bandwidth = bandwidth_;
-    if (advice.expected_downtime_ns <= goal_ns()) {
+    if (advice.expected_downtime_ns + spare_ns_ <= goal_ns()) {
         advice.step = Step::Stop;
+        advised_ns_ = advice.expected_downtime_ns;
         advice.remaining_ns = advice.expected_downtime_ns;
         advice.throttle = throttle_;
         if (goal_ns() > goal_.downtime_ns) {
@@ -81,6 +85,9 @@ Convergence::Advice Convergence::round(const RoundReport& report) {
                 millis(goal_.downtime_ns), millis(fixed_ns_));
         }
         return advice;
+    }
+    if (too_early_ != 0) {
+        spare_ns_ -= spare_ns_ / (kSpareRounds * int64_t{std::min(too_early_, kTooEarlyMax)});
     }
     slow_down(advice);
     advice.throttle = throttle_;
@@ -95,6 +102,11 @@ Convergence::Advice Convergence::round(const RoundReport& report) {
     }
     advice.verdict = judge(advice);
     return advice;
+}
+
+void Convergence::stopped_too_early(int64_t expected_ns) {
+    ++too_early_;
+    spare_ns_ = std::max(spare_ns_, expected_ns - advised_ns_);
 }
 
 // First as much as the figures ask for, then more, step by step.

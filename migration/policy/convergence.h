@@ -50,6 +50,9 @@ public:
     // What stop, state, load and handover are expected to take.
     void set_fixed(int64_t ns) { fixed_ns_ = ns; }
     Advice round(const RoundReport& report);
+    // The guest stood still, and would have been away for that long: too long, so it goes on. It is
+    // stopped again only with as much to spare as was missing, a little less with every round.
+    void stopped_too_early(int64_t expected_ns);
     // The goal, or what comes nearest to it.
     int64_t goal_ns() const;
     // Of this many bytes, as far as is known now.
@@ -68,6 +71,9 @@ private:
     unsigned rounds_ = 0;
     unsigned stuck_ = 0;  // rounds in a row that brought the end no nearer
     uint64_t last_remaining_ = UINT64_MAX;
+    int64_t advised_ns_ = 0;  // the downtime that was expected when a stop was advised
+    int64_t spare_ns_ = 0;
+    unsigned too_early_ = 0;  // how often
 };
 
 }  // namespace kumoi::migration

@@ -236,6 +236,7 @@ Result<bool> CopyJob::stop_guest(bool whatever_is_left) {
         static_cast<double>(expected) <= kTolerance * static_cast<double>(convergence_.goal_ns())) {
         return true;
     }
+    convergence_.stopped_too_early(expected);
     {
         const std::lock_guard lock(mutex_);
         stopped_ = false;

@@ -50,6 +50,32 @@ TEST(Convergence, TheFixedPartCountsAgainstTheGoal) {
               Convergence::Step::Copy);  // 18 + 14
 }
 
+// What it writes between the advice and its stop is too much for this link, every time.
+TEST(Convergence, AStopInVainIsNotTriedAgainAtOnce) {
+    Convergence convergence({.downtime_ns = 20 * kMilli});
+    convergence.set_fixed(11 * kMilli);
+    const RoundReport round = report(4 * kMiB, kSecond, kMiB / 64);
+    const auto rounds_until_next_stop = [&](Convergence::Advice& advice) {
+        for (unsigned rounds = 1; rounds < 1000; ++rounds) {
+            advice = convergence.round(round);
+            if (advice.step == Convergence::Step::Stop) {
+                return rounds;
+            }
+        }
+        return 0u;
+    };
+    Convergence::Advice advice;
+    EXPECT_EQ(rounds_until_next_stop(advice), 1u);
+    convergence.stopped_too_early(31 * kMilli);
+    const unsigned second = rounds_until_next_stop(advice);
+    EXPECT_GT(second, 4u);
+    EXPECT_GT(advice.throttle, 0u);
+    convergence.stopped_too_early(31 * kMilli);
+    const unsigned third = rounds_until_next_stop(advice);
+    EXPECT_GT(third, second);
+    EXPECT_EQ(advice.throttle, 99u);
+}
+
 TEST(Convergence, AGoalBelowTheFixedPartIsNotWaitedForInVain) {
     Convergence convergence({.downtime_ns = 5 * kMilli});
     convergence.set_fixed(20 * kMilli);
