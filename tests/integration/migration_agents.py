@@ -101,8 +101,8 @@ class Agents:
             return True
         if near is None:
             return self.source_died(far)
-        if near["phase"] in ("completed", "failed", "cancelled", "superseded"):
-            return True
+        if near["phase"] in ("completed", "failed", "cancelled", "superseded", "post_copy"):
+            return True  # after post-copy began it had the guest, whatever its disk has kept of that
         return self.destination_died(near)
 
     @staticmethod

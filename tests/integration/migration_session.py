@@ -6,7 +6,8 @@ all clocks.
     migration_session.py [--moves N] [--faults SHARE] [--seed S] [--report FILE]
 
 N migrations; in SHARE of them something goes wrong before the guest is given away: cancelled, the destination killed, a
-connection cut at a byte, all of them cut, silent, slow. Then the guest must go on where it is, and the next migration takes it.
+connection cut at a byte, all of them cut, silent, slow. Then the guest must go on where it is, and the next migration takes it. Some
+of the others are finished by post-copy, and half of those lose their connections on the way.
 After each one all four must have gone on, with no mistake; no line of the guest's count may come from two processes; in the end
 every block of the disk must be whole. A line of JSON for each migration goes to FILE, figures to the output.
 """
@@ -32,7 +33,7 @@ import zlib
 import harness
 from linux_test import BOOT_SECONDS, ROOT
 from migration_agents import Agents
-from migration_harness import Link, Pair
+from migration_harness import ENDS, Link, Pair
 
 ADDRESS = "10.78.0.10"
 MAC = "52:54:00:4b:00:02"
@@ -41,6 +42,7 @@ BLOCK = 4096
 LINE = re.compile(r"\nwork (\d+) memory=(\d+) disk=(\d+) clock=(\d+) tcp=(\d+) skip_us=(\d+)\r?\n")
 FAULTS = ("cancel", "kill destination", "cut", "cut all", "silence", "slow")
 MASK = (1 << 64) - 1
+POST_COPY = 0.1  # share of the migrations
 
 
 class Session(threading.Thread):
@@ -220,10 +222,28 @@ class Moves:
         options = {"downtime_ms": chance.choice((20, 100, 300)), "compress": chance.choice(("none", "none", "zstd"))}
         return fault, at, link, options
 
+    def plan_post_copy(self):
+        """Slow enough that it is asked for in time."""
+        link = Link(self.test, "tcp", self.chance.choice((2, 4)), wired=True)
+        return "post-copy", 0, link, {"post_copy": "allowed", "bandwidth_bytes_s": 16 << 20, "downtime_ms": 20}
+
+    def post_copy(self, pair, link):
+        pair.wait_phase(("copying", *ENDS))
+        if "error" in pair.source.control.ask("migrate_force", how="post_copy"):
+            return "post-copy, too late"
+        pair.wait_phase(("post_copy", *ENDS))
+        if self.chance.random() < 0.5:
+            return "post-copy"
+        time.sleep(self.chance.uniform(0, 0.5))
+        link.cut()
+        return "post-copy, cut"
+
     def strike(self, fault, at, pair, link):
         """Returns what was done in the end: a moment may have passed."""
         if fault in ("none", "cut", "slow"):
             return fault
+        if fault == "post-copy":
+            return self.post_copy(pair, link)
         if fault == "cancel":
             time.sleep(self.chance.uniform(0, 0.2))
             return fault if "error" not in pair.source.control.ask("migrate_cancel") else "cancel, too late"
@@ -261,7 +281,7 @@ class Moves:
         return f"kill destination, {'too late' if owns else status['handover']}"
 
     def move(self, number):
-        fault, at, link, options = self.plan()
+        fault, at, link, options = self.plan_post_copy() if self.chance.random() < POST_COPY else self.plan()
         begun = time.monotonic()
         self.skip_us = 0
         self.session.take_gap_ms()
