@@ -84,6 +84,22 @@ Result<std::optional<DiskLeaseNote>> read_disk_lease(const std::string& path) {
     return newest;
 }
 
+Result<std::optional<uint64_t>> highest_lease_epoch(const InstanceFolder& folder) {
+    std::optional<uint64_t> epoch;
+    if (!folder.exists()) {
+        return epoch;
+    }
+    for (const std::string& name : TRY(list_directory(folder.path()))) {
+        if (!is_disk_lease(name)) {
+            continue;
+        }
+        if (const auto lease = TRY(read_disk_lease(folder.path() + "/" + name))) {
+            epoch = std::max(epoch.value_or(0), lease->epoch);
+        }
+    }
+    return epoch;
+}
+
 bool is_shared_file_system(const std::string& path) {
     constexpr std::array<uint32_t, 11> kShared{
         0x6969,      // NFS

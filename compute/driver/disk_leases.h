@@ -25,6 +25,8 @@ struct DiskLeaseNote {
 Result<std::optional<DiskLeaseNote>> read_disk_lease(const std::string& path);
 std::string disk_lease_path(const InstanceFolder& folder, const std::string& disk_id);
 bool is_disk_lease(const std::string& file_name);
+// The highest that the leases in a server's folder show. Nothing: there are none.
+Result<std::optional<uint64_t>> highest_lease_epoch(const InstanceFolder& folder);
 
 // Of every file system that several hosts can have mounted.
 bool is_shared_file_system(const std::string& path);

@@ -368,12 +368,17 @@ Result<std::vector<Json>> KumoiVmmDriver::other_guests(const Instance& instance)
 }
 
 Result<void> KumoiVmmDriver::start_guest(const Instance& instance, const InstanceFolder& folder) {
-    TRY(options_.leases.claim(folder));
+    TRY(claim_disks(instance, folder));
     TRY(write_configs(instance, folder));
     TRY(remove_file(folder.saved_state()));  // a guest that boots anew has no use for it
     TRY_CONTEXT(start_process(instance, folder, {}), "starting the guest of server {}",
                 instance.uuid);
     return watch_guest(instance, folder);
+}
+
+Result<void> KumoiVmmDriver::claim_disks(const Instance& instance, const InstanceFolder& folder) {
+    TRY(live_.check_may_start(instance.uuid));  // before the epoch of a guest elsewhere is changed
+    return options_.leases.claim(folder);
 }
 
 // A guest that has powered off before anybody could listen was started all the same.

@@ -161,6 +161,8 @@ private:
     Result<void> fetch_boot_file(const RequestContext& context, const std::string& image_id,
                                  const std::string& to);
     Result<void> write_config_drive(const SpawnRequest& request, const std::string& to);
+    // Before a process is started.
+    Result<void> claim_disks(const Instance& instance, const InstanceFolder& folder);
     // Not `leased`: its process takes no leases, whatever is configured.
     Result<void> write_configs(const Instance& instance, const InstanceFolder& folder,
                                bool leased = true);

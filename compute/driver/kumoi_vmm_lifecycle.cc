@@ -129,7 +129,7 @@ Result<void> KumoiVmmDriver::resume(const Instance& instance) {
             return Error::conflict("Server {} has no saved state to resume from", instance.uuid)
                 .with_hint("Reboot it hard.");
         }
-        TRY(options_.leases.claim(folder));
+        TRY(claim_disks(instance, folder));
         TRY(write_configs(instance, folder));
         // All memory is read before the guest runs, so that the file may go.
         const std::vector<std::string> restore = {"--restore", folder.saved_state(),

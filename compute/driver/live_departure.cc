@@ -4,6 +4,7 @@
 #include "base/encoding.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "compute/driver/disk_leases.h"
 #include "compute/driver/live_moves.h"
 
 namespace kumoi::compute {
@@ -106,7 +107,12 @@ LiveMigrationOutcome LiveMoves::depart(const std::string& uuid,
     note.copied = std::move(copied);
     note.streams = static_cast<uint16_t>(
         std::clamp<int64_t>(departure.options.parallel_connections, 1, link::kStreamsMax / 2));
-    note.epoch = read_epoch(folder.server());
+    // What the disks are held under, where they have leases.
+    const auto leases = highest_lease_epoch(folder.server());
+    if (!leases.ok()) {
+        return LiveMigrationOutcome::stayed(leases.error());
+    }
+    note.epoch = leases->value_or(read_epoch(folder.server()));
     auto begun = begin_departure(folder, note, std::move(terms), departure.options);
     if (!begun.ok()) {
         (void)forget(uuid);

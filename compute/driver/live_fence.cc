@@ -11,23 +11,6 @@ namespace {
 
 using migration::DestinationView;
 
-// What the leases of the server's disks show: the highest. Nothing: they have none.
-Result<std::optional<uint64_t>> lease_epoch_of(const InstanceFolder& folder) {
-    std::optional<uint64_t> epoch;
-    if (!folder.exists()) {
-        return epoch;
-    }
-    for (const std::string& name : TRY(list_directory(folder.path()))) {
-        if (!is_disk_lease(name)) {
-            continue;
-        }
-        if (const auto lease = TRY(read_disk_lease(folder.path() + "/" + name))) {
-            epoch = std::max(epoch.value_or(0), lease->epoch);
-        }
-    }
-    return epoch;
-}
-
 // Disks that the other host could write, too.
 bool has_shared_disks(const LiveNote& note, const InstanceFolder& folder) {
     return note.shared || path_exists(folder.volumes());
@@ -62,7 +45,7 @@ Result<void> LiveMoves::fence(const std::string& uuid) {
 // them since: by their leases, or because they are this host's own copies.
 Result<void> LiveMoves::fence_source(const LiveFolder& folder, LiveNote& note,
                                      const std::optional<LiveStatus>& status) {
-    const auto leases = TRY(lease_epoch_of(folder.server()));
+    const auto leases = TRY(highest_lease_epoch(folder.server()));
     if (!status) {
         // The guest died with its process; its server is here unless it ran on over there.
         const bool ran_there = leases.value_or(note.epoch) > note.epoch;

@@ -32,6 +32,13 @@ class Machine:
             self.kept = descriptors
             handover = "Loading" if self.incoming else "Copying"
             self.status = {"phase": "copying", "handover": handover}
+        elif method == "migrate_verdict" and params["view"] == "fenced":
+            if self.incoming:
+                self.change("completed", "Owner")
+            elif params["lease_epoch"] == 1:  # the source's
+                self.change("failed", "Kept")
+            else:
+                self.change("superseded", "Superseded")
         elif method == "migrate_verdict":
             self.change(*ENDS[params["view"]])
         elif method == "migrate_cancel":

@@ -55,8 +55,11 @@ struct Watcher final : LiveMigrationObserver {
 
 class Host {
 public:
-    Host(const std::string& name, std::string instances_path, ImageApi& images)
-        : name_(name), instances_path_(std::move(instances_path)), images_(images) {
+    Host(const std::string& name, std::string instances_path, ImageApi& images, bool leases = false)
+        : name_(name),
+          instances_path_(std::move(instances_path)),
+          leases_(leases),
+          images_(images) {
         start();
     }
     ~Host() {
@@ -74,6 +77,7 @@ public:
         options.transfer.folder = instances_path_ + "/_moves-" + name_;
         options.live.relay.program = built_program("kumoi-relay");
         options.live.follow_step_ms = 50;
+        options.leases = DiskLeases(leases_, name_);
         options.disk.img_path = kumoi_img();
         ImageCacheOptions cache;
         cache.directory = instances_path_ + "/_base-" + name_;
@@ -102,6 +106,7 @@ public:
 private:
     const std::string name_;
     const std::string instances_path_;
+    const bool leases_;
     ImageApi& images_;
     SystemClock clock_;
     SystemRandom random_;
@@ -127,9 +132,10 @@ protected:
         meta.container_format = format == "raw" ? "bare" : format;
         images_.add(meta, bytes);
     }
-    void set_up(bool shared) {
-        one_ = std::make_unique<Host>("one", directory_.path() + "/1", images_);
-        two_ = std::make_unique<Host>("two", directory_.path() + (shared ? "/1" : "/2"), images_);
+    void set_up(bool shared, bool leases = false) {
+        one_ = std::make_unique<Host>("one", directory_.path() + "/1", images_, leases);
+        two_ = std::make_unique<Host>("two", directory_.path() + (shared ? "/1" : "/2"), images_,
+                                      leases);
         const auto spawned = one_->driver().spawn({context_, server(), {}});
         ASSERT_TRUE(spawned.ok()) << spawned.error().text();
         expect_rounds(*one_, 2);
@@ -214,6 +220,32 @@ TEST_F(LiveDriverTest, BetweenHostsThatShareTheFolder) {
     move(*one_, *two_, "aaaaaaaa-2222-4333-8444-555555555553");
     EXPECT_FALSE(path_exists(two_->folder().path() + "_arriving_two"));
     move(*two_, *one_, "aaaaaaaa-2222-4333-8444-555555555554");
+}
+
+TEST_F(LiveDriverTest, LeasesOfSharedDisksAreHandedOverAndTheConsoleStays) {
+    set_up(true, true);
+    const auto expect_lease = [&](uint64_t epoch, const std::string& owner) {
+        const auto lease = read_disk_lease(disk_lease_path(one_->folder(), "root"));
+        ASSERT_TRUE(lease.ok() && *lease);
+        EXPECT_EQ((*lease)->epoch, epoch);
+        EXPECT_EQ((*lease)->owner, owner);
+        EXPECT_TRUE((*lease)->held);
+    };
+    expect_lease(1, "one");
+    const std::string begun = one_->console().substr(0, 200);
+    move(*one_, *two_, "aaaaaaaa-2222-4333-8444-555555555561");
+    expect_lease(2, "two");
+    EXPECT_TRUE(two_->console().starts_with(begun));
+    ::kill(two_->vmm_pid(), SIGKILL);  // and the cloud evacuates its server to the other host
+    while (two_->driver().get_info(server())->power_state == power_states::kRunning) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    const auto started = one_->driver().power_on(server());
+    ASSERT_TRUE(started.ok()) << started.error().text();
+    expect_lease(3, "one");
+    move(*one_, *two_, "aaaaaaaa-2222-4333-8444-555555555562");
+    expect_lease(4, "two");
+    EXPECT_EQ(read_epoch(two_->folder()), 4u);  // nobody's refused start has changed it
 }
 
 TEST_F(LiveDriverTest, AnAbortedOneGoesOnWhereItWas) {

@@ -9,6 +9,8 @@
 #include <thread>
 
 #include "base/file.h"
+#include "compute/driver/disk_leases.h"
+#include "hypervisor/block/disk_lease.h"
 #include "tests/support/programs.h"
 
 namespace kumoi::compute {
@@ -53,6 +55,7 @@ public:
                 }});
         ASSERT_TRUE(moves_->load().ok());
     }
+    void stop_daemon() { moves_.reset(); }
     LiveMoves& moves() { return *moves_; }
     LiveFolder live() const { return {directory_.path(), kServer, process_.host}; }
     InstanceFolder folder() const { return live().server(); }
@@ -321,6 +324,105 @@ TEST_F(LiveMovesTest, WithoutTheOtherHostNobodyCanTell) {
     target_.reset();
     EXPECT_EQ(owner(*source_), GuestOwner::Undecided);
     EXPECT_EQ(source_->moves().check_may_start(kServer).error().code, ErrorCode::Conflict);
+}
+
+// The operator says that the destination is off. A source that waits is told, with what its disks
+// show; a dead one's journal is settled.
+class FencedLiveMoves : public LiveMovesTest {
+protected:
+    // Its process is committed, and the other host is gone.
+    void leave_undecided(const std::string& phase = "undecided") {
+        patience_ms_ = 1;
+        begin();
+        target_->stop_daemon();  // nobody answers from here on
+        source_->says(phase, "Committed", false);
+        EXPECT_EQ(outcome_.get().kind, LiveMigrationOutcome::Kind::Unknown);
+        target_.reset();
+    }
+    void leave_lease(uint64_t epoch, const std::string& owner) {
+        auto lease = hypervisor::DiskLease::acquire(
+            hypervisor::direct_files(), disk_lease_path(source_->folder(), "root"), epoch, owner);
+        ASSERT_TRUE(lease.ok()) << lease.error().text();
+    }
+    void fence(Host& host) {
+        const auto fenced = host.moves().fence(kServer);
+        ASSERT_TRUE(fenced.ok()) << fenced.error().text();
+    }
+};
+
+TEST_F(FencedLiveMoves, ASourceWhoseDisksAreItsOwnGoesOn) {
+    leave_undecided();
+    fence(*source_);
+    EXPECT_EQ(owner(*source_), GuestOwner::Here);
+    EXPECT_TRUE(source_->process().is_alive().value());
+    EXPECT_EQ(source_->moves().fence(kServer).error().code, ErrorCode::Conflict) << "it is over";
+}
+
+TEST_F(FencedLiveMoves, ASourceWhoseLeasesAreItsOwnGoesOn) {
+    leave_undecided();
+    ASSERT_TRUE(write_file_atomic(source_->folder().volumes(), "{}").ok());
+    leave_lease(1, "one");
+    fence(*source_);
+    EXPECT_EQ(owner(*source_), GuestOwner::Here);
+}
+
+TEST_F(FencedLiveMoves, ASourceWhoseLeasesAreTheOthersDoesNot) {
+    leave_undecided();
+    leave_lease(2, "two");
+    fence(*source_);
+    EXPECT_EQ(owner(*source_), GuestOwner::Gone);
+    EXPECT_FALSE(source_->moves().check_may_start(kServer).ok());
+}
+
+TEST_F(FencedLiveMoves, SharedDisksWithoutLeasesTellNobodyAnything) {
+    leave_undecided();
+    ASSERT_TRUE(write_file_atomic(source_->folder().volumes(), "{}").ok());
+    fence(*source_);
+    EXPECT_EQ(owner(*source_), GuestOwner::Gone);
+}
+
+TEST_F(FencedLiveMoves, AGuestThatRanThereAlreadyIsNotContinued) {
+    leave_undecided("post_copy");
+    fence(*source_);
+    EXPECT_EQ(owner(*source_), GuestOwner::Gone);
+}
+
+TEST_F(FencedLiveMoves, ADeadSourceKeepsItsServerUnlessItRanThere) {
+    for (const bool ran : {false, true}) {
+        leave_undecided();
+        source_->kill();
+        source_->leave_journal(HandoverRole::Source, {HandoverMark::Committed});
+        EXPECT_EQ(owner(*source_), GuestOwner::Undecided);
+        if (ran) {
+            leave_lease(2, "two");
+        }
+        fence(*source_);
+        EXPECT_EQ(owner(*source_), ran ? GuestOwner::Gone : GuestOwner::Here);
+    }
+}
+
+TEST_F(FencedLiveMoves, ADestinationThatHasEverythingRunsIt) {
+    patience_ms_ = 1;
+    begin();
+    target_->says("undecided", "Parked");
+    source_->kill();
+    EXPECT_EQ(outcome_.get().kind, LiveMigrationOutcome::Kind::Unknown);
+    source_.reset();
+    EXPECT_EQ(owner(*target_), GuestOwner::Undecided);
+    EXPECT_EQ(target_->moves().arrivals().value(), std::vector{kServer});
+    fence(*target_);
+    EXPECT_EQ(owner(*target_), GuestOwner::Here);
+    ASSERT_TRUE(target_->moves().arrived(kServer).ok());
+    EXPECT_TRUE(target_->moves().arrivals().value().empty());
+}
+
+TEST_F(FencedLiveMoves, NotWhileItIsUnderWay) {
+    begin();
+    EXPECT_EQ(source_->moves().fence(kServer).error().code, ErrorCode::Conflict);
+    EXPECT_TRUE(source_->moves().arrivals().value().empty());
+    EXPECT_EQ(target_->moves().fence(kServer).error().code, ErrorCode::Conflict);
+    source_->says("completed", "Released");
+    EXPECT_EQ(outcome_.get().kind, LiveMigrationOutcome::Kind::Completed);
 }
 
 // A daemon that was restarted knows what was under way, and answers for it at the same door.
