@@ -5,11 +5,17 @@ ones (KUMOI_CLOUD_KUMOI_DRIVER=simulated)."""
 import json
 import os
 import pathlib
+import socket
+import sys
 import tempfile
 import time
 import unittest
+import urllib.parse
 
-from openstack_cloud import NODES, OpenStackCloud, rest, wait_until
+from openstack_cloud import ADDRESS, NODES, PATIENCE, OpenStackCloud, rest, wait_until
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "support"))
+import websocket_client  # noqa: E402
 
 CLOUD = None
 ENDS = ("completed", "failed", "cancelled", "error")
@@ -38,9 +44,9 @@ class LiveMigration(unittest.TestCase):
         all_of_it = CLOUD.rest.get("compute", f"/os-migrations?instance_uuid={server}")["migrations"]
         return max(all_of_it, key=lambda one: one["id"], default={"status": None})
 
-    def create(self, node=NODES[0], networks="none"):
+    def create(self, node=NODES[0], networks="none", image="image"):
         server = CLOUD.rest.post("compute", "/servers", {"server": {
-            "name": "live", "flavorRef": CLOUD.ids["m1.nano"], "imageRef": CLOUD.ids["image"], "host": node,
+            "name": "live", "flavorRef": CLOUD.ids["m1.nano"], "imageRef": CLOUD.ids[image], "host": node,
             "networks": networks if networks == "none" else [{"uuid": networks}]}})["server"]["id"]
         self.addCleanup(self.remove, server)
         CLOUD.wait_status(server, "ACTIVE", 180)
@@ -124,6 +130,42 @@ class LiveMigration(unittest.TestCase):
         events = CLOUD.openstack("server", "event", "list", server, "-f", "json")
         self.assertIn("live-migration", {one["Action"] for one in events})
 
+    def answers(self, server, word):
+        """What is typed on its serial console, through nova-serialproxy, comes back."""
+        shown = CLOUD.rest.post("compute", f"/servers/{server}/remote-consoles",
+                                {"remote_console": {"protocol": "serial", "type": "serial"}})
+        url = urllib.parse.urlsplit(shown["remote_console"]["url"])
+        with socket.create_connection((ADDRESS, url.port), 60 * PATIENCE) as stream:
+            line = websocket_client.WebSocket(stream, f"{ADDRESS}:{url.port}", f"/?{url.query}", ["binary"],
+                                              [("Origin", f"http://{ADDRESS}:{url.port}")])
+            line.sendall(word + b"\n")
+            seen = b""
+            while word not in seen:
+                piece = line.recv(65536)
+                self.assertTrue(piece, f"closed after {seen[-300:]!r}")
+                seen += piece
+
+    def test_its_console_goes_along(self):
+        """As tempest's test of it, which cannot send in Python 3; and its log."""
+        if not CLOUD.has_guests() or "image_micro" not in CLOUD.ids:
+            self.skipTest("no guest that echoes")
+        first, second = (self.create(node, image="image_micro") for node in NODES)
+        for server in (first, second):
+            wait_until(lambda server=server: "server ready" in self.log(server), 60, "the guest is up")
+        self.answers(first, b"before")
+        self.answers(second, b"neighbour")
+        self.start(first, NODES[1])
+        self.complete(first)
+        self.assert_on(first, NODES[1])
+        self.answers(first, b"after")
+        self.answers(second, b"neighbour")
+        log = self.log(first)
+        for word in ("server line 1 of", "server ready", "before", "after"):
+            self.assertIn(word, log)
+
+    def log(self, server):
+        return CLOUD.rest.post("compute", f"/servers/{server}/action", {"os-getConsoleOutput": {}})["output"]
+
     def test_a_paused_server_arrives_paused(self):
         server = self.create()
         self.action(server, {"pause": None})
@@ -134,20 +176,30 @@ class LiveMigration(unittest.TestCase):
         self.action(server, {"unpause": None})
         CLOUD.wait_status(server, "ACTIVE", 60)
 
-    def test_its_volume_goes_along(self):
+    def new_volume(self):
         if os.environ.get("KUMOI_CLOUD_CINDER", "1") == "0":
             self.skipTest("this cloud has no volumes")
         volume = CLOUD.rest.post("volumev3", "/volumes", {"volume": {"size": 1, "name": "live"}})["volume"]["id"]
         self.addCleanup(self.remove_volume, volume)
         wait_until(lambda: self.volume(volume)["status"] == "available", 120, "the volume is there")
-        server = self.create()
+        return volume
+
+    def attach(self, server, volume):
         CLOUD.rest.post("compute", f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})
         wait_until(lambda: self.volume(volume)["status"] == "in-use", 120, "the volume is attached")
+
+    def assert_attached(self, volume, server, node):
+        attachments = self.volume(volume)["attachments"]
+        self.assertEqual([(one["server_id"], one["host_name"]) for one in attachments], [(server, node)])
+
+    def test_its_volume_goes_along(self):
+        volume = self.new_volume()
+        server = self.create()
+        self.attach(server, volume)
         self.start(server)
         self.complete(server)
         self.assert_on(server, NODES[1])
-        attachments = self.volume(volume)["attachments"]
-        self.assertEqual([(one["server_id"], one["host_name"]) for one in attachments], [(server, self.host(server))])
+        self.assert_attached(volume, server, NODES[1])
         if CLOUD.has_guests():  # this image's kernel plugs nothing
             self.remove(server)
         else:
@@ -162,31 +214,38 @@ class LiveMigration(unittest.TestCase):
         CLOUD.rest.delete("volumev3", f"/volumes/{volume}")
 
     # One that takes its time.
-    def running(self):
+    def running(self, volume=None):
         server = self.create(networks=CLOUD.ids["private"])
+        if volume:
+            self.attach(server, volume)
         self.start(server)
         self.wait_migration(server, "running", 120)
         listed = CLOUD.openstack("server", "migration", "list", "--server", server, "-f", "json")
         self.assertEqual(len(listed), 1)
         return server, str(self.migration(server)["id"])
 
+    @staticmethod
+    def copies(server, migration):
+        shown = CLOUD.rest.get("compute", f"/servers/{server}/migrations/{migration}")["migration"]
+        return (shown["memory_total_bytes"] or 0) > 0
+
     def test_progress_is_shown_and_it_is_forced(self):
         server, migration = self.running()
-
-        def copied():
-            shown = CLOUD.rest.get("compute", f"/servers/{server}/migrations/{migration}")["migration"]
-            return (shown["memory_total_bytes"] or 0) > 0
-        wait_until(copied, 60, "progress is recorded")
+        wait_until(lambda: self.copies(server, migration), 60, "progress is recorded")
         self.assertEqual(CLOUD.openstack("server", "migration", "show", server, migration, "-f", "json")["Status"], "running")
         CLOUD.openstack("server", "migration", "force", "complete", server, migration)
         self.wait_migration(server, "completed", 120)
         self.assert_on(server, NODES[1])
 
-    def test_it_is_aborted(self):
-        server, migration = self.running()
+    def test_one_with_a_volume_is_aborted(self):
+        volume = self.new_volume()
+        server, migration = self.running(volume)
+        wait_until(lambda: self.copies(server, migration), 60, "progress is recorded")
         CLOUD.openstack("server", "migration", "abort", server, migration)
         self.wait_migration(server, "cancelled", 120)
         self.assert_on(server, NODES[0])
+        wait_until(lambda: len(self.volume(volume)["attachments"]) == 1, 60, "the destination's attachment is gone")
+        self.assert_attached(volume, server, NODES[0])
 
     def test_a_second_one_waits_and_is_cancelled(self):
         first, migration = self.running()
