@@ -3,6 +3,7 @@
 #include "api/amqp/rpc_server.h"
 #include "api/cluster/network_rpc.h"
 #include "api/cluster/records.h"
+#include "api/node_admin.h"
 #include "api/node_driver.h"
 #include "api/nova/compute_endpoint.h"
 #include "api/nova/compute_id.h"
@@ -80,6 +81,7 @@ struct ClusterNode::Parts {
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
     std::unique_ptr<amqp::RpcServer> server;
     std::unique_ptr<amqp::RpcServer> news;  // of the network
+    std::unique_ptr<AdminSocket> admin;
 
     Result<void> open_network();
     Result<void> open_manager();
@@ -150,11 +152,13 @@ Result<void> ClusterNode::start() {
             return cluster::NetworkNews::deliver(request, *parts.node_network);
         });
     }
+    parts.admin = TRY(open_node_admin(parts.options.state_path, parts.node_driver));
     parts.shared.loop.post([&parts] { parts.manager->start_periodic_tasks(parts.shared.loop); });
     return {};
 }
 
 void ClusterNode::stop() {
+    parts_->admin.reset();
     for (auto* server : {&parts_->server, &parts_->news}) {
         if (*server) {
             (*server)->stop();

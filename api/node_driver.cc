@@ -30,6 +30,9 @@ Result<NodeDriver> make_node_driver(const Config& config, compute::ImageApi& ima
     node.inject_nmi = [driver = driver.get()](const compute::Instance& instance) {
         return driver->inject_nmi(instance);
     };
+    node.upgrade_guest = [driver = driver.get()](const std::string& uuid, bool dry_run) {
+        return driver->upgrade_guest(uuid, dry_run);
+    };
     node.driver = std::move(driver);
     return node;
 }

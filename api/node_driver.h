@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/random.h"
 #include "base/result.h"
+#include "compute/driver/upgrade_report.h"
 #include "compute/driver/virt_driver.h"
 #include "compute/images/image_cache.h"
 #include "compute/manager/image_api.h"
@@ -22,6 +23,9 @@ struct NodeDriver {
     std::unique_ptr<compute::VirtDriver> driver;
     // A non-maskable interrupt into a running guest.
     std::function<Result<void>(const compute::Instance&)> inject_nmi;
+    // Its guest goes on in the installed kumoi-vmm; empty without real guests.
+    std::function<Result<compute::UpgradeReport>(const std::string& uuid, bool dry_run)>
+        upgrade_guest;
 
     bool is_simulated() const { return simulated_random != nullptr; }
 };

@@ -1,6 +1,7 @@
 #include "api/openstack_node.h"
 
 #include "api/amqp/rpc_server.h"
+#include "api/node_admin.h"
 #include "api/node_driver.h"
 #include "api/node_volumes.h"
 #include "api/nova/compute_endpoint.h"
@@ -79,6 +80,7 @@ struct OpenstackNode::Parts {
     std::unique_ptr<nova::HostPower> host_power;
     std::unique_ptr<nova::ComputeEndpoint> endpoint;
     std::unique_ptr<amqp::RpcServer> server;
+    std::unique_ptr<AdminSocket> admin;
 
     compute::PeriodicOptions periodic_options() const;
     Result<void> open_records();
@@ -230,6 +232,7 @@ Result<void> OpenstackNode::start() {
     parts.server->start(kTopics, host, [&parts](const amqp::RpcRequest& request) {
         return parts.endpoint->handle(request);
     });
+    parts.admin = TRY(open_node_admin(parts.settings.options.state_path, parts.node_driver));
     parts.shared.loop.post([&parts] {
         parts.manager->start_periodic_tasks(parts.shared.loop, parts.settings.first_period);
     });
@@ -238,6 +241,7 @@ Result<void> OpenstackNode::start() {
 
 void OpenstackNode::stop() {
     Parts& parts = *parts_;
+    parts.admin.reset();
     if (parts.server) {
         parts.server->stop();
     }

@@ -8,6 +8,7 @@
 #include "api/controller.h"
 #include "api/daemon.h"
 #include "api/http/server.h"
+#include "api/node_admin.h"
 #include "api/node_driver.h"
 #include "api/rest/compute/compute_api.h"
 #include "api/rest/identity/identity_api.h"
@@ -61,6 +62,7 @@ struct Standalone::Parts {
     std::unique_ptr<compute::ComputeManager> manager;  // null in a cloud of several nodes
     std::unique_ptr<Controller> controller;            // null in a cloud of one node
     std::unique_ptr<ClusterNode> node;
+    std::unique_ptr<AdminSocket> admin;  // null in a cloud of several nodes: the node's
     std::unique_ptr<compute::ConsoleAuth> consoles;
     std::unique_ptr<ConsoleProxy> console_proxy;  // null when all consoles are turned off
     std::unique_ptr<ComputeServices> compute_services;
@@ -258,6 +260,7 @@ Result<void> Standalone::Parts::start_node() {
     }
     TRY_CONTEXT(manager->init_host(), "recovering this node");
     TRY_CONTEXT(conductor->reconcile(), "recovering the control plane");
+    admin = TRY(open_node_admin(config.string("DEFAULT", "state_path"), node_driver));
     manager->start_periodic_tasks(loop);
     return {};
 }
@@ -289,6 +292,7 @@ void Standalone::stop() {
     }
     parts.servers.clear();
     parts.console_proxy.reset();
+    parts.admin.reset();
     if (parts.manager) {
         parts.manager->stop();
     }

@@ -117,6 +117,12 @@ Result<void> DiskOwnership::sync() {
     return {};
 }
 
+void DiskOwnership::write_back() const {
+    for (const auto& [id, disk] : disks_()) {
+        disk->write_back();
+    }
+}
+
 Result<void> DiskOwnership::drop() {
     Result<void> result;
     for (const auto& [id, disk] : shared()) {

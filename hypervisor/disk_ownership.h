@@ -37,7 +37,8 @@ public:
     // Holds them where that has not happened, writes their leases and puts them to use. Each lease
     // must show `before`, `peer` or already `after`, written by us.
     DiskTake take(uint64_t before, uint64_t peer, uint64_t after);
-    Result<void> sync();  // what was written to any is durable
+    Result<void> sync();      // what was written to any is durable
+    void write_back() const;  // what drop() would wait for, as far as it is there now
     // Error: not everything that was written is durable. They are free all the same.
     Result<void> drop();
     // Why one could not be had again once it was dropped: no error: all can, at this epoch.

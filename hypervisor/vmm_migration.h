@@ -34,6 +34,7 @@ public:
     // The other side is a process on this host, with the same memory: what is written need not be
     // durable for it to be seen there, and no network hears that the guest has moved.
     void set_same_host(bool same);
+    void write_back_disks() { vmm_.disk_ownership().write_back(); }  // before stop()
     // What the machine can pass on to such a process; null: nothing.
     Heritage* heritage() { return files().heritage(); }
 

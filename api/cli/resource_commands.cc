@@ -2,6 +2,7 @@
 #include "api/cli/command.h"
 #include "api/cli/find.h"
 #include "api/cli/host_maintenance_command.h"
+#include "api/cli/host_upgrade_command.h"
 
 namespace kumoi::cli {
 namespace {
@@ -56,6 +57,7 @@ void add_host_commands(CLI::App& app, Session& session) {
                                    {"ADDRESS", "host_ip"}},
                        .name_member = "hypervisor_hostname"});
     add_host_maintenance_verbs(noun, session);
+    add_host_upgrade_verb(noun, session);
 }
 
 void add_image_commands(CLI::App& app, Session& session) {

@@ -25,6 +25,7 @@ constexpr int kWaitStepMs = 1'000;  // when the kernel tells of its end
 constexpr int64_t kLockPatienceMs = 500;  // a fork of ours may hold the lock until it execs
 constexpr int64_t kQuitTimeoutMs = 3'000;
 constexpr int64_t kKillTimeoutMs = 10'000;
+constexpr int64_t kUpgradeMs = 60'000;
 constexpr size_t kLogTail = 600;  // bytes quoted in errors
 constexpr size_t kSmallFileMax = 64 << 10;
 
@@ -32,7 +33,15 @@ void pass_time(int milliseconds) {
     ::poll(nullptr, 0, milliseconds);
 }
 
-// The lock, or nothing when another process holds it.
+// A live upgrade (guest_upgrade.h) is over within moments; until then it is not known which of two
+// processes to end.
+void wait_for_upgrade(const InstanceFolder& folder, const Clock& clock) {
+    const int64_t deadline = clock.monotonic_ns() + kUpgradeMs * kNanosPerMilli;
+    while (path_exists(folder.path() + "/upgrade.json") && clock.monotonic_ns() < deadline) {
+        pass_time(kPollStepMs);
+    }
+}
+
 void reap(pid_t pid) {
     int status = 0;
     ::waitpid(pid, &status, WNOHANG);  // ours only until the daemon is restarted; then init reaps
@@ -168,6 +177,7 @@ Result<bool> GuestProcess::wait_end(int64_t timeout_ms) const {
 }
 
 Result<void> GuestProcess::stop() const {
+    wait_for_upgrade(folder_, clock_);
     if (!TRY(is_alive())) {
         return {};
     }

@@ -180,6 +180,7 @@ Result<void> KumoiVmmDriver::init_host(const std::string&) {
     TRY_CONTEXT(live_.load(), "taking up live migrations");
     for (const std::string& uuid : TRY(list_instance_uuids())) {
         const InstanceFolder folder(options_.instances_path, uuid);
+        settle_upgrade(folder, uuid);
         const auto alive = process_of(folder).is_alive();
         if (!alive.ok() || !*alive) {
             cgroups_.remove(folder);

@@ -24,6 +24,7 @@
 #include "compute/driver/live_moves.h"
 #include "compute/driver/migration_fence.h"
 #include "compute/driver/root_disk.h"
+#include "compute/driver/upgrade_report.h"
 #include "compute/driver/virt_driver.h"
 #include "compute/images/image_cache.h"
 #include "compute/manager/instance_metadata.h"
@@ -70,6 +71,8 @@ public:
     Result<void> unpause(const Instance& instance) override;
     // To every processor of a running guest: what its kernel does is up to it (a crash dump).
     Result<void> inject_nmi(const Instance& instance);
+    // The guest goes on in the installed kumoi-vmm, if it runs in another. In kumoi_vmm_upgrade.cc
+    Result<UpgradeReport> upgrade_guest(const std::string& uuid, bool dry_run);
     Result<void> suspend(const Instance& instance) override;
     Result<void> resume(const Instance& instance) override;
     Result<std::unique_ptr<DiskSnapshot>> snapshot(const Instance& instance) override;
@@ -179,6 +182,7 @@ private:
                                const std::vector<std::string>& more);
     Result<void> stop_guest(const Instance& instance, const InstanceFolder& folder);
     Result<void> load_offers();
+    void settle_upgrade(const InstanceFolder& folder, const std::string& uuid);
     LiveFacts live_facts() const;
     Result<LiveSubject> live_subject(const Instance& instance, const LiveFacts& there);
     Result<void> build_arrival(const LiveMigrationArrival& arrival, const LiveDisks& disks);

@@ -1,6 +1,7 @@
 #include "hypervisor/block/kept_files.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 namespace kumoi::hypervisor {
 
@@ -30,6 +31,12 @@ Result<UniqueFd> KeptFiles::open(const std::string& path, int flags, unsigned mo
         kept_.emplace(std::pair(path, flags), std::move(copy));
     }
     return opened;
+}
+
+void KeptFiles::write_back() const {
+    for (const auto& [name, fd] : kept_) {
+        (void)::fdatasync(fd.get());  // whose errors the sync tells
+    }
 }
 
 void KeptFiles::unlock() {

@@ -36,6 +36,8 @@ public:
     void remove_socket(const std::string& path) override { files_.remove_socket(path); }
 
     void unlock();
+    // What the host's page cache has of them goes to their disks: a sync that follows is short.
+    void write_back() const;
 
 private:
     FileSource& files_;

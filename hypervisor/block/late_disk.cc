@@ -250,6 +250,12 @@ Result<void> LateDisk::drop(Drop how) {
     return durable;
 }
 
+void LateDisk::write_back() const {
+    if (qcow2_ != nullptr && !read_only()) {
+        files_->write_back();
+    }
+}
+
 void LateDisk::abandon() {
     if (image_) {
         image_->abandon();

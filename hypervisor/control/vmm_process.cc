@@ -90,6 +90,7 @@ void VmmProcess::extend(const ProcessExtension::Factory& factory) {
                           .given_away =
                               [this] {
                                   heir_files_.given_away();
+                                  pid_file_.clear();  // the newer process's by now
                                   finish(VmExit::Clean);
                               }});
 }

@@ -42,7 +42,7 @@ Result<void> VmmProcess::open_snapshot(RestoreRequest& request) {
 
 Result<void> VmmProcess::restore_machine(RestoreRequest request) {
     return adopt_machine(
-        TRY(Vmm::restore(std::move(request), {loop_, clock_, random_, files_}, hooks())));
+        TRY(Vmm::restore(std::move(request), {loop_, clock_, random_, heir_files_}, hooks())));
 }
 
 Result<Json> VmmProcess::handle_restore(const Json& params) {

@@ -156,6 +156,7 @@ void UpgradeSource::stop_machine() {
     if (ended() || phase_ != Phase::Connecting || handover_.state() != SourceState::Copying) {
         return;
     }
+    port_.write_back_disks();
     set_phase(Phase::Switching);
     stopped_ns_ = now();
     if (auto stopped = port_.stop(); !stopped) {
