@@ -11,6 +11,7 @@ namespace {
 // §5.5.3: feature bits.
 constexpr uint64_t kFeatureStatistics = 1ull << 1;
 constexpr uint64_t kFeatureDeflateOnOom = 1ull << 2;
+constexpr uint64_t kFeatureHints = 1ull << 3;
 constexpr uint64_t kFeaturePagePoison = 1ull << 4;
 constexpr uint64_t kFeatureReporting = 1ull << 5;
 
@@ -19,11 +20,23 @@ constexpr uint32_t kActualAt = 4;
 constexpr uint32_t kPoisonAt = 12;
 constexpr uint32_t kConfigSize = 16;
 
-enum Field : uint16_t { kFieldTarget = 1, kFieldActual, kFieldPoison };
+// §5.5.6.6: numbers that mean something by themselves, and the first of ours.
+constexpr uint32_t kHintsStop = 0;
+constexpr uint32_t kHintsDone = 1;
+constexpr uint32_t kHintNumberFirst = 0x8000'0000;
+
+enum Field : uint16_t {
+    kFieldTarget = 1,
+    kFieldActual,
+    kFieldPoison,
+    kFieldHintCommand,
+    kFieldHintNumber
+};
 
 constexpr uint16_t kQueueSize = 128;
 constexpr uint16_t kReportingQueueSize = 32;
 constexpr uint16_t kStatisticsQueue = 2;
+constexpr uint16_t kHintQueue = 3;
 constexpr size_t kStatisticSize = 10;             // §5.5.6.3: packed u16 tag and u64 value
 constexpr size_t kPagesPerTurn = 16384;           // then the other queues and a pause get theirs
 constexpr uint64_t kReportBytesMax = 1ull << 30;  // of one descriptor; ours
@@ -48,7 +61,9 @@ VirtioBalloon::VirtioBalloon(VirtioBalloonOptions options, GuestMemory& memory, 
     : options_(std::move(options)),
       memory_(memory),
       clock_(clock),
-      target_pages_(static_cast<uint32_t>(options_.target_mib * kPagesPerMib)) {
+      target_pages_(static_cast<uint32_t>(options_.target_mib * kPagesPerMib)),
+      hint_command_(kHintsStop),
+      last_hint_number_(kHintNumberFirst) {
     for (auto& value : guest_statistics_) {
         value = 0;
     }
@@ -57,14 +72,17 @@ VirtioBalloon::VirtioBalloon(VirtioBalloonOptions options, GuestMemory& memory, 
 uint64_t VirtioBalloon::features() const {
     return kFeatureStatistics | kFeaturePagePoison |
            (options_.deflate_on_oom ? kFeatureDeflateOnOom : 0) |
+           (options_.free_page_hints ? kFeatureHints : 0) |
            (options_.free_page_reporting ? kFeatureReporting : 0);
 }
 
-// With five queues the reporting queue is there under both of its possible numbers, 3 and 4.
+// The hint queue is number 3; the reporting queue 4, or 3 for who leaves out queues.
 std::vector<uint16_t> VirtioBalloon::queue_sizes() const {
     std::vector<uint16_t> sizes{kQueueSize, kQueueSize, 2};
     if (options_.free_page_reporting) {
         sizes.insert(sizes.end(), {kReportingQueueSize, kReportingQueueSize});
+    } else if (options_.free_page_hints) {
+        sizes.push_back(kReportingQueueSize);
     }
     return sizes;
 }
@@ -74,8 +92,15 @@ VirtioBalloon::Role VirtioBalloon::role(uint16_t queue_index) const {
     if (queue_index < 2) {
         return queue_index == 0 ? Role::Inflate : Role::Deflate;
     }
-    if (queue_index == kStatisticsQueue && (agreed & kFeatureStatistics) != 0) {
+    const bool statistics = (agreed & kFeatureStatistics) != 0;
+    if (queue_index == kStatisticsQueue && statistics) {
         return Role::Statistics;
+    }
+    if ((agreed & kFeatureHints) != 0) {
+        const bool moved_up = !statistics && context_->queue(kStatisticsQueue) != nullptr;
+        if (queue_index == (moved_up ? kStatisticsQueue : kHintQueue)) {
+            return Role::Hints;
+        }
     }
     return (agreed & kFeatureReporting) != 0 ? Role::Reporting : Role::None;
 }
@@ -83,7 +108,8 @@ VirtioBalloon::Role VirtioBalloon::role(uint16_t queue_index) const {
 // --- Configuration space ---
 
 void VirtioBalloon::read_config(uint32_t offset, std::span<uint8_t> out) const {
-    const std::array<uint32_t, kConfigSize / 4> words{target_pages_, actual_pages_, 0, poison_};
+    const std::array<uint32_t, kConfigSize / 4> words{target_pages_, actual_pages_, hint_command_,
+                                                      poison_};
     std::array<uint8_t, kConfigSize> bytes;
     std::memcpy(bytes.data(), words.data(), bytes.size());
     read_config_bytes(bytes, offset, out);
@@ -172,6 +198,9 @@ void VirtioBalloon::stop() {
     // A driver that starts anew starts with an empty balloon (§5.5.5) and tells its poison again.
     actual_pages_ = 0;
     poison_ = 0;
+    const std::lock_guard hints_lock(hints_mutex_);
+    hints_come_ = false;
+    hint_command_ = hints_ == nullptr ? kHintsStop : last_hint_number_;
 }
 
 void VirtioBalloon::arm_timer() {
@@ -190,6 +219,7 @@ void VirtioBalloon::process_queue(Queue& queue) {
         case Role::Inflate: inflate(queue); break;
         case Role::Deflate: deflate(queue); break;
         case Role::Statistics: take_statistics(queue); break;
+        case Role::Hints: take_hints(queue); break;
         case Role::Reporting: report(queue); break;
         default: break;
     }
@@ -207,14 +237,23 @@ bool VirtioBalloon::turn_is_over(Queue& queue) {
 void VirtioBalloon::save(SectionWriter& out) const {
     out.u64(kFieldTarget, target_pages_)
         .u64(kFieldActual, actual_pages_)
-        .u64(kFieldPoison, poison_);
+        .u64(kFieldPoison, poison_)
+        .u64(kFieldHintCommand, hint_command_);
+    const std::lock_guard lock(hints_mutex_);
+    out.u64(kFieldHintNumber, last_hint_number_);
 }
 
 Result<void> VirtioBalloon::load(SectionReader& in) {
     const auto target = TRY(in.u64_max(kFieldTarget, memory_.boot_size() / kPageSize));
     actual_pages_ = TRY(in.u32(kFieldActual));
     poison_ = TRY(in.u32(kFieldPoison));
+    const auto command = TRY(in.u64_or(kFieldHintCommand, kHintsStop));
+    const auto number = TRY(in.u64_or(kFieldHintNumber, kHintNumberFirst));
     target_pages_ = static_cast<uint32_t>(target);
+    const std::lock_guard lock(hints_mutex_);
+    // Who asked was not this process: the driver shall have its pages back.
+    hint_command_ = command == kHintsStop ? kHintsStop : kHintsDone;
+    last_hint_number_ = std::max(static_cast<uint32_t>(number), kHintNumberFirst);
     return {};
 }
 
@@ -293,7 +332,7 @@ void VirtioBalloon::report_chain(const Chain& chain) {
         malformed_.increment();
         return;
     }
-    const bool kept = (context_->features() & kFeaturePagePoison) != 0 && poison_ != 0;
+    const bool kept = content_matters();
     for (const Descriptor& descriptor : chain.writable()) {
         reported_.increment(descriptor.bytes.size() / kPageSize);
         pages_this_turn_ += kPagesPerTurn / kReportingQueueSize;
@@ -306,6 +345,121 @@ void VirtioBalloon::report_chain(const Chain& chain) {
             continue;
         }
         discard(*gpa, descriptor.bytes.size());
+    }
+}
+
+bool VirtioBalloon::content_matters() const {
+    return (context_->features() & kFeaturePagePoison) != 0 && poison_ != 0;
+}
+
+// --- Free page hints (§5.5.6.6) ---
+
+bool VirtioBalloon::may_hint() const {
+    return context_ != nullptr && (context_->features() & kFeatureHints) != 0 && !content_matters();
+}
+
+bool VirtioBalloon::available() const {
+    const std::lock_guard lock(context_mutex_);
+    return may_hint();
+}
+
+bool VirtioBalloon::begin(FreePages& into) {
+    const std::lock_guard lock(context_mutex_);
+    if (!may_hint()) {
+        return false;
+    }
+    {
+        const std::lock_guard hints_lock(hints_mutex_);
+        last_hint_number_ =
+            last_hint_number_ == UINT32_MAX ? kHintNumberFirst : last_hint_number_ + 1;
+        hints_ = &into;
+        hints_come_ = false;
+        hints_complete_ = false;
+        hint_pages_ = 0;
+        hint_command_ = last_hint_number_;
+    }
+    tell_hint_command();
+    return true;
+}
+
+FreePageHints::Progress VirtioBalloon::progress() const {
+    const std::lock_guard lock(hints_mutex_);
+    return {hint_pages_, hints_complete_};
+}
+
+void VirtioBalloon::end() {
+    const std::lock_guard lock(context_mutex_);
+    {
+        const std::lock_guard hints_lock(hints_mutex_);
+        if (hints_ == nullptr) {
+            return;
+        }
+        hints_ = nullptr;
+        hint_command_ = kHintsDone;
+    }
+    tell_hint_command();
+}
+
+// By the I/O thread: a thread of a migration raises no interrupts.
+void VirtioBalloon::tell_hint_command() {
+    if (context_ != nullptr) {
+        context_->loop().post([this] {
+            if (context_ != nullptr) {
+                context_->config_changed();
+            }
+        });
+    }
+}
+
+void VirtioBalloon::take_hints(Queue& queue) {
+    while (!turn_is_over(queue)) {
+        auto chain = queue.next_chain();
+        if (!chain) {
+            return;
+        }
+        pages_this_turn_ += kPagesPerTurn / kReportingQueueSize;
+        take_hint(*chain);
+    }
+}
+
+// Either a number, or free pages.
+void VirtioBalloon::take_hint(const Chain& chain) {
+    if (chain.readable().empty()) {
+        const std::lock_guard lock(hints_mutex_);
+        for (const Descriptor& descriptor : chain.writable()) {
+            pages_this_turn_ += descriptor.bytes.size() >> 16;
+            mark_free(descriptor.bytes);
+        }
+    } else if (chain.writable().empty() && chain.readable_size() == sizeof(uint32_t)) {
+        take_hint_number(chain);
+    } else {
+        malformed_.increment();
+    }
+}
+
+void VirtioBalloon::take_hint_number(const Chain& chain) {
+    uint32_t number = 0;
+    chain.copy_out(0, std::as_writable_bytes(std::span(&number, 1)));
+    const std::lock_guard lock(hints_mutex_);
+    if (number == kHintsStop && hints_come_) {
+        hints_complete_ = true;
+    }
+    hints_come_ = hints_ != nullptr && number == last_hint_number_;
+}
+
+// Whole pages only, and only those whose number is the current one.
+void VirtioBalloon::mark_free(std::span<const std::byte> bytes) {
+    if (!hints_come_ || hints_ == nullptr || bytes.size() > kReportBytesMax) {
+        return;
+    }
+    const std::byte* file = memory_.file_bytes().data();
+    const auto from = static_cast<uint64_t>(bytes.data() - file);
+    const uint64_t first = (from + kPageSize - 1) / kPageSize;
+    const uint64_t end = (from + bytes.size()) / kPageSize;
+    if (first < end) {
+        hints_->mark(first, end - first);
+        hint_pages_ += end - first;
+        hinted_.increment(end - first);
     }
 }
 
@@ -357,6 +511,7 @@ DeviceStatistics VirtioBalloon::statistics() const {
                          {"inflated_pages", inflated_.value()},
                          {"deflated_pages", deflated_.value()},
                          {"reported_pages", reported_.value()},
+                         {"hinted_pages", hinted_.value()},
                          {"discarded_bytes", discarded_bytes_.value()},
                          {"discard_errors", discard_errors_.value()},
                          {"malformed_chains", malformed_.value()}};

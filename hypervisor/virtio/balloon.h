@@ -1,13 +1,17 @@
 // VirtioBalloon: the memory balloon (virtio 1.2 §5.5): the host asks for a number of pages, the
 // guest's driver puts them in, and what is in is given back to the host at once.
 //
-// Inflate and deflate queues, statistics on request or by interval, deflate-on-OOM, page poison and
-// free page reporting. Reported pages go back to the host unless the guest fills free pages with
-// something other than zero (§5.5.6.7: they must come back as they were). Free page hinting is not
-// offered.
+// Inflate and deflate queues, statistics on request or by interval, deflate-on-OOM, page poison,
+// free page reporting and free page hints. Reported pages go back to the host unless the guest
+// fills free pages with something other than zero (§5.5.6.7: they must come back as they were);
+// then it is not asked for hints, either.
+// Hints, for a migration (hypervisor/memory/free_page_hints.h): a new number in the configuration
+// asks for them. The driver answers in a queue of their own: that number, free pages, number 0; it
+// keeps the pages until it reads DONE.
 // Queue numbers: Linux and QEMU leave out the queues of features that were not agreed; the
-// specification does not. Both are understood (roles()).
-// Threading as VirtioDevice; set_target() and request_statistics() come from the control thread.
+// specification does not. Both are understood (role()).
+// Threading as VirtioDevice; set_target() and request_statistics() come from the control thread,
+// begin(), progress() and end() from any one thread.
 #pragma once
 
 #include <array>
@@ -18,6 +22,7 @@
 #include <vector>
 
 #include "base/metrics.h"
+#include "hypervisor/memory/free_page_hints.h"
 #include "hypervisor/memory/guest_memory.h"
 #include "hypervisor/virtio/device.h"
 
@@ -28,10 +33,11 @@ struct VirtioBalloonOptions {
     uint64_t target_mib = 0;  // what the guest is asked to give from the start
     bool deflate_on_oom = true;
     bool free_page_reporting = true;
+    bool free_page_hints = true;
     int64_t statistics_interval_ms = 0;  // 0: only when asked
 };
 
-class VirtioBalloon final : public VirtioDevice {
+class VirtioBalloon final : public VirtioDevice, public FreePageHints {
 public:
     static constexpr uint64_t kPageSize = 4096;
     static constexpr uint64_t kPagesPerMib = (1u << 20) / kPageSize;
@@ -53,6 +59,12 @@ public:
     void request_statistics();
     State state() const;
 
+    // FreePageHints
+    bool available() const override;
+    bool begin(FreePages& into) override;
+    Progress progress() const override;
+    void end() override;
+
     std::string name() const override { return options_.name; }
     uint16_t type() const override { return virtio::kTypeBalloon; }
     uint32_t class_code() const override { return 0xff'00'00; }
@@ -71,13 +83,20 @@ public:
     void stop() override;
 
 private:
-    enum class Role { None, Inflate, Deflate, Statistics, Reporting };
+    enum class Role { None, Inflate, Deflate, Statistics, Hints, Reporting };
     Role role(uint16_t queue_index) const;
     void inflate(Queue& queue);
     void inflate_chain(const Chain& chain);
     void deflate(Queue& queue);
     void report(Queue& queue);
     void report_chain(const Chain& chain);
+    void take_hints(Queue& queue);
+    void take_hint(const Chain& chain);
+    void take_hint_number(const Chain& chain);
+    void tell_hint_command();  // under context_mutex_
+    void mark_free(std::span<const std::byte> bytes);
+    bool content_matters() const;  // of free pages; context_ is there
+    bool may_hint() const;         // under context_mutex_
     void take_statistics(Queue& queue);
     void parse_statistics(const Chain& chain);
     void ask_for_statistics();  // on the I/O thread
@@ -92,6 +111,14 @@ private:
     std::atomic<uint32_t> target_pages_;
     std::atomic<uint32_t> actual_pages_{0};
     std::atomic<uint32_t> poison_{0};
+    std::atomic<uint32_t> hint_command_;  // free_page_hint_cmd_id
+
+    mutable std::mutex hints_mutex_;  // guards the next five
+    FreePages* hints_ = nullptr;      // null: nobody wants any
+    uint32_t last_hint_number_;
+    bool hints_come_ = false;  // the driver has answered with our number
+    bool hints_complete_ = false;
+    uint64_t hint_pages_ = 0;
 
     mutable std::mutex context_mutex_;  // context_ against set_target() from another thread
     VirtioContext* context_ = nullptr;
@@ -105,7 +132,7 @@ private:
     std::array<std::atomic<uint64_t>, kStatisticCount> guest_statistics_;
     std::atomic<uint32_t> guest_statistics_valid_{0};  // a bit for each tag
     std::atomic<int64_t> statistics_ns_{-1};
-    Counter inflated_, deflated_, reported_, discarded_bytes_, discard_errors_, malformed_;
+    Counter inflated_, deflated_, reported_, hinted_, discarded_bytes_, discard_errors_, malformed_;
 };
 
 }  // namespace kumoi::hypervisor

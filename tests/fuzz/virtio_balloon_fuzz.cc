@@ -1,4 +1,4 @@
-// Fuzzes the memory balloon with hostile chains: page numbers, statistics, reports.
+// Fuzzes the memory balloon with hostile chains: page numbers, statistics, reports, hints.
 
 #include "hypervisor/virtio/balloon.h"
 #include "tests/fuzz/virtio_device_fuzz.h"
@@ -19,6 +19,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         std::abort();  // the guest has 16 MiB
     }
     device.request_statistics();
-    fuzz_device(device, platform, input);
+    // Once a driver is there; config[8] tells the number that hints must come with.
+    FreePages marks(platform.memory().file_pages());
+    const bool asked = (options & 8) != 0;
+    fuzz_device(device, platform, input, [&] {
+        if (asked && device.begin(marks) && !device.available()) {
+            std::abort();
+        }
+    });
+    device.end();
+    if (!asked && device.progress().pages != 0) {
+        std::abort();
+    }
     return 0;
 }

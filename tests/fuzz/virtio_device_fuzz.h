@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -37,7 +38,10 @@ private:
 };
 
 // Drives `device` until the input ends. Aborts when something stays in flight.
-inline void fuzz_device(VirtioDevice& device, PlatformFake& platform, FuzzInput& input) {
+// `started`: once it has a driver.
+inline void fuzz_device(
+    VirtioDevice& device, PlatformFake& platform, FuzzInput& input,
+    const std::function<void()>& started = [] {}) {
     constexpr uint64_t kScratch = 0x800000;
     constexpr int kActionsMax = 200;
     GuestMemory& memory = platform.memory();
@@ -50,6 +54,7 @@ inline void fuzz_device(VirtioDevice& device, PlatformFake& platform, FuzzInput&
     if (!fake.start(input.take<uint64_t>() | virtio::kFeatureVersion1).ok()) {
         return;
     }
+    started();
     for (int action = 0; action < kActionsMax && !input.empty(); ++action) {
         const auto opcode = input.take<uint8_t>();
         QueueFake& queue = *queues[(opcode >> 4) % queues.size()];

@@ -1,16 +1,20 @@
-// virtio-balloon: inflated and reported pages come back empty, statistics are taken, then attacks
-// on every queue. `wait`: asks for pages of the host's target first and gives as many.
+// virtio-balloon: inflated and reported pages come back empty, statistics are taken, then
+// attacks on every queue. `wait`: asks for pages of the host's target first and gives as many.
+// `hints`: waits for a migration, calls 15 of 16 MiB free and uses a page of each MiB again at
+// once; on the other side those and what was never free must be there, and the rest need not.
 #include "attack.h"
 
 static const char kName[] = "balloon";
 enum { kPage = 4096, kQueues = 4, kInflate = 0, kDeflate = 1, kStatistics = 2, kReporting = 3 };
+enum { kHints = 3, kStop = 0, kDone = 1, kBlocks = 16, kBlockPages = 256 };
 static const uint64_t kFeatures = 1u << 1 | 1u << 2 | 1u << 4 | 1u << 5;
+static const uint64_t kHintFeatures = 1u << 1 | 1u << 3;
 
 static Virtio device;
 static Queue queues[kQueues];
 
 static Queue* restart(uint16_t index) {
-    if (!virtio_begin(&device, kFeatures)) {
+    if (!virtio_begin(&device, option("hints") ? kHintFeatures : kFeatures)) {
         return NULL;
     }
     for (uint16_t i = 0; i < kQueues; i++) {
@@ -102,9 +106,67 @@ static void follow_target(void) {
     }
 }
 
+static volatile uint64_t* cell(uint8_t* blocks, uint32_t block, uint32_t page) {
+    return (volatile uint64_t*)(blocks + ((size_t)block * kBlockPages + page) * kPage + 8);
+}
+
+static uint32_t used_again(uint32_t block) {
+    return block * 7 % kBlockPages;
+}
+
+static void tell_free_pages(uint8_t* blocks) {
+    volatile uint32_t* command = (volatile uint32_t*)(device.config + 8);
+    uint32_t* number = allocate(4, 16);
+    print("\nmicro: balloon waits");
+    for (int i = 0; i < 60000 && *command <= kDone; i++) {
+        wait_us(1000);
+    }
+    *number = *command;
+    send(&queues[kHints], number, 4, 0);
+    for (uint32_t block = 1; block < kBlocks; block++) {
+        send(&queues[kHints], blocks + (size_t)block * kBlockPages * kPage, kBlockPages * kPage,
+             kDescWrite);
+        *cell(blocks, block, used_again(block)) = 0xa9a19;
+    }
+    *number = kStop;
+    send(&queues[kHints], number, 4, 0);
+    for (int i = 0; i < 60000 && *command != kDone; i++) {
+        wait_us(1000);
+    }
+    print("\nmicro: balloon has its pages back");
+}
+
+// Until something that was free is gone: on the other side.
+static void follow_migration(void) {
+    uint8_t* blocks = allocate((size_t)kBlocks * kBlockPages * kPage, kBlockPages * kPage);
+    for (uint32_t page = 0; page < kBlocks * kBlockPages; page++) {
+        *cell(blocks, 0, page) = page + 1;
+    }
+    tell_free_pages(blocks);
+    uint64_t empty = 0;
+    for (int i = 0; i < 60000 && *cell(blocks, kBlocks - 1, 0) != 0; i++) {
+        wait_us(1000);
+    }
+    for (uint32_t page = 0; page < kBlocks * kBlockPages; page++) {
+        const uint32_t block = page / kBlockPages;
+        const uint64_t value = *cell(blocks, 0, page);
+        const bool again = block != 0 && page % kBlockPages == used_again(block);
+        const uint64_t expected = again ? 0xa9a19 : page + 1;
+        if (value == 0 && block != 0 && !again) {
+            empty++;
+        } else if (value != expected) {
+            verdict_fail(kName, "page %u holds %x, not %x", (uint64_t)page, value, expected);
+        }
+    }
+    verdict_ok(kName, "empty=%u", empty);
+}
+
 int main(void) {
     if (!virtio_find(&device, kVirtioBalloon, 0) || restart(0) == NULL) {
         verdict_fail(kName, "no virtio-balloon device that works");
+    }
+    if (option("hints")) {
+        follow_migration();
     }
     give_pages();
     give_statistics();

@@ -12,9 +12,10 @@ namespace {
 
 constexpr uint64_t kStatistics = 1u << 1;
 constexpr uint64_t kDeflateOnOom = 1u << 2;
+constexpr uint64_t kHints = 1u << 3;
 constexpr uint64_t kPoison = 1u << 4;
 constexpr uint64_t kReporting = 1u << 5;
-constexpr uint64_t kEverything = ~virtio::kFeatureEventIndex;
+constexpr uint64_t kEverything = ~(virtio::kFeatureEventIndex | kHints);
 constexpr uint64_t kVictim = 0xc0'0000;  // memory nobody else uses here
 
 class BalloonTest : public testing::Test {
@@ -67,9 +68,10 @@ protected:
 };
 
 TEST_F(BalloonTest, OffersWhatIsConfigured) {
-    EXPECT_EQ(balloon_.features(), kStatistics | kDeflateOnOom | kPoison | kReporting);
-    VirtioBalloon plain({.deflate_on_oom = false, .free_page_reporting = false}, platform_.memory(),
-                        clock_);
+    EXPECT_EQ(balloon_.features(), kStatistics | kDeflateOnOom | kHints | kPoison | kReporting);
+    VirtioBalloon plain(
+        {.deflate_on_oom = false, .free_page_reporting = false, .free_page_hints = false},
+        platform_.memory(), clock_);
     EXPECT_EQ(plain.features(), kStatistics | kPoison);
     EXPECT_EQ(plain.queue_sizes().size(), 3u);
 }
@@ -197,6 +199,155 @@ TEST_F(BalloonTest, OnlyWholePagesOfAReportGoBack) {
     EXPECT_FALSE(is_zero(kVictim + 8));
     EXPECT_TRUE(is_zero(kVictim + 0x1000));
     EXPECT_FALSE(is_zero(kVictim + 0x2000));
+}
+
+class BalloonHintsTest : public BalloonTest {
+protected:
+    static constexpr uint64_t kVictimPage = kVictim / 4096;
+    static constexpr uint32_t kDone = 1;
+    uint32_t command() const { return config(8); }
+    void number(QueueFake& queue, uint32_t value) {
+        queue.add({{pages(queue, {value}), 4, false}});
+    }
+    void hint(QueueFake& queue, uint64_t gpa, uint32_t size) { queue.add({{gpa, size, true}}); }
+    bool marked(uint64_t page) const { return marks_.test(kVictimPage + page); }
+    void EndsComplete(QueueFake& queue, uint16_t index) {
+        ASSERT_TRUE(balloon_.begin(marks_));
+        number(queue, command());
+        hint(queue, kVictim, 0x4000);
+        number(queue, 0);
+        device_.kick(index);
+        EXPECT_TRUE(balloon_.progress().complete);
+        EXPECT_EQ(balloon_.progress().pages, 4u);
+        EXPECT_TRUE(marked(0) && marked(3));
+        EXPECT_FALSE(marked(4));
+        balloon_.end();
+        EXPECT_EQ(command(), kDone);
+    }
+    FreePages marks_{platform_.memory().file_pages()};
+};
+
+TEST_F(BalloonHintsTest, FreePagesAreMarkedAndGivenBackAtTheEnd) {
+    start(~virtio::kFeatureEventIndex);
+    EXPECT_EQ(command(), 0u);
+    EndsComplete(third_, 3);
+    device_.loop().run_ready();
+    EXPECT_EQ(device_.config_changes, 2);
+    EXPECT_EQ(device_.statistic("hinted_pages"), 4u);
+    EXPECT_EQ(device_.statistic("discarded_bytes"), 0u);
+    EXPECT_EQ(third_.used_index(), 3u);
+    fourth_.add({{kVictim, 0x1000, true}});  // reporting has the next number
+    device_.kick(4);
+    EXPECT_EQ(device_.statistic("reported_pages"), 1u);
+}
+
+TEST_F(BalloonHintsTest, WithoutStatisticsTheQueueMayMoveUp) {
+    start(~(virtio::kFeatureEventIndex | kStatistics));  // Linux leaves out what was not agreed
+    EndsComplete(statistics_, 2);
+    third_.add({{kVictim, 0x1000, true}});
+    device_.kick(3);
+    EXPECT_EQ(device_.statistic("reported_pages"), 1u);
+}
+
+TEST_F(BalloonHintsTest, OldNumbersCountForNothing) {
+    start(~virtio::kFeatureEventIndex);
+    ASSERT_TRUE(balloon_.begin(marks_));
+    const uint32_t old = command();
+    number(third_, old);
+    device_.kick(3);
+    balloon_.end();
+    hint(third_, kVictim, 0x1000);  // nobody asks any more
+    device_.kick(3);
+    EXPECT_FALSE(marked(0));
+    ASSERT_TRUE(balloon_.begin(marks_));
+    EXPECT_NE(command(), old);
+    hint(third_, kVictim, 0x1000);  // of the answer before
+    number(third_, old);
+    hint(third_, kVictim, 0x1000);
+    number(third_, 0);
+    device_.kick(3);
+    EXPECT_FALSE(marked(0));
+    EXPECT_FALSE(balloon_.progress().complete);
+    number(third_, command());
+    hint(third_, kVictim, 0x1000);
+    device_.kick(3);
+    EXPECT_TRUE(marked(0));
+    balloon_.end();
+    hint(third_, kVictim + 0x1000, 0x1000);
+    device_.kick(3);
+    EXPECT_FALSE(marked(1));
+}
+
+TEST_F(BalloonHintsTest, OnlyWholePagesAreFree) {
+    start(~virtio::kFeatureEventIndex);
+    ASSERT_TRUE(balloon_.begin(marks_));
+    number(third_, command());
+    hint(third_, kVictim + 8, 0x2000);
+    hint(third_, kVictim + 0x5010, 16);
+    device_.kick(3);
+    EXPECT_FALSE(marked(0) || marked(2) || marked(5));
+    EXPECT_TRUE(marked(1));
+    EXPECT_EQ(balloon_.progress().pages, 1u);
+    balloon_.end();
+}
+
+TEST_F(BalloonHintsTest, NobodyIsAskedWhoCannotAnswerOrPoisonsPages) {
+    EXPECT_FALSE(balloon_.available());
+    EXPECT_FALSE(balloon_.begin(marks_));
+    start(~virtio::kFeatureEventIndex);
+    EXPECT_TRUE(balloon_.available());
+    write_config(12, 0xaaaa'aaaa);
+    EXPECT_FALSE(balloon_.available());
+    EXPECT_FALSE(balloon_.begin(marks_));
+    balloon_.end();
+    EXPECT_EQ(command(), 0u);
+}
+
+TEST_F(BalloonHintsTest, MalformedOnesAreCounted) {
+    start(~virtio::kFeatureEventIndex);
+    ASSERT_TRUE(balloon_.begin(marks_));
+    const uint64_t gpa = pages(third_, {command(), command()});
+    third_.add({{gpa, 8, false}});
+    third_.add({{gpa, 4, false}, {kVictim, 0x1000, true}});
+    device_.kick(3);
+    EXPECT_EQ(device_.statistic("malformed_chains"), 2u);
+    EXPECT_FALSE(marked(0));
+    balloon_.end();
+}
+
+TEST_F(BalloonHintsTest, ADriverThatIsReplacedMeanwhileIsAskedToo) {
+    start(~virtio::kFeatureEventIndex);
+    ASSERT_TRUE(balloon_.begin(marks_));
+    number(third_, command());
+    device_.kick(3);
+    const uint32_t asked = command();
+    device_.stop();
+    EXPECT_EQ(command(), asked);
+    EXPECT_FALSE(balloon_.available());
+    balloon_.end();
+    EXPECT_EQ(command(), kDone);
+}
+
+TEST_F(BalloonHintsTest, OnTheOtherSideTheDriverHasItsPagesBack) {
+    start(~virtio::kFeatureEventIndex);
+    ASSERT_TRUE(balloon_.begin(marks_));
+    const uint32_t asked = command();
+    SectionWriter out("balloon", 1);
+    balloon_.save(out);
+    balloon_.end();
+    VirtioBalloon other({}, platform_.memory(), clock_);
+    auto in = SectionReader::parse(out).value();
+    ASSERT_TRUE(other.load(in).ok());
+    uint32_t value = 0;
+    other.read_config(8, std::span(reinterpret_cast<uint8_t*>(&value), 4));
+    EXPECT_EQ(value, kDone);
+    EXPECT_FALSE(other.available());
+    DeviceFake there(other, platform_.memory());
+    ASSERT_TRUE(there.start(~virtio::kFeatureEventIndex).ok());
+    ASSERT_TRUE(other.begin(marks_));
+    other.read_config(8, std::span(reinterpret_cast<uint8_t*>(&value), 4));
+    EXPECT_EQ(value, asked + 1);  // not one that the driver has answered already
+    other.end();
 }
 
 TEST_F(BalloonTest, StatisticsAreKeptAndAskedFor) {
