@@ -25,7 +25,10 @@ Result<void> Vmm::create_memory() {
 }
 
 Result<void> Vmm::create_dirty_log() {
-    const auto kind = TRY(KvmDirtyLog::choose(*kvm_, config_.memory.dirty_tracking));
+    const KvmDirtyLog::Machine machine{std::max(config_.vcpus, config_.resources.vcpus_max),
+                                       memory_->size()};
+    const auto kind = TRY(
+        KvmDirtyLog::choose(KvmDirtyLog::offer_of(*kvm_), config_.memory.dirty_tracking, machine));
     dirty_log_ = TRY(KvmDirtyLog::create(*kvm_, *vm_, *memory_, kind));
     const auto by_kernel = [](const NicConfig& nic) { return nic.vhost != VhostMode::Off; };
     if (std::ranges::any_of(config_.nics, by_kernel)) {

@@ -2,10 +2,12 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/log.h"
 #include "hypervisor/block/live/live_disk.h"
+#include "hypervisor/kvm/kvm_dirty_log.h"
 #include "hypervisor/snapshot/format.h"
 #include "hypervisor/vcpu/vcpu_throttle.h"
 #include "hypervisor/virtio/guest_disk.h"
@@ -135,6 +137,31 @@ void MigrationPort::throttle(unsigned percent) {
     if (auto set = vmm_.throttle().set(percent); !set) {
         log_warn("vmm", "the vCPUs are not slowed down", {{"error", set.error().text()}});
     }
+}
+
+Result<std::vector<uint64_t>> MigrationPort::dirtied_pages() {
+    std::vector<uint64_t> pages;
+    for (uint32_t vcpu = 0; vcpu < vmm_.vcpus_.size(); ++vcpu) {
+        pages.push_back(TRY(vmm_.dirty_log_->dirtied_by(vcpu)));
+    }
+    return pages;
+}
+
+Result<void> MigrationPort::limit_dirty(uint64_t bytes_per_s) {
+    return vmm_.throttle().set_dirty_limit(bytes_per_s);
+}
+
+unsigned MigrationPort::vcpus() const {
+    return static_cast<unsigned>(std::ranges::count_if(
+        vmm_.vcpus_, [](const std::unique_ptr<Vcpu>& vcpu) { return vcpu->plugged(); }));
+}
+
+int64_t MigrationPort::rested_ns() const {
+    int64_t rested = vmm_.dirty_log_->ring_full_ns();
+    for (const auto& vcpu : vmm_.vcpus_) {
+        rested += static_cast<int64_t>(vcpu->statistics().rested_ns.value());
+    }
+    return rested;
 }
 
 Result<void> MigrationPort::check(const SectionSource& sections) {

@@ -46,7 +46,16 @@ public:
     // From here on every write to guest memory is seen.
     Result<void> begin_logging() { return dirty_log().start(); }
     void end_logging() { dirty_log().stop(); }
+    // Null: no device tells which pages are free.
+    FreePageHints* free_page_hints() { return vmm_.devices_->balloon(); }
     void throttle(unsigned percent);  // of their time, taken from the vCPUs
+    // Whether it is known which vCPU writes; where it is not, the next two are refused.
+    bool writers_are_known() { return dirty_log().kind() == "ring"; }
+    Result<std::vector<uint64_t>> dirtied_pages();   // by each vCPU since it is there
+    Result<void> limit_dirty(uint64_t bytes_per_s);  // of each vCPU; 0: no limit
+    unsigned vcpus() const;                          // plugged ones
+    // What all vCPUs have rested, by throttle() or limit_dirty(), or waited in full dirty rings.
+    int64_t rested_ns() const;
     // The vCPUs parked, all requests finished, the clock standing. The guest's own requests
     // (reset, power off) that came just before have run once functions posted now have.
     Result<void> stop();

@@ -1,6 +1,7 @@
 #include "hypervisor/kvm/kvm_dirty_log.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/log.h"
 #include "hypervisor/kvm/dirty_ring.h"
@@ -17,17 +18,35 @@ uint64_t words_for(uint64_t pages) {
 
 }  // namespace
 
-Result<KvmDirtyLog::Kind> KvmDirtyLog::choose(const Kvm& kvm, DirtyTracking tracking) {
+KvmDirtyLog::Offer KvmDirtyLog::offer_of(const Kvm& kvm) {
+    const auto bytes = [&kvm](int capability) {
+        return static_cast<uint64_t>(std::max(kvm.capability(capability), 0));
+    };
+    Offer offer;
+    const uint64_t in_order = bytes(KVM_CAP_DIRTY_LOG_RING_ACQ_REL);
+    offer.ring_entries = std::max(bytes(KVM_CAP_DIRTY_LOG_RING), in_order) / sizeof(kvm_dirty_gfn);
+    offer.ring_in_order = in_order != 0;
+    offer.manual =
+        (bytes(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) != 0;
+    offer.by_hardware = Kvm::hypercalls_work();
+    return offer;
+}
+
+Result<KvmDirtyLog::Kind> KvmDirtyLog::choose(const Offer& offer, DirtyTracking tracking,
+                                              const Machine& machine) {
     if (tracking == DirtyTracking::Ring) {
-        const auto bytes = static_cast<uint64_t>(kvm.capability(KVM_CAP_DIRTY_LOG_RING));
-        if (bytes < kRingEntries * sizeof(kvm_dirty_gfn)) {
+        if (offer.ring_entries < kRingEntries) {
             return Error::unsupported("KVM offers no dirty ring of {} entries", kRingEntries)
                 .with_hint("set \"dirty_tracking\" to \"auto\", or run Linux 5.11 or newer");
         }
         return Kind::Ring;
     }
-    const auto manual = static_cast<uint64_t>(kvm.capability(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2));
-    return (manual & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) != 0 ? Kind::Manual : Kind::Plain;
+    if (tracking == DirtyTracking::Auto && offer.ring_in_order &&
+        offer.ring_entries >= kRingEntries && offer.by_hardware && machine.vcpus > 1 &&
+        machine.memory <= kRingMemoryMax) {
+        return Kind::Ring;
+    }
+    return offer.manual ? Kind::Manual : Kind::Plain;
 }
 
 Result<std::unique_ptr<KvmDirtyLog>> KvmDirtyLog::create(const Kvm& kvm, KvmVm& vm,
@@ -162,9 +181,13 @@ Result<void> KvmDirtyLog::rearm_slot(uint32_t number, const MemorySlots::Slot& s
 }
 
 Result<void> KvmDirtyLog::ring_full(uint32_t vcpu) {
-    return kind_ == Kind::Ring
-               ? vm_.dirty_rings().harvest_full(vcpu)
-               : Error::internal("KVM says that a dirty ring is full, and there are none");
+    if (kind_ != Kind::Ring) {
+        return Error::internal("KVM says that a dirty ring is full, and there are none");
+    }
+    const auto begun = std::chrono::steady_clock::now();
+    auto done = vm_.dirty_rings().harvest_full(vcpu);
+    ring_full_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begun).count();
+    return done;
 }
 
 Result<uint64_t> KvmDirtyLog::dirtied_by(uint32_t vcpu) {

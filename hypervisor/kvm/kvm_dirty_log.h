@@ -3,7 +3,19 @@
 //
 // Three ways, by what KVM offers and the machine asks for: the bitmap whose pages are protected
 // again one run at a time ("manual": least work for a running guest), the plain bitmap, and the
-// dirty ring. The ring excludes the bitmaps and must be decided before the first vCPU is there.
+// dirty ring. The ring excludes the bitmaps for as long as the machine lives (KVM on x86 has no
+// bitmap behind a ring), so it must be decided before the first vCPU is there, and a ring that ran
+// over cannot be made up for by a bitmap.
+//
+// `auto` takes the ring where it is worth that and cannot run over:
+//   - KVM orders a ring's entries (KVM_CAP_DIRTY_LOG_RING_ACQ_REL) and makes them long enough;
+//   - the processor runs guests by itself: then KVM ends KVM_RUN before a ring is full. Where KVM
+//     emulates ring 0 it may run over;
+//   - there can be several vCPUs: the ring tells who writes, so that a migration slows down nobody
+//     else. With one vCPU there is nobody else;
+//   - the guest is not huge: a ring wants all pages protected when logging starts, 4 to 5 ms a GiB
+//     in which vCPUs may wait. The manual bitmap protects each page right before it is sent.
+// Else the manual bitmap, and the plain one where KVM has no other.
 // Threading: DirtyLog; ring_full() by vCPU threads.
 #pragma once
 
@@ -24,8 +36,20 @@ public:
     static constexpr uint32_t kRingEntries = 8192;  // of a vCPU: 128 KiB, 32 MiB of dirty pages
     enum class Kind { Plain, Manual, Ring };
 
+    static constexpr uint64_t kRingMemoryMax = 64ull << 30;  // of `auto`
+    struct Offer {                                           // of this KVM
+        uint64_t ring_entries = 0;                           // 0: none
+        bool ring_in_order = false;
+        bool manual = false;
+        bool by_hardware = false;  // the processor runs guests by itself
+    };
+    struct Machine {
+        uint32_t vcpus = 1;
+        uint64_t memory = 0;  // bytes, with what may be plugged
+    };
+    static Offer offer_of(const Kvm& kvm);
     // Unsupported: what was asked for is not there.
-    static Result<Kind> choose(const Kvm& kvm, DirtyTracking tracking);
+    static Result<Kind> choose(const Offer& offer, DirtyTracking tracking, const Machine& machine);
     // Before the first vCPU. `ring_entries`: a power of two, at least 1024.
     static Result<std::unique_ptr<KvmDirtyLog>> create(const Kvm& kvm, KvmVm& vm,
                                                        GuestMemory& memory, Kind kind,
@@ -45,6 +69,7 @@ public:
 
     // KVM_EXIT_DIRTY_RING_FULL.
     Result<void> ring_full(uint32_t vcpu);
+    int64_t ring_full_ns() const { return ring_full_ns_.load(std::memory_order_relaxed); }
     // Pages that a vCPU has dirtied so far, as its ring tells: harvests it. Any thread.
     Result<uint64_t> dirtied_by(uint32_t vcpu);
 
@@ -62,7 +87,8 @@ private:
     uint64_t manual_flags_ = 0;
     std::function<Result<void>()> others_;
     std::atomic<bool> started_{false};
-    std::vector<uint64_t> slot_words_;  // one slot's bitmap, collect() only
+    std::atomic<int64_t> ring_full_ns_{0};  // that vCPUs have stood in ring_full()
+    std::vector<uint64_t> slot_words_;      // one slot's bitmap, collect() only
 };
 
 }  // namespace kumoi::hypervisor

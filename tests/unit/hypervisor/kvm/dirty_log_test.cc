@@ -186,7 +186,8 @@ protected:
             GTEST_SKIP() << "needs /dev/kvm: " << opened.error().text();
         }
         kvm = std::move(opened).value();
-        if (GetParam() == Kind::Ring && !KvmDirtyLog::choose(*kvm, DirtyTracking::Ring).ok()) {
+        if (GetParam() == Kind::Ring &&
+            !KvmDirtyLog::choose(KvmDirtyLog::offer_of(*kvm), DirtyTracking::Ring, {}).ok()) {
             GTEST_SKIP() << "this KVM has no dirty ring";
         }
         vm = KvmVm::create(*kvm).value();
