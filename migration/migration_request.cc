@@ -30,9 +30,9 @@ Result<std::vector<std::string>> parse_names(const JsonView& view, std::string_v
     return names;
 }
 
-Result<CopyJob::Options> parse_options(const JsonView& view, bool& may_post_copy) {
+Result<CopyJob::Options> parse_options(const JsonView& view, MigrationRequest& request) {
     TRY(view.only({"downtime_ms", "bandwidth_bytes_s", "throttle_max_percent", "auto_converge",
-                   "post_copy", "compress"}));
+                   "post_copy", "compress", "free_page_hints", "dirty_limit_bytes_s"}));
     constexpr int64_t kDowntimeMaxMs = 3'600'000;
     constexpr int64_t kThrottleMax = 99;
     CopyJob::Options options;
@@ -48,13 +48,19 @@ Result<CopyJob::Options> parse_options(const JsonView& view, bool& may_post_copy
         return Error::invalid("params.options.post_copy: \"{}\" is not never, allowed or automatic",
                               post_copy);
     }
-    may_post_copy = post_copy != "never";
+    request.post_copy = post_copy != "never";
+    request.dirty_limit =
+        static_cast<uint64_t>(TRY(view.integer_or("dirty_limit_bytes_s", 0, {0, INT64_MAX})));
+    request.free_page_hints = TRY(view.boolean_or("free_page_hints", true));
     options.goal.may_post_copy = post_copy == "automatic";
     const std::string compress = TRY(view.string_or("compress", "none"));
-    if (compress != "none" && compress != "zstd") {
-        return Error::invalid("params.options.compress: \"{}\" is not none or zstd", compress);
+    if (compress != "none" && compress != "zstd" && compress != "delta" &&
+        compress != "delta+zstd") {
+        return Error::invalid(
+            "params.options.compress: \"{}\" is not none, zstd, delta or delta+zstd", compress);
     }
-    options.compress = compress == "zstd";
+    options.compress = compress.ends_with("zstd");
+    options.delta = compress.starts_with("delta");
     return options;
 }
 
@@ -66,7 +72,7 @@ Result<MigrationRequest> MigrationRequest::parse(const Json& params, HandoverRol
     if (role == HandoverRole::Source) {
         TRY(view.only({"id", "journal", "epoch", "copied", "connections", "options"}));
         if (view.has("options")) {
-            request.options = TRY(parse_options(TRY(view.object("options")), request.post_copy));
+            request.options = TRY(parse_options(TRY(view.object("options")), request));
         }
     } else {
         TRY(view.only({"id", "journal", "epoch", "copied", "connections"}));

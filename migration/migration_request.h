@@ -27,6 +27,8 @@ struct MigrationRequest {
     std::vector<std::string> connections;  // names; the first is the control stream
     CopyJob::Options options;              // source only
     bool post_copy = false;                // the same: it may end so
+    uint64_t dirty_limit = 0;              // the same: bytes a second a vCPU at most; 0: by need
+    bool free_page_hints = true;           // the same: ask the guest what is free
 
     static Result<MigrationRequest> parse(const Json& params, HandoverRole role);
 };

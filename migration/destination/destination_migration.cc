@@ -244,7 +244,7 @@ void DestinationMigration::answer_offer(const ReceivedState& state) {
     }
     accepted_ = true;
     set_phase(Phase::Copying);
-    if (auto sent = link_->send(MessageType::Accepted, {}); !sent) {
+    if (auto sent = link_->send(MessageType::Accepted, Acceptance{.delta = true}.encode()); !sent) {
         link_lost(sent.error());
     }
 }

@@ -135,7 +135,9 @@ std::string Convergence::judge(const Advice& advice) const {
     std::string verdict =
         fmt::format("will not converge so: the guest writes {:.0f} MiB/s, the link carries {:.0f}",
                     mib(dirty_rate_), mib(bandwidth_));
-    if (throttle_ != 0) {
+    if (throttle_ != 0 && goal_.limits_writers) {
+        verdict += fmt::format("; its vCPUs may write {} % of that", 100 - throttle_);
+    } else if (throttle_ != 0) {
         verdict += fmt::format("; its vCPUs are slowed down by {} %", throttle_);
     } else if (!goal_.may_throttle) {
         verdict += "; slowing it down is not allowed";

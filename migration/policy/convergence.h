@@ -20,8 +20,9 @@ namespace kumoi::migration {
 struct ConvergenceGoal {
     int64_t downtime_ns = 300'000'000;
     bool may_throttle = true;
-    unsigned throttle_max = 99;  // percent
-    bool may_post_copy = false;  // without being asked
+    unsigned throttle_max = 99;   // percent
+    bool limits_writers = false;  // slowing down holds those that write, and them only
+    bool may_post_copy = false;   // without being asked
 };
 
 // One round, as it ended.

@@ -29,6 +29,7 @@ enum OfferField : uint16_t {
     kOfferDisk = 0x8000,  // a group
 };
 enum OfferDiskField : uint16_t { kDiskId = 1, kDiskSize = 2, kDiskBacking = 3 };
+enum AcceptedField : uint16_t { kAcceptedDelta = 1 };
 enum StateField : uint16_t {
     kStateRound = 1,
     kStateSections = 2,
@@ -106,6 +107,23 @@ Result<Offer> Offer::decode(std::span<const std::byte> body) {
     }
     TRY(in.finish());
     return offer;
+}
+
+std::vector<std::byte> Acceptance::encode() const {
+    SectionWriter out("accepted", 1);
+    out.flag(kAcceptedDelta, delta);
+    return body_of(out);
+}
+
+Result<Acceptance> Acceptance::decode(std::span<const std::byte> body) {
+    Acceptance acceptance;
+    if (body.empty()) {
+        return acceptance;
+    }
+    SectionReader in = TRY(SectionReader::parse("accepted", 1, body));
+    acceptance.delta = in.has(kAcceptedDelta) && TRY(in.flag(kAcceptedDelta));
+    TRY(in.finish());
+    return acceptance;
 }
 
 std::vector<std::byte> StateEnd::encode() const {

@@ -79,6 +79,14 @@ struct Offer {
     static Result<Offer> decode(std::span<const std::byte> body);
 };
 
+// What the destination can take; one of an older release says nothing.
+struct Acceptance {
+    bool delta = false;  // FrameType::Delta
+
+    std::vector<std::byte> encode() const;
+    static Result<Acceptance> decode(std::span<const std::byte> body);
+};
+
 struct StateEnd {
     uint32_t round = 0;  // the last one
     uint32_t sections = 0;

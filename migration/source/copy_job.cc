@@ -1,5 +1,7 @@
 #include "migration/source/copy_job.h"
 
+#include <chrono>
+
 #include "hypervisor/snapshot/job_thread.h"
 
 namespace kumoi::migration {
@@ -10,10 +12,15 @@ namespace {
 
 // More than this over the goal, and a guest that was stopped goes on again.
 constexpr double kTolerance = 1.1;
+// How long to wait for the first free pages, or more of them, and for all: what comes later helps
+// only where it overtakes the sender.
+constexpr int64_t kHintQuietNs = 50 * kNanosPerMilli;
+constexpr int64_t kHintWaitNs = 500 * kNanosPerMilli;
 
 PageSender::Options sender_options(const CopyJob::Options& options,
                                    const std::shared_ptr<DiskCopy>& disks) {
-    PageSender::Options sender{.bandwidth = options.bandwidth, .compress = options.compress};
+    PageSender::Options sender{
+        .bandwidth = options.bandwidth, .compress = options.compress, .delta = options.delta};
     if (disks) {
         sender.more = [disks](size_t thread, StreamSocket& stream, uint32_t round) {
             return disks->send_some(thread, stream, round);
@@ -22,16 +29,24 @@ PageSender::Options sender_options(const CopyJob::Options& options,
     return sender;
 }
 
+PageSender::Memory with_free_pages(CopyJob::Parts& parts, const hypervisor::FreePages& free) {
+    PageSender::Memory memory = std::move(parts.memory);
+    memory.free = parts.hints == nullptr ? nullptr : &free;
+    return memory;
+}
+
 }  // namespace
 
 CopyJob::CopyJob(Parts parts, Options options, Events events)
     : log_(parts.log),
       disks_(parts.disks),
+      hints_(parts.hints),
+      free_(parts.hints == nullptr ? 0 : log_.pages()),
       link_(std::move(parts.link)),
       clock_(parts.clock),
       events_(std::move(events)),
       goal_(options.goal),
-      sender_(std::move(parts.streams), std::move(parts.memory), parts.clock,
+      sender_(std::move(parts.streams), with_free_pages(parts, free_), parts.clock,
               sender_options(options, parts.disks)),
       convergence_(options.goal),
       pending_(log_.pages()) {
@@ -57,9 +72,9 @@ void CopyJob::start(Offer offer, std::vector<SectionWriter> sections, int64_t fi
         "mig-copy", [this] { run(); }, hypervisor::ThreadClass::Migration);
 }
 
-void CopyJob::accept() {
+void CopyJob::accept(const Acceptance& acceptance) {
     const std::lock_guard lock(mutex_);
-    accepted_ = true;
+    accepted_ = acceptance;
     changed_.notify_all();
 }
 
@@ -108,6 +123,10 @@ CopyJob::Figures CopyJob::figures() const {
     figures.sent = sent.bytes;
     figures.pages = sent.pages;
     figures.zero_pages = sent.zero_pages;
+    figures.free_pages = sent.free_pages;
+    figures.delta_pages = sent.delta_pages;
+    figures.same_pages = sent.same_pages;
+    figures.packed_frames = sent.packed_frames;
     if (remaining != 0) {
         figures.remaining = remaining;
     }
@@ -145,7 +164,10 @@ Result<void> CopyJob::send_offer() {
     TRY(send_sections(offered_));
     offered_.clear();
     TRY(link_->send(MessageType::OfferEnd, {}));
-    TRY(wait([this] { return accepted_; }));
+    TRY(wait([this] { return accepted_.has_value(); }));
+    if (accepted_->delta) {
+        sender_.allow_delta();
+    }
     events_.accepted();
     return {};
 }
@@ -160,7 +182,7 @@ Result<void> CopyJob::send_sections(const std::vector<SectionWriter>& sections) 
 Result<void> CopyJob::copy() {
     collected_ns_ = clock_.monotonic_ns();
     pending_.set_all();
-    TRY(send(PageSender::Holes::Skip));
+    TRY(send_everything());
     for (;;) {
         TRY(collect());
         const Convergence::Advice advice = weigh();
@@ -176,6 +198,45 @@ Result<void> CopyJob::copy() {
         }
         TRY(send(PageSender::Holes::Read));
     }
+}
+
+// The first round, but for what the guest calls free: in this order, or writes are missed
+// (hypervisor/memory/free_page_hints.h).
+Result<void> CopyJob::send_everything() {
+    if (hints_ == nullptr || !hints_->available()) {
+        return send(PageSender::Holes::Skip);
+    }
+    TRY(log_.rearm(0, log_.pages()));
+    Result<void> sent;
+    if (hints_->begin(free_)) {
+        sent = wait_for_hints();
+    }
+    if (sent.ok()) {
+        sent = send(PageSender::Holes::Skip);
+    }
+    hints_->end();
+    return sent;
+}
+
+Result<void> CopyJob::wait_for_hints() {
+    constexpr auto kLook = std::chrono::milliseconds(1);
+    const int64_t begun = clock_.monotonic_ns();
+    int64_t news = begun;
+    uint64_t pages = 0;
+    for (int64_t now = begun; now - begun < kHintWaitNs && now - news < kHintQuietNs;
+         now = clock_.monotonic_ns()) {
+        const auto progress = hints_->progress();
+        if (progress.complete) {
+            break;
+        }
+        news = progress.pages == pages ? news : now;
+        pages = progress.pages;
+        std::unique_lock lock(mutex_);
+        if (changed_.wait_for(lock, kLook, [this] { return cancelled_; })) {
+            return Error::make(ErrorCode::Cancelled, "the migration was cancelled");
+        }
+    }
+    return {};
 }
 
 Result<void> CopyJob::collect() {

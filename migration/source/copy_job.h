@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "hypervisor/memory/dirty_log.h"
+#include "hypervisor/memory/free_page_hints.h"
 #include "migration/policy/convergence.h"
 #include "migration/protocol/control_link.h"
 #include "migration/source/disk_copy.h"
@@ -33,7 +34,8 @@ public:
     struct Options {
         ConvergenceGoal goal;
         uint64_t bandwidth = 0;  // bytes a second, 0: unlimited
-        bool compress = false;
+        bool compress = false;   // zstd
+        bool delta = false;
     };
     struct Parts {
         PageSender::Memory memory;
@@ -41,7 +43,8 @@ public:
         std::shared_ptr<ControlLink> link;
         std::vector<std::unique_ptr<StreamSocket>> streams;
         const Clock& clock;
-        std::shared_ptr<DiskCopy> disks;  // begun; null: none come with the stream
+        std::shared_ptr<DiskCopy> disks;             // begun; null: none come with the stream
+        hypervisor::FreePageHints* hints = nullptr;  // null: nobody tells what is free
     };
     struct Events {
         std::function<void()> accepted;  // the other side can take it
@@ -58,7 +61,8 @@ public:
         uint64_t remaining = 0;                       // bytes
         uint64_t disk_total = 0, disk_remaining = 0;  // bytes of disks that come along
         uint64_t sent = 0;                            // bytes on the wire
-        uint64_t pages = 0, zero_pages = 0;
+        uint64_t pages = 0, zero_pages = 0, free_pages = 0;
+        uint64_t delta_pages = 0, same_pages = 0, packed_frames = 0;
         uint32_t round = 0;
         Convergence::Advice advice;
     };
@@ -70,7 +74,7 @@ public:
 
     // `fixed_ns`: what stopping and taking the state took just now.
     void start(Offer offer, std::vector<hypervisor::SectionWriter> sections, int64_t fixed_ns);
-    void accept();
+    void accept(const Acceptance& acceptance);
     // The machine stands still, since stop_wanted or because somebody forces it to.
     void stopped();
     // Its state, taken after stopped(); `paused`: by its operator, before.
@@ -86,6 +90,8 @@ private:
     void run();
     Result<void> send_offer();
     Result<void> copy();
+    Result<void> send_everything();
+    Result<void> wait_for_hints();
     Result<void> send(PageSender::Holes holes, bool last = false);
     // True: the guest stands still and pending_ is all that is left.
     Result<bool> stop_guest(bool whatever_is_left);
@@ -103,6 +109,8 @@ private:
 
     hypervisor::DirtyLog& log_;
     std::shared_ptr<DiskCopy> disks_;
+    hypervisor::FreePageHints* const hints_;
+    hypervisor::FreePages free_;  // what they tell
     std::shared_ptr<ControlLink> link_;
     const Clock& clock_;
     const Events events_;
@@ -120,7 +128,7 @@ private:
     std::atomic<bool> post_copy_{false};
     mutable std::mutex mutex_;  // guards all below
     std::condition_variable changed_;
-    bool accepted_ = false;
+    std::optional<Acceptance> accepted_;
     bool stopped_ = false;
     bool cancelled_ = false;
     std::optional<std::vector<hypervisor::SectionWriter>> state_;

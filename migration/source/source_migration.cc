@@ -1,10 +1,12 @@
 #include "migration/source/source_migration.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "base/version.h"
 #include "hypervisor/control/protocol.h"
+#include "migration/policy/dirty_limit.h"
 
 namespace kumoi::migration {
 
@@ -23,6 +25,12 @@ Result<std::unique_ptr<SourceMigration>> SourceMigration::begin(hypervisor::Migr
     TRY(port.own_disks(request.copied));
     TRY(port.may_begin());
     TRY(port.may_drop_disks(request.epoch));
+    if (request.dirty_limit != 0 && !port.writers_are_known()) {
+        return Error::unsupported("which vCPU writes is not known, so none can be limited")
+            .with_hint(
+                "set \"dirty_tracking\" of the guest to \"ring\", or leave out "
+                "dirty_limit_bytes_s: all vCPUs are slowed down then");
+    }
     auto sockets = TRY(take_connections(port.files(), request.connections));
     const HandoverTerms terms{.id = request.id.bytes(), .epoch = request.epoch};
     auto journal = TRY(take_journal(port.files(), request.journal, terms, port.clock()));
@@ -58,9 +66,15 @@ SourceMigration::~SourceMigration() {
 Result<void> SourceMigration::start(std::vector<std::unique_ptr<StreamSocket>> sockets) {
     TRY(port_.begin_logging());
     logging_ = true;
+    dirtied_ns_ = now();
+    if (port_.writers_are_known()) {
+        dirtied_ = TRY(port_.dirtied_pages());
+    }
+    slowdown_.begin(dirtied_ns_, port_.rested_ns());
     connect(std::move(sockets.front()));
     sockets.erase(sockets.begin());
     stopped_ns_ = now();
+    slowdown_.stopped(stopped_ns_);
     if (auto stopped = port_.stop(); !stopped) {
         port_.end_logging();
         logging_ = false;
@@ -82,7 +96,7 @@ void SourceMigration::rehearse(std::vector<std::unique_ptr<StreamSocket>> socket
     if (!ended()) {
         begun = sections ? make_job(std::move(sockets)) : Result<void>(sections.error());
     }
-    port_.go_on();
+    let_go_on();
     if (ended()) {
         return;
     }
@@ -122,8 +136,11 @@ Result<void> SourceMigration::make_job(std::vector<std::unique_ptr<StreamSocket>
     pages.bytes = memory_bytes();
     pages.fd = memory.huge_pages() ? -1 : memory.fd();
     pages.rearm = [&log](uint64_t first, uint64_t count) { return log.rearm(first, count); };
+    CopyJob::Options options = request_.options;
+    options.goal.limits_writers = port_.writers_are_known();
     CopyJob::Parts parts{std::move(pages), log, link_, std::move(sockets), port_.clock(), disks};
-    job_ = std::make_unique<CopyJob>(std::move(parts), request_.options, job_events());
+    parts.hints = request_.free_page_hints ? port_.free_page_hints() : nullptr;
+    job_ = std::make_unique<CopyJob>(std::move(parts), options, job_events());
     return {};
 }
 
@@ -133,7 +150,7 @@ CopyJob::Events SourceMigration::job_events() {
     events.stop_wanted = [this] { post([this] { stop_machine(); }); };
     events.go_on_wanted = [this] { post([this] { machine_goes_on(); }); };
     events.throttle_wanted = [this](unsigned percent) {
-        post([this, percent] { port_.throttle(percent); });
+        post([this, percent] { slow_down(percent); });
     };
     events.all_sent = [this](bool post_copy) { post([this, post_copy] { all_sent(post_copy); }); };
     events.failed = [this](const Error& error) { post([this, error] { job_failed(error); }); };
@@ -150,11 +167,7 @@ void SourceMigration::arrived(unsigned link, Message message) {
 
 void SourceMigration::message(const Message& message) {
     switch (message.type) {
-        case MessageType::Accepted:
-            if (job_) {
-                job_->accept();
-            }
-            return;
+        case MessageType::Accepted: return accepted(message.body);
         case MessageType::Declined:
             return job_failed(Error::unsupported("the destination cannot take the guest: {}",
                                                  decode_text(message.body)));
@@ -173,6 +186,16 @@ void SourceMigration::message(const Message& message) {
             drained_ = true;  // perhaps before the handover has ended
             return settle();
         default: return;  // a source's own words
+    }
+}
+
+void SourceMigration::accepted(std::span<const std::byte> body) {
+    const auto acceptance = Acceptance::decode(body);
+    if (!acceptance) {
+        return link_lost(acceptance.error());
+    }
+    if (job_) {
+        job_->accept(*acceptance);
     }
 }
 
@@ -200,6 +223,7 @@ void SourceMigration::stop_machine() {
     }
     if (!port_.stopped()) {
         stopped_ns_ = now();
+        slowdown_.stopped(stopped_ns_);
         if (auto stopped = port_.stop(); !stopped) {
             return job_failed(stopped.error());
         }
@@ -224,8 +248,44 @@ void SourceMigration::machine_goes_on() {
     if (ended() || handover_.state() != SourceState::Copying) {
         return;
     }
-    port_.go_on();
+    let_go_on();
     set_phase(Phase::Copying);
+}
+
+void SourceMigration::let_go_on() {
+    port_.go_on();
+    slowdown_.goes_on(now(), port_.vcpus());
+}
+
+// Where it is known who writes, the writers are held and nobody else is.
+void SourceMigration::slow_down(unsigned percent) {
+    if (ended() || !port_.writers_are_known()) {
+        port_.throttle(ended() ? 0 : percent);
+        return;
+    }
+    auto limit = limit_for(percent);
+    auto set = limit ? port_.limit_dirty(*limit) : Result<void>(limit.error());
+    if (!set) {  // the ring ran over: the job hears of it, too
+        log_warn("migration", "no vCPU is limited", {{"error", set.error().text()}});
+        return;
+    }
+    dirty_limit_ = *limit;
+}
+
+Result<uint64_t> SourceMigration::limit_for(unsigned percent) {
+    const auto pages = TRY(port_.dirtied_pages());
+    const int64_t since = now() - std::exchange(dirtied_ns_, now());
+    std::vector<uint64_t> rates;
+    dirtied_.resize(pages.size());  // a vCPU may be new
+    for (size_t vcpu = 0; vcpu < pages.size(); ++vcpu) {
+        const auto bytes = static_cast<double>((pages[vcpu] - dirtied_[vcpu]) * kPage);
+        rates.push_back(static_cast<uint64_t>(bytes * static_cast<double>(kNanosPerSecond) /
+                                              static_cast<double>(std::max<int64_t>(since, 1))));
+    }
+    dirtied_ = pages;
+    const uint64_t limit =
+        dirty_limit(rates, dirty_allowance(percent, job_->figures().advice.bandwidth));
+    return request_.dirty_limit == 0 ? limit : std::min(limit, request_.dirty_limit);
 }
 
 void SourceMigration::all_sent(bool post_copy) {
@@ -258,7 +318,7 @@ void SourceMigration::settle() {
     switch (handover_.state()) {
         case SourceState::Copying: return;
         case SourceState::Kept:
-            port_.go_on();
+            let_go_on();
             return end(cancel_asked_ ? Phase::Cancelled : Phase::Failed);
         case SourceState::Released:
             return service_ && !drained_ ? serve_pages() : end(Phase::Completed);
@@ -310,9 +370,17 @@ void SourceMigration::end(Phase phase) {
     if (std::exchange(logging_, false)) {
         port_.end_logging();
     }
-    port_.throttle(0);
+    leave_alone();
     log_end();
     events_.changed(status());
+}
+
+void SourceMigration::leave_alone() {
+    slowdown_.end(now(), port_.rested_ns(), port_.vcpus());
+    port_.throttle(0);
+    if (dirty_limit_ != 0) {
+        (void)port_.limit_dirty(0);  // lifting it is never refused
+    }
 }
 
 void SourceMigration::tell_later() {
@@ -408,6 +476,10 @@ Json SourceMigration::status() const {
                                      {"remaining", figures.remaining},
                                      {"pages", figures.pages},
                                      {"zero_pages", figures.zero_pages},
+                                     {"free_pages", figures.free_pages},
+                                     {"delta_pages", figures.delta_pages},
+                                     {"unchanged_pages", figures.same_pages},
+                                     {"packed_frames", figures.packed_frames},
                                      {"sent", figures.sent}}));
     const Convergence::Advice& advice = figures.advice;
     json.set("disks", Json::object({{"total", figures.disk_total},
@@ -416,7 +488,11 @@ Json SourceMigration::status() const {
     json.set("round", figures.round);
     json.set("dirty_rate_bytes_s", advice.dirty_rate);
     json.set("bandwidth_bytes_s", advice.bandwidth);
-    json.set("throttle_percent", advice.throttle);
+    json.set("throttle_percent", dirty_limit_ == 0 ? advice.throttle : 0);
+    json.set("dirty_limit_bytes_s", dirty_limit_);
+    const auto slowdown = slowdown_.figures(now(), port_.rested_ns(), port_.vcpus());
+    json.set("vcpu_lost_ms", slowdown.lost_ns / kNanosPerMilli);
+    json.set("guest_slowdown_percent", slowdown.percent);
     json.set("expected_downtime_ms", advice.expected_downtime_ns / kNanosPerMilli);
     json.set("remaining_ms", advice.remaining_ns < 0 ? -1 : advice.remaining_ns / kNanosPerMilli);
     json.set("downtime_ns", downtime_ns_);
@@ -429,7 +505,7 @@ Json SourceMigration::status() const {
 }
 
 void SourceMigration::run_guest() {
-    port_.go_on();
+    let_go_on();
 }
 
 void SourceMigration::discard_guest() {

@@ -12,6 +12,7 @@
 #include "migration/migration_end.h"
 #include "migration/postcopy/page_service.h"
 #include "migration/source/copy_job.h"
+#include "migration/source/slowdown_meter.h"
 
 namespace kumoi::migration {
 
@@ -40,10 +41,15 @@ private:
 
     void arrived(unsigned link, Message message) override;
     void message(const Message& message);
+    void accepted(std::span<const std::byte> body);
     void link_lost(const Error& error) override;
     void stop_machine();
     void take_state();
     void machine_goes_on();
+    void slow_down(unsigned percent);
+    Result<uint64_t> limit_for(unsigned percent);
+    void let_go_on();
+    void leave_alone();  // not slowed down any more
     void all_sent(bool post_copy);
     void job_failed(const Error& error);
     // After anything that may have moved the handover.
@@ -62,6 +68,10 @@ private:
     int64_t ended_ns_ = 0;
     int64_t stopped_ns_ = 0;
     int64_t downtime_ns_ = 0;
+    SlowdownMeter slowdown_;
+    uint64_t dirty_limit_ = 0;       // in force, bytes a second a vCPU; 0: none
+    std::vector<uint64_t> dirtied_;  // pages by each vCPU, when last looked at
+    int64_t dirtied_ns_ = 0;
     std::unique_ptr<CopyJob> job_;
     std::unique_ptr<PageService> service_;  // post-copy
     bool drained_ = false;                  // the destination has all memory

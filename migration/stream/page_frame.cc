@@ -44,7 +44,7 @@ Result<FrameHeader> FrameHeader::decode(std::span<const std::byte> bytes) {
     header.payload = load_little_endian<uint32_t>(bytes, 16);
     header.number = load_little_endian<uint64_t>(bytes, 20);
     if (type < static_cast<uint16_t>(FrameType::Pages) ||
-        type > static_cast<uint16_t>(FrameType::Disk)) {
+        type > static_cast<uint16_t>(FrameType::Delta)) {
         return Error::make(ErrorCode::Corrupt, "a frame of unknown type {} in a data stream", type);
     }
     header.type = static_cast<FrameType>(type);
@@ -90,6 +90,29 @@ Result<std::vector<PageRun>> decode_runs(std::span<const std::byte> bytes, uint6
     if (data > kFramePagesMax) {
         return Error::make(ErrorCode::Corrupt, "a frame of {} pages came, at most {} fit in one",
                            data, kFramePagesMax);
+    }
+    return runs;
+}
+
+void encode_delta_runs(std::span<const DeltaRun> runs, std::vector<std::byte>& out) {
+    out.assign(runs.size() * kRunSize, std::byte{0});
+    for (size_t i = 0; i < runs.size(); ++i) {
+        store_little_endian(std::span(out), i * kRunSize, runs[i].page);
+        store_little_endian(std::span(out), i * kRunSize + 8, runs[i].size);
+    }
+}
+
+Result<std::vector<DeltaRun>> decode_delta_runs(std::span<const std::byte> bytes, uint64_t pages) {
+    std::vector<DeltaRun> runs;
+    for (size_t at = 0; at + kRunSize <= bytes.size(); at += kRunSize) {
+        const DeltaRun run{load_little_endian<uint64_t>(bytes, at),
+                           load_little_endian<uint32_t>(bytes, at + 8)};
+        if (run.page >= pages || run.size == 0 || run.size > kDeltaMax) {
+            return Error::make(ErrorCode::Corrupt,
+                               "a change of {} bytes of page {} came; the guest's memory has {}",
+                               run.size, run.page, pages);
+        }
+        runs.push_back(run);
     }
     return runs;
 }

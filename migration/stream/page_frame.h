@@ -23,18 +23,27 @@ constexpr uint32_t kFrameRunsMax = 512;
 constexpr uint32_t kFramePagesMax = 512;  // 2 MiB of data in one frame
 constexpr uint32_t kFramePayloadMax = (kFramePagesMax * kPage) + (64u << 10);
 
+constexpr uint32_t kDeltaMax = 3072;  // bytes of one page's delta (page_delta.h)
+
 constexpr uint64_t kGranule = 64u << 10;  // of disks
 constexpr uint32_t kDiskFrameGranules = 8;
 
 // Request: in post-copy, towards the source: block `number` (64 KiB), which comes as Pages.
 // Disk: as Pages, but of disk `number`, in granules of 64 KiB (its last one may be short).
-enum class FrameType : uint16_t { Pages = 1, Barrier = 2, Request = 3, Disk = 4 };
+// Delta: what has changed in pages that came before; only towards who said that it takes them. Runs
+// are DeltaRuns; the deltas follow one another.
+enum class FrameType : uint16_t { Pages = 1, Barrier = 2, Request = 3, Disk = 4, Delta = 5 };
 enum class RunKind : uint32_t { Data = 0, Zero = 1 };
 
 struct PageRun {
     uint64_t first = 0;
     uint32_t count = 0;
     RunKind kind = RunKind::Data;
+};
+
+struct DeltaRun {
+    uint64_t page = 0;
+    uint32_t size = 0;  // bytes, 1 to kDeltaMax
 };
 
 struct FrameHeader {
@@ -57,5 +66,9 @@ void encode_runs(std::span<const PageRun> runs, std::vector<std::byte>& out);
 // kFramePagesMax, and a zero run is at most all of memory.
 Result<std::vector<PageRun>> decode_runs(std::span<const std::byte> bytes, uint64_t pages);
 uint32_t data_pages(std::span<const PageRun> runs);
+
+void encode_delta_runs(std::span<const DeltaRun> runs, std::vector<std::byte>& out);
+// Checked against the memory.
+Result<std::vector<DeltaRun>> decode_delta_runs(std::span<const std::byte> bytes, uint64_t pages);
 
 }  // namespace kumoi::migration

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "hypervisor/snapshot/job_thread.h"
+#include "migration/stream/page_delta.h"
 
 namespace kumoi::migration {
 
@@ -91,8 +92,11 @@ Result<bool> PageReceiver::take_frame(Worker& worker) {
         }
     }
     ++worker.frames;
-    TRY(header.type == FrameType::Disk ? take_granules(worker, header)
-                                       : take_pages(worker, header));
+    switch (header.type) {
+        case FrameType::Disk: TRY(take_granules(worker, header)); break;
+        case FrameType::Delta: TRY(take_deltas(worker, header)); break;
+        default: TRY(take_pages(worker, header)); break;
+    }
     return true;
 }
 
@@ -145,15 +149,54 @@ Result<void> PageReceiver::take_pages(Worker& worker, const FrameHeader& header)
     return {};
 }
 
-Result<void> PageReceiver::take_packed(Worker& worker, const FrameHeader& header, uint64_t size) {
-    worker.packed.resize(header.payload);
-    TRY(worker.stream->receive(std::span(worker.packed)));
+// From `packed` to `copy`.
+Result<void> PageReceiver::unpack(Worker& worker, uint64_t size) {
     worker.copy.resize(size);
     const size_t length = ZSTD_decompress(worker.copy.data(), worker.copy.size(),
                                           worker.packed.data(), worker.packed.size());
     if (ZSTD_isError(length) != 0 || length != size) {
         return Error::make(ErrorCode::Corrupt, "a packed frame does not hold its {} bytes", size);
     }
+    return {};
+}
+
+Result<void> PageReceiver::take_deltas(Worker& worker, const FrameHeader& header) {
+    worker.table.resize(header.runs * kRunSize);
+    TRY(worker.stream->receive(std::span(worker.table)));
+    const auto runs = TRY(decode_delta_runs(worker.table, memory_.size() / kPage));
+    uint64_t size = 0;  // at most kFrameRunsMax * kDeltaMax
+    for (const DeltaRun& run : runs) {
+        size += run.size;
+    }
+    std::vector<std::byte>& bytes = header.compressed ? worker.packed : worker.copy;
+    bytes.resize(header.payload);
+    TRY(worker.stream->receive(std::span(bytes)));
+    if (header.compressed) {
+        TRY(unpack(worker, size));
+    }
+    if (worker.copy.size() != size) {
+        return Error::make(ErrorCode::Corrupt, "a frame of changes has {} bytes, not {}",
+                           worker.copy.size(), size);
+    }
+    std::span<const std::byte> left = worker.copy;
+    for (const DeltaRun& run : runs) {
+        const std::span<std::byte, kPage> page(memory_.data() + run.page * kPage, kPage);
+        if (!apply_delta(left.first(run.size), page)) {
+            return Error::make(ErrorCode::Corrupt, "what changed in page {} cannot be read",
+                               run.page);
+        }
+        left = left.subspan(run.size);
+    }
+    pages_received_.fetch_add(runs.size(), std::memory_order_relaxed);
+    bytes_.fetch_add(FrameHeader::kSize + worker.table.size() + header.payload,
+                     std::memory_order_relaxed);
+    return {};
+}
+
+Result<void> PageReceiver::take_packed(Worker& worker, const FrameHeader& header, uint64_t size) {
+    worker.packed.resize(header.payload);
+    TRY(worker.stream->receive(std::span(worker.packed)));
+    TRY(unpack(worker, size));
     size_t at = 0;
     for (const iovec& vector : worker.vectors) {
         std::memcpy(vector.iov_base, worker.copy.data() + at, vector.iov_len);

@@ -63,6 +63,8 @@ private:
     Result<bool> take_frame(Worker& worker);  // false: it was the last
     Result<void> take_granules(Worker& worker, const FrameHeader& header);
     Result<void> take_pages(Worker& worker, const FrameHeader& header);
+    Result<void> take_deltas(Worker& worker, const FrameHeader& header);
+    Result<void> unpack(Worker& worker, uint64_t size);
     Result<void> take_packed(Worker& worker, const FrameHeader& header, uint64_t size);
     Result<bool> barrier(const Worker& worker, const FrameHeader& header);
 

@@ -1,13 +1,12 @@
 #include "migration/stream/page_sender.h"
 
 #include <unistd.h>
-#include <zstd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <tuple>
+#include <utility>
 
 #include "base/assert.h"
 #include "hypervisor/snapshot/job_thread.h"
@@ -17,7 +16,14 @@ namespace kumoi::migration {
 
 namespace {
 
-constexpr int kZstdLevel = 1;
+constexpr uint64_t kDeltaCacheMax = 64u << 20;
+// What is judged at a time, and how long what does not pay is left out at most.
+constexpr CompressionGauge::Limits kDeltaLimits{.telling_bytes = 256u << 10, .rest_max = 16};
+constexpr CompressionGauge::Limits kPackLimits{.telling_bytes = 16u << 20, .rest_max = 64};
+
+uint64_t cache_size(uint64_t memory) {
+    return std::max(std::min(kDeltaCacheMax, memory / 8), kPage);
+}
 
 }  // namespace
 
@@ -28,8 +34,11 @@ PageSender::PageSender(std::vector<std::unique_ptr<StreamSocket>> streams, Memor
       clock_(clock),
       options_(std::move(options)),
       pacer_(options_.bandwidth),
+      deltas_(cache_size(memory_.bytes.size())),
       sent_(pages_),
-      round_pages_(&sent_) {
+      round_pages_(&sent_),
+      delta_gauge_(kDeltaLimits),
+      pack_gauge_(kPackLimits) {
     for (auto& stream : streams) {
         auto worker = std::make_unique<Worker>();
         worker->stream = std::move(stream);
@@ -101,10 +110,13 @@ Result<uint64_t> PageSender::send_round(uint32_t round, const hypervisor::PageBi
     next_page_ = 0;
     round_ = round;
     holes_ = memory_.fd < 0 ? Holes::Read : holes;
+    skip_free_ = memory_.free != nullptr && holes == Holes::Skip;
+    begin_deltas(holes);
     busy_ = workers_.size();
     ++generation_;
     changed_.notify_all();
     changed_.wait(lock, [this] { return busy_ == 0; });
+    end_deltas();
     if (error_) {
         return *error_;
     }
@@ -112,7 +124,15 @@ Result<uint64_t> PageSender::send_round(uint32_t round, const hypervisor::PageBi
 }
 
 PageSender::Figures PageSender::figures() const {
-    return {data_pages_.load(), zero_pages_.load(), bytes_.load(), frames_.load(), more_.load()};
+    return {.pages = data_pages_.load(),
+            .zero_pages = zero_pages_.load(),
+            .free_pages = free_pages_.load(),
+            .bytes = bytes_.load(),
+            .frames = frames_.load(),
+            .more = more_.load(),
+            .delta_pages = delta_pages_.load(),
+            .same_pages = same_pages_.load(),
+            .packed_frames = packed_frames_.load()};
 }
 
 uint64_t PageSender::remaining() const {
@@ -189,18 +209,52 @@ Result<void> PageSender::send_more(Worker& worker, uint32_t round) {
 }
 
 Result<void> PageSender::send_chunk(Worker& worker, uint32_t round, uint64_t first, uint64_t end) {
-    TRY(rearm(first, end));
     worker.runs.clear();
     worker.vectors.resize(2);  // header and runs
+    worker.delta_runs.clear();
+    worker.deltas.clear();
+    worker.pages.resize(delta_ ? kChunk * kPage : 0);
+    worker.pages_kept = 0;
+    const int64_t begun = delta_ ? clock_.monotonic_ns() : 0;
+    for (uint64_t at = first; at < end;) {
+        const bool free = skip_free_ && memory_.free->test(at);
+        uint64_t stop = skip_free_ ? at + 1 : end;
+        while (stop < end && memory_.free->test(stop) == free) {
+            ++stop;
+        }
+        if (free) {
+            pass_over(at, stop);
+        } else {
+            TRY(add_range(worker, at, stop));
+        }
+        at = stop;
+    }
+    if (delta_) {
+        delta_ns_ += clock_.monotonic_ns() - begun;
+    }
+    TRY(worker.runs.empty() ? Result<void>() : send_frame(worker, round));
+    return worker.delta_runs.empty() ? Result<void>() : send_deltas(worker, round);
+}
+
+Result<void> PageSender::add_range(Worker& worker, uint64_t first, uint64_t end) {
+    TRY(rearm(first, end));
     if (holes_ == Holes::Read) {
         add_pages(worker, first, end);
-    } else {
-        for (auto [at, stop] = next_data(first, end); at < end;
-             std::tie(at, stop) = next_data(stop, end)) {
-            add_pages(worker, at, stop);
-        }
+        return {};
     }
-    return worker.runs.empty() ? Result<void>() : send_frame(worker, round);
+    for (auto [at, stop] = next_data(first, end); at < end;
+         std::tie(at, stop) = next_data(stop, end)) {
+        add_pages(worker, at, stop);
+    }
+    return {};
+}
+
+// Free pages are not rearmed: what the guest has written to them since would be forgotten.
+void PageSender::pass_over(uint64_t first, uint64_t end) {
+    for (auto [at, stop] = next_data(first, end); at < end;
+         std::tie(at, stop) = next_data(stop, end)) {
+        free_pages_.fetch_add(round_pages_->count(at, stop - at), std::memory_order_relaxed);
+    }
 }
 
 // Only pages of this round: one that was written since they were collected, and is not among them,
@@ -243,6 +297,11 @@ std::pair<uint64_t, uint64_t> PageSender::next_data(uint64_t first, uint64_t end
 
 void PageSender::add_page(Worker& worker, uint64_t page) {
     const std::byte* bytes = memory_.bytes.data() + page * kPage;
+    if (delta_) {  // what is sent must be what is remembered
+        std::byte* copy = worker.pages.data() + worker.pages_kept * kPage;
+        std::memcpy(copy, bytes, kPage);
+        bytes = copy;
+    }
     RunKind kind = RunKind::Data;
     if (hypervisor::snapshot::is_zero_page(bytes)) {
         zero_pages_.fetch_add(1, std::memory_order_relaxed);
@@ -250,9 +309,14 @@ void PageSender::add_page(Worker& worker, uint64_t page) {
             return;
         }
         kind = RunKind::Zero;
+        deltas_.forget(page);
     } else {
         data_pages_.fetch_add(1, std::memory_order_relaxed);
         sent_.set(page);
+        if (delta_ && add_delta(worker, page, bytes)) {
+            return;
+        }
+        ++worker.pages_kept;
     }
     if (!worker.runs.empty()) {
         PageRun& last = worker.runs.back();
@@ -270,58 +334,46 @@ void PageSender::add_page(Worker& worker, uint64_t page) {
     }
 }
 
-Result<void> PageSender::send_frame(Worker& worker, uint32_t round) {
-    FrameHeader header;
-    header.runs = static_cast<uint16_t>(worker.runs.size());
-    header.round = round;
-    header.payload = data_pages(worker.runs) * static_cast<uint32_t>(kPage);
-    encode_runs(worker.runs, worker.runs_bytes);
-    if (options_.compress && header.payload != 0) {
-        TRY(compress(worker, header));
-    }
-    auto bytes = header.encode();
-    worker.vectors[0] = {bytes.data(), bytes.size()};
-    worker.vectors[1] = {worker.runs_bytes.data(), worker.runs_bytes.size()};
-    const uint64_t size = bytes.size() + worker.runs_bytes.size() + header.payload;
-    pace(size);
-    TRY(worker.stream->send(std::span(worker.vectors)));
-    ++worker.frames;
-    frames_.fetch_add(1, std::memory_order_relaxed);
-    bytes_.fetch_add(size, std::memory_order_relaxed);
-    return {};
-}
-
-// Of a copy: the guest may write to the pages meanwhile, and zstd must not see that.
-Result<bool> PageSender::compress(Worker& worker, FrameHeader& header) {
-    worker.copy.resize(header.payload);
-    size_t at = 0;
-    for (const iovec& vector : std::span(worker.vectors).subspan(2)) {
-        std::memcpy(worker.copy.data() + at, vector.iov_base, vector.iov_len);
-        at += vector.iov_len;
-    }
-    worker.packed.resize(ZSTD_compressBound(header.payload));
-    const size_t length = ZSTD_compress(worker.packed.data(), worker.packed.size(),
-                                        worker.copy.data(), worker.copy.size(), kZstdLevel);
-    if (ZSTD_isError(length) != 0) {
-        return Error::internal("zstd: {}", ZSTD_getErrorName(length));
-    }
-    if (length >= header.payload) {
+// True: this is all that is to be sent of the page.
+bool PageSender::add_delta(Worker& worker, uint64_t page, const std::byte* bytes) {
+    const size_t before = worker.deltas.size();
+    const auto how =
+        deltas_.take(page, std::span<const std::byte, kPage>(bytes, kPage), worker.deltas);
+    const size_t size = worker.deltas.size() - before;
+    delta_in_ += kPage;
+    if (how == DeltaCache::Send::Whole) {
+        delta_out_ += kPage;
         return false;
     }
-    header.compressed = true;
-    header.payload = static_cast<uint32_t>(length);
-    worker.vectors.resize(2);
-    worker.vectors.push_back({worker.packed.data(), length});
+    if (how == DeltaCache::Send::Nothing) {
+        ++same_pages_;
+        return true;
+    }
+    delta_out_ += size + kRunSize;
+    ++delta_pages_;
+    worker.delta_runs.push_back({page, static_cast<uint32_t>(size)});
     return true;
 }
 
-void PageSender::pace(uint64_t bytes) {
-    const int64_t wait = pacer_.book(bytes, clock_.monotonic_ns());
-    if (wait <= 0) {
-        return;
+// Not of the first round: hardly any of its pages will come again.
+void PageSender::begin_deltas(Holes holes) {
+    const bool warm = std::exchange(
+        delta_, delta_allowed_ && holes == Holes::Read && (delta_gauge_.on() || !options_.judge));
+    deltas_warm_ = warm && delta_;  // the round that fills the cache has no deltas yet
+    if (delta_) {
+        deltas_.begin_round();
+    } else {
+        deltas_.clear();
     }
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::nanoseconds(wait), [this] { return stopped_.load(); });
+}
+
+void PageSender::end_deltas() {
+    const CompressionSample sample{delta_in_.exchange(0), delta_out_.exchange(0),
+                                   delta_ns_.exchange(0)};
+    const LinkSample link{link_bytes_.exchange(0), link_ns_.exchange(0)};
+    if (delta_allowed_) {
+        delta_gauge_.turn(deltas_warm_ ? sample : CompressionSample{}, link);
+    }
 }
 
 void PageSender::fail(const Error& error) {

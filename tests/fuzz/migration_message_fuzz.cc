@@ -29,6 +29,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (const auto end = StateEnd::decode(bytes); end.ok()) {
         KUMOI_ASSERT(StateEnd::decode(end.value().encode()).value().round == end.value().round);
     }
+    if (const auto accepted = Acceptance::decode(bytes); accepted.ok()) {
+        const auto again = Acceptance::decode(accepted.value().encode());
+        KUMOI_ASSERT(again.value().delta == accepted.value().delta);
+    }
     if (const auto word = decode_handover(bytes); word.ok()) {
         KUMOI_ASSERT(encode_handover(word.value()) == bytes);
     }

@@ -34,14 +34,58 @@ class Migration(harness.Test):
 
     def test_zstd(self):
         guest = self.chain(40)
-        guest, pair = migrate(self, guest, "tcp", 2, compress="zstd")
+        guest, pair = migrate(self, guest, "tcp", 2, compress="zstd", bandwidth_bytes_s=64 << 20)  # so slow that it pays
         self.assertLess(pair.source_status["memory"]["sent"], pair.source_status["memory"]["pages"] * 4096 / 2)
         self.verdict(guest)
+
+    def test_what_is_written_again_goes_as_a_delta(self):
+        # In the first round the guest comes around; what it writes after that has been sent twice.
+        guest = harness.Guest(self, harness.micro("chain"), "mib=8 fill=24 rounds=70")
+        guest.expect("micro: chain round=1 ", 60)
+        guest, pair = migrate(self, guest, "tcp", 2, compress="delta", bandwidth_bytes_s=16 << 20, downtime_ms=20,
+                              auto_converge=False)
+        memory = pair.source_status["memory"]
+        self.assertGreater(memory["delta_pages"], 100)
+        whole = memory["pages"] - memory["delta_pages"] - memory["unchanged_pages"]
+        self.assertLess(memory["sent"], whole * 4096 + memory["delta_pages"] * 64 + (1 << 20))
+        self.verdict(guest)
+
+    def test_free_pages_are_not_sent(self):
+        # At this pace what is free is told before the sender comes there.
+        guest = harness.Guest(self, harness.micro("balloon"), "hints", balloon={})
+        guest.expect("micro: balloon waits", 60)
+        guest, pair = migrate(self, guest, bandwidth_bytes_s=32 << 20)
+        memory = pair.source_status["memory"]
+        self.assertGreater(memory["free_pages"], 1000)
+        self.assertLess(memory["sent"], (16 << 20) - memory["free_pages"] * 4096 + (1 << 20))
+        line = guest.expect(r"micro: balloon (ok empty=(\d+)|FAIL[^\n]*)", 60)
+        self.assertGreaterEqual(int(line.group(2) or 0), memory["free_pages"] - 15, guest.story())
+        self.assertEqual(guest.wait_exit(), 0, guest.story())
 
     def test_the_dirty_ring(self):
         guest = self.chain(40, dirty_tracking="ring")
         guest, _ = migrate(self, guest, "tcp", 2)
         guest, _ = migrate(self, guest)
+        self.verdict(guest)
+
+    def test_where_it_is_known_who_writes_the_writer_is_held(self):
+        guest = self.chain(120, dirty_tracking="ring")
+        pair = Pair(self, guest)
+        pair.begin(Link(self), bandwidth_bytes_s=16 << 20, downtime_ms=20, dirty_limit_bytes_s=6 << 20)
+        while not pair.source_status.get("dirty_limit_bytes_s"):
+            self.assertTrue(pair.source.watch(10), pair.story())
+            self.assertNotIn(pair.source.phases[-1:], (["completed"], ["failed"]), pair.story())
+        self.assertLessEqual(pair.source_status["dirty_limit_bytes_s"], 6 << 20)
+        self.assertEqual(pair.source_status["throttle_percent"], 0)
+        pair.source.call("migrate_cancel")
+        pair.wait("cancelled")
+        self.assertGreater(pair.source_status["vcpu_lost_ms"], 0)
+        self.verdict(guest)
+
+    def test_limits_want_a_ring(self):
+        guest = self.chain(3, dirty_tracking="bitmap")
+        with self.assertRaisesRegex(Exception, "which vCPU writes is not known"):
+            Pair(self, guest).begin(Link(self), dirty_limit_bytes_s=1 << 20)
         self.verdict(guest)
 
     def test_a_paused_guest_arrives_paused(self):

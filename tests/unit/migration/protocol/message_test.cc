@@ -148,5 +148,12 @@ TEST_F(ControlLinkTest, ADamagedMessageEndsTheConnection) {
     EXPECT_EQ(near_heard_.lost->code, ErrorCode::Corrupt);
 }
 
+TEST(Acceptance, OneOfAnOlderReleaseTakesNoDeltas) {
+    EXPECT_TRUE(Acceptance::decode(Acceptance{.delta = true}.encode()).value().delta);
+    EXPECT_FALSE(Acceptance::decode(Acceptance{}.encode()).value().delta);
+    EXPECT_FALSE(Acceptance::decode({}).value().delta);
+    EXPECT_FALSE(Acceptance::decode(std::vector<std::byte>(3)).ok());
+}
+
 }  // namespace
 }  // namespace kumoi::migration

@@ -78,7 +78,8 @@ protected:
                                       const std::lock_guard lock(mutex_);
                                       rearmed_.set(first, count);
                                       return {};
-                                  }};
+                                  },
+                                  &free_};
         sender_ =
             std::make_unique<PageSender>(std::move(ends.ours), std::move(memory), clock_, options);
     }
@@ -95,6 +96,7 @@ protected:
     Memory source_ = Memory::create();
     Memory target_ = Memory::create();
     PageBitmap rearmed_{kPages};
+    hypervisor::FreePages free_{kPages};
     std::mutex mutex_;
     std::condition_variable changed_;
     uint32_t rounds_done_ = 0;
@@ -146,6 +148,29 @@ TEST_P(PageStreamTest, OnlyPagesOfTheRoundAreRearmed) {
     EXPECT_TRUE(std::ranges::equal(rearmed_.words(), some.words()));
 }
 
+TEST_P(PageStreamTest, FreePagesAreNeitherSentNorRearmedInTheFirstRound) {
+    for (uint64_t page = 0; page < kPages; page += 2) {
+        source_.fill(page, 1);
+    }
+    free_.mark(10, 100);
+    free_.mark(510, 1500);  // whole chunks too
+    connect_all();
+    PageBitmap all(kPages);
+    all.set_all();
+    ASSERT_TRUE(sender_->send_round(0, all, PageSender::Holes::Skip).ok());
+    wait_round(0);
+    EXPECT_EQ(sender_->figures().free_pages, 800u);
+    EXPECT_EQ(receiver_->pages(), kPages / 2 - 800);
+    for (const uint64_t page : {9u, 10u, 109u, 110u, 509u, 510u, 2009u, 2010u}) {
+        const bool free = (page >= 10 && page < 110) || (page >= 510 && page < 2010);
+        EXPECT_EQ(rearmed_.test(page), !free) << page;
+        EXPECT_EQ(target_.page(page)[0] != std::byte{0}, !free && page % 2 == 0) << page;
+    }
+    ASSERT_TRUE(sender_->send_round(1, all, PageSender::Holes::Read).ok());
+    wait_round(1);
+    EXPECT_TRUE(equal());
+}
+
 TEST_P(PageStreamTest, APageThatBecameZeroIsZeroThereToo) {
     source_.fill(7, 1);
     connect_all();
@@ -176,7 +201,7 @@ TEST_P(PageStreamTest, CompressedPagesArriveAndTakeLess) {
     for (uint64_t page = 0; page < kPages; ++page) {
         source_.fill(page, static_cast<uint8_t>(page));
     }
-    connect_all({.compress = true});
+    connect_all({.compress = true, .judge = false});
     PageBitmap all(kPages);
     all.set_all();
     ASSERT_TRUE(sender_->send_round(0, all).ok());
@@ -185,13 +210,57 @@ TEST_P(PageStreamTest, CompressedPagesArriveAndTakeLess) {
     EXPECT_LT(sender_->figures().bytes, kPages * kPage / 10);
 }
 
+// Four rounds of pages that change by a word; then one of pages that change wholly.
+TEST_P(PageStreamTest, PagesThatAreSentAgainCostWhatHasChanged) {
+    for (uint64_t page = 0; page < kPages; ++page) {
+        source_.fill(page, static_cast<uint8_t>(page));
+    }
+    connect_all({.compress = true, .delta = true, .judge = false});
+    sender_->allow_delta();
+    PageBitmap all(kPages);
+    all.set_all();
+    ASSERT_TRUE(sender_->send_round(0, all, PageSender::Holes::Skip).ok());
+    PageBitmap some(kPages);
+    some.set(100, 400);  // the cache has an eighth of all pages
+    ASSERT_TRUE(sender_->send_round(1, some).ok());
+    EXPECT_EQ(sender_->figures().delta_pages, 0u);
+    for (uint32_t round = 2; round < 5; ++round) {
+        for (uint64_t page = 100; page < 500; page += 2) {
+            source_.page(page)[round * 8] = std::byte{0xff};
+        }
+        ASSERT_TRUE(sender_->send_round(round, some).ok());
+    }
+    std::memset(source_.page(101), 0, kPage);
+    source_.fill(102, 200);
+    ASSERT_TRUE(sender_->send_round(5, some).ok());
+    source_.fill(101, 7);  // after it was zero
+    ASSERT_TRUE(sender_->send_round(6, some).ok());
+    wait_round(6);
+    EXPECT_TRUE(equal());
+    EXPECT_EQ(sender_->figures().delta_pages, 3u * 200);
+    EXPECT_EQ(sender_->figures().same_pages, 3u * 200 + 398 + 399);
+}
+
+TEST_P(PageStreamTest, DeltasAreNotSentToWhoDoesNotTakeThem) {
+    source_.fill(7, 1);
+    connect_all({.delta = true});
+    PageBitmap some(kPages);
+    some.set(7);
+    for (uint32_t round = 0; round < 4; ++round) {
+        ASSERT_TRUE(sender_->send_round(round, some).ok());
+    }
+    wait_round(3);
+    EXPECT_EQ(sender_->figures().delta_pages + sender_->figures().same_pages, 0u);
+    EXPECT_EQ(receiver_->pages(), 4u);
+}
+
 TEST_P(PageStreamTest, StoppingEndsASenderWhoseReceiverDoesNotRead) {
     Ends ends = connect(GetParam());
     for (uint64_t page = 0; page < kPages; ++page) {
         source_.fill(page, 1);
     }
-    PageSender sender(std::move(ends.ours), {source_.mapping.bytes(), source_.fd.get(), {}}, clock_,
-                      {});
+    PageSender sender(std::move(ends.ours),
+                      {source_.mapping.bytes(), source_.fd.get(), {}, nullptr}, clock_, {});
     PageBitmap all(kPages);
     all.set_all();
     auto sent = std::async(std::launch::async, [&] { return sender.send_round(0, all); });
