@@ -146,7 +146,7 @@ Result<void> LiveMoves::begin_departure(const LiveFolder& folder, LiveNote& note
     const auto sockets = TRY(connect_streams(folder, note));
     note.begun = true;
     TRY(folder.write(note));
-    return process_of(folder, note).begin(note, sockets, options);
+    return process_of(folder, note).begin(note, sockets, options, options_.compress);
 }
 
 Result<std::vector<UniqueFd>> LiveMoves::connect_streams(const LiveFolder& folder, LiveNote& note) {

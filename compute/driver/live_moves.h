@@ -32,6 +32,7 @@ struct LiveMoveOptions {
     uint16_t port_last = 0;
     link::Encryption encryption = link::Encryption::Psk;
     link::RelayOptions relay;
+    std::string compress = "none";        // as kumoi-vmm's method migrate takes it
     int64_t follow_step_ms = 1'000;       // between two looks at a migration, if it tells nothing
     int64_t reconnect_step_ms = 500;      // between two tries to connect again
     int64_t reconnect_total_ms = 60'000;  // then nobody can tell

@@ -25,6 +25,17 @@ void add_live_link_options(OptionTable& table) {
     table.add({"kumoi", "migration_hosts", OptionType::List, "",
                "Names or addresses of which the other host's certificate must have one as subject "
                "alternative name. Empty: the address that is connected to or from."});
+    table.add(
+        {"kumoi",
+         "migration_compress",
+         OptionType::String,
+         "none",
+         "How guests that leave this host are compressed, each while it pays. zstd: memory is "
+         "packed. delta: of memory that is sent again only what has changed. delta+zstd: "
+         "both.",
+         {},
+         {},
+         {"none", "zstd", "delta", "delta+zstd"}});
     table.add({"kumoi", "relay_path", OptionType::Path, "",
                "The kumoi-relay program, which encrypts live migrations where the kernel does not. "
                "Empty: beside this program, else in PATH."});
@@ -46,6 +57,7 @@ Result<LiveMoveOptions> LiveMoveOptions::from_config(const Config& config,
     options.encryption = encryption == "none"           ? link::Encryption::None
                          : encryption == "certificates" ? link::Encryption::Certificates
                                                         : link::Encryption::Psk;
+    options.compress = config.string("kumoi", "migration_compress");
     options.relay.program = config.string("kumoi", "relay_path");
     options.relay.files.certificate = config.string("kumoi", "migration_certificate");
     options.relay.files.key = config.string("kumoi", "migration_key");

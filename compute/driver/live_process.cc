@@ -44,11 +44,12 @@ Result<UniqueFd> make_journal(const std::string& path) {
     return file;
 }
 
-Json engine_options(const LiveMigrationOptions& options) {
+Json engine_options(const LiveMigrationOptions& options, const std::string& compress) {
     return Json::object({{"downtime_ms", options.downtime_ms},
                          {"bandwidth_bytes_s", options.bandwidth_bytes_s},
                          {"auto_converge", options.auto_converge},
-                         {"post_copy", options.post_copy ? "automatic" : "never"}});
+                         {"post_copy", options.post_copy ? "automatic" : "never"},
+                         {"compress", compress}});
 }
 
 }  // namespace
@@ -103,7 +104,8 @@ bool LiveStatus::switched() const {
 }
 
 Result<void> LiveProcess::begin(const LiveNote& note, const std::vector<UniqueFd>& sockets,
-                                const LiveMigrationOptions& options) const {
+                                const LiveMigrationOptions& options,
+                                const std::string& compress) const {
     const std::string path = folder_.journal(note);
     const UniqueFd journal = TRY(make_journal(path));
     auto named = name_sockets(note, sockets);
@@ -115,7 +117,7 @@ Result<void> LiveProcess::begin(const LiveNote& note, const std::vector<UniqueFd
     named.push_back({path, journal.get()});
     const bool source = note.role == LiveNote::Role::Source;
     if (source) {
-        params.set("options", engine_options(options));
+        params.set("options", engine_options(options, compress));
     }
     TRY(process_.call(source ? "migrate" : "migrate_incoming", params, named));
     return {};

@@ -46,7 +46,8 @@ public:
     Result<void> force() const;
     // With a fresh journal. `sockets`: the control connection and those for data.
     Result<void> begin(const LiveNote& note, const std::vector<UniqueFd>& sockets,
-                       const LiveMigrationOptions& options) const;
+                       const LiveMigrationOptions& options,
+                       const std::string& compress = "none") const;
     Result<void> connect(const LiveNote& note, const std::vector<UniqueFd>& sockets) const;
     // "none": it knows of no migration.
     Result<LiveStatus> status() const;
