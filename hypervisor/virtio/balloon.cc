@@ -187,6 +187,13 @@ void VirtioBalloon::resume() {
     paused_ = false;
 }
 
+// The interrupt that told may have been raised after the state was taken.
+void VirtioBalloon::begin_serving() {
+    if (std::exchange(tell_hints_done_, false)) {
+        context_->config_changed();
+    }
+}
+
 void VirtioBalloon::stop() {
     if (timer_) {
         context_->loop().cancel(*timer_);
@@ -253,6 +260,7 @@ Result<void> VirtioBalloon::load(SectionReader& in) {
     const std::lock_guard lock(hints_mutex_);
     // Who asked was not this process: the driver shall have its pages back.
     hint_command_ = command == kHintsStop ? kHintsStop : kHintsDone;
+    tell_hints_done_ = command != kHintsStop;
     last_hint_number_ = std::max(static_cast<uint32_t>(number), kHintNumberFirst);
     return {};
 }

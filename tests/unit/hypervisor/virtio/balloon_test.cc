@@ -344,6 +344,9 @@ TEST_F(BalloonHintsTest, OnTheOtherSideTheDriverHasItsPagesBack) {
     EXPECT_FALSE(other.available());
     DeviceFake there(other, platform_.memory());
     ASSERT_TRUE(there.start(~virtio::kFeatureEventIndex).ok());
+    other.begin_serving();
+    other.begin_serving();
+    EXPECT_EQ(there.config_changes, 1);
     ASSERT_TRUE(other.begin(marks_));
     other.read_config(8, std::span(reinterpret_cast<uint8_t*>(&value), 4));
     EXPECT_EQ(value, asked + 1);  // not one that the driver has answered already
