@@ -214,7 +214,9 @@ protected:
     void EndsComplete(QueueFake& queue, uint16_t index) {
         ASSERT_TRUE(balloon_.begin(marks_));
         number(queue, command());
+        device_.kick(index);
         hint(queue, kVictim, 0x4000);
+        device_.kick(index);
         number(queue, 0);
         device_.kick(index);
         EXPECT_TRUE(balloon_.progress().complete);

@@ -39,7 +39,7 @@ TEST(DirtyLimit, AGuestIsNeverStoppedByIt) {
 }
 
 TEST(DirtyLimit, EachStepLeavesLess) {
-    EXPECT_EQ(dirty_allowance(20, 1000 * kMiB) / kMiB, 799u);  // whole bytes of a hundredth
+    EXPECT_EQ(dirty_allowance(20, 1000 * kMiB) / kMiB, 800u);
     EXPECT_EQ(dirty_allowance(99, 1000), 10u);
     EXPECT_EQ(dirty_allowance(120, 1000), 0u);
 }
