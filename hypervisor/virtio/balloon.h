@@ -125,7 +125,7 @@ private:
     VirtioContext* context_ = nullptr;
     std::optional<EventLoop::TimerId> timer_;
     bool paused_ = false;
-    bool tell_hints_done_ = false;  // to a driver that came with its state
+    bool tell_hints_done_ = false;           // to a driver that came with its state
     std::optional<Chain> statistics_chain_;  // ours until statistics are wanted
     bool statistics_known_ = false;          // the buffer put back by a pause was read before
     std::vector<uint32_t> pages_;            // scratch
