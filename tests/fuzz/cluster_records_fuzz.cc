@@ -36,7 +36,12 @@ void saved_object(const Json& json) {
     }
     (void)cluster::instance_update(*object, Json::object());
     (void)cluster::instance_update(*object, json);
-    compute::MigrationRecord migration;
+    compute::MigrationRecord migration;  // as it is kept
+    migration.id = 1;
+    migration.uuid = "11111111-2222-3333-4444-555555555555";
+    migration.instance_uuid = migration.uuid;
+    migration.migration_type = "live-migration";
+    migration.status = "running";
     cluster::apply_migration(*object, migration);
     (void)cluster::migration_primitive(migration);
     const compute::ComputeNode node = cluster::compute_node_from(*object);
