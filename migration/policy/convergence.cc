@@ -20,6 +20,8 @@ constexpr unsigned kThrottleStep = 10;
 // What was missing at a stop is forgotten by 1/8 a round, slower the oftener it was in vain.
 constexpr int64_t kSpareRounds = 8;
 constexpr unsigned kTooEarlyMax = 16;
+// More stops in vain than that, and the goal gives way by a quarter with each, to its double.
+constexpr unsigned kGiveWayMax = 4;
 
 uint64_t per_second(uint64_t bytes, int64_t ns) {
     return ns <= 0 ? 0
@@ -38,7 +40,9 @@ double mib(uint64_t bytes) {
 }  // namespace
 
 int64_t Convergence::goal_ns() const {
-    return std::max(goal_.downtime_ns, fixed_ns_ + fixed_ns_ / 4);
+    const int64_t goal = std::max(goal_.downtime_ns, fixed_ns_ + fixed_ns_ / 4);
+    const unsigned in_vain = too_early_ > kTooEarlyMax ? too_early_ - kTooEarlyMax : 0;
+    return goal + goal / 4 * int64_t{std::min(in_vain, kGiveWayMax)};
 }
 
 int64_t Convergence::expected_downtime(uint64_t remaining) const {
@@ -78,7 +82,9 @@ Convergence::Advice Convergence::round(const RoundReport& report) {
         advised_ns_ = advice.expected_downtime_ns;
         advice.remaining_ns = advice.expected_downtime_ns;
         advice.throttle = throttle_;
-        if (goal_ns() > goal_.downtime_ns) {
+        if (too_early_ > kTooEarlyMax) {
+            advice.verdict = "the goal gives way: the guest writes too much while it is stopped";
+        } else if (goal_ns() > goal_.downtime_ns) {
             advice.verdict = fmt::format(
                 "the goal of {:.0f} ms cannot be met: stopping, the state and the handover alone "
                 "take some {:.0f} ms",

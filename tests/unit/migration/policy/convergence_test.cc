@@ -76,6 +76,19 @@ TEST(Convergence, AStopInVainIsNotTriedAgainAtOnce) {
     EXPECT_EQ(advice.throttle, 99u);
 }
 
+TEST(Convergence, AfterManyStopsInVainTheGoalGivesWay) {
+    Convergence convergence({.downtime_ns = 20 * kMilli});
+    convergence.set_fixed(11 * kMilli);
+    for (int stop = 0; stop < 16; ++stop) {
+        convergence.stopped_too_early(31 * kMilli);
+    }
+    EXPECT_EQ(convergence.goal_ns(), 20 * kMilli);
+    for (int stop = 0; stop < 100; ++stop) {
+        convergence.stopped_too_early(31 * kMilli);
+    }
+    EXPECT_EQ(convergence.goal_ns(), 40 * kMilli);
+}
+
 TEST(Convergence, AGoalBelowTheFixedPartIsNotWaitedForInVain) {
     Convergence convergence({.downtime_ns = 5 * kMilli});
     convergence.set_fixed(20 * kMilli);
