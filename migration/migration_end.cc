@@ -2,6 +2,7 @@
 
 #include "base/event_loop.h"
 #include "base/log.h"
+#include "base/version.h"
 
 namespace kumoi::migration {
 
@@ -103,6 +104,14 @@ void MigrationEnd::log_end() const {
 
 std::span<std::byte> MigrationEnd::memory_bytes() const {
     return {port_.memory().regions().front().host, port_.memory().size()};
+}
+
+Result<void> MigrationEnd::send_again() {
+    Offer again;
+    again.id = request_.id.bytes();
+    again.epoch = request_.epoch;
+    again.program = kVersion;
+    return link_->send(MessageType::Again, again.encode());
 }
 
 bool MigrationEnd::record(HandoverMark mark) {

@@ -60,6 +60,8 @@ protected:
     void connect(std::unique_ptr<StreamSocket> socket);
     // The same once there was one; that it broke may not have been noticed yet.
     void connect_again(std::unique_ptr<StreamSocket> socket);
+    // A source's first word on it: which migration this is.
+    Result<void> send_again();
 
     // Run on the loop, as long as this lives.
     void post(std::function<void()> function);

@@ -152,4 +152,24 @@ Result<HandoverJournal> take_journal(hypervisor::FileSource& files, const std::s
     return HandoverJournal::adopt(std::move(file), terms, clock);
 }
 
+Result<void> VerdictRequest::apply(SourceHandover& handover) const {
+    switch (view) {
+        case View::Declined: handover.peer_declined(); return {};
+        case View::Owner: handover.peer_owns(); return {};
+        case View::Fenced: handover.peer_fenced(lease_epoch); return {};
+        default: return Error::invalid("params.view: a source's peer is declined, owner or fenced");
+    }
+}
+
+Result<void> VerdictRequest::apply(DestinationHandover& handover) const {
+    switch (view) {
+        case View::Committed: handover.peer_committed(); return {};
+        case View::Aborted: handover.peer_aborted(); return {};
+        case View::Fenced: handover.peer_fenced(); return {};
+        default:
+            return Error::invalid(
+                "params.view: a destination's peer is committed, aborted or fenced");
+    }
+}
+
 }  // namespace kumoi::migration

@@ -13,7 +13,9 @@
 #include "base/uuid.h"
 #include "hypervisor/sandbox/file_source.h"
 #include "migration/handover/agent.h"
+#include "migration/handover/destination.h"
 #include "migration/handover/journal.h"
+#include "migration/handover/source.h"
 #include "migration/source/copy_job.h"
 #include "migration/stream/stream_socket.h"
 
@@ -46,6 +48,9 @@ struct VerdictRequest {
     View view = View::Committed;
     uint64_t lease_epoch = 0;  // Fenced
     static Result<VerdictRequest> parse(const Json& params);
+    // Tells one end what is known of the other; InvalidArgument where its peer cannot be that.
+    Result<void> apply(SourceHandover& handover) const;
+    Result<void> apply(DestinationHandover& handover) const;
 };
 
 Result<std::vector<std::unique_ptr<StreamSocket>>> take_connections(

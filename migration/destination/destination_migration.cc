@@ -417,15 +417,7 @@ Result<void> DestinationMigration::reconnect(std::vector<std::unique_ptr<StreamS
 }
 
 Result<void> DestinationMigration::verdict(const VerdictRequest& request) {
-    switch (request.view) {
-        case VerdictRequest::View::Committed: handover_.peer_committed(); break;
-        case VerdictRequest::View::Aborted: handover_.peer_aborted(); break;
-        case VerdictRequest::View::Fenced: handover_.peer_fenced(); break;
-        default:
-            return Error::invalid(
-                "params.view: a destination's peer is committed, aborted or "
-                "fenced");
-    }
+    TRY(request.apply(handover_));
     settle();
     return {};
 }

@@ -444,20 +444,11 @@ Result<void> SourceMigration::reconnect(std::vector<std::unique_ptr<StreamSocket
         service_ = std::make_unique<PageService>(std::move(sockets), memory_bytes());
     }
     settle();
-    Offer again;
-    again.id = request_.id.bytes();
-    again.epoch = request_.epoch;
-    again.program = kVersion;
-    return link_->send(MessageType::Again, again.encode());
+    return send_again();
 }
 
 Result<void> SourceMigration::verdict(const VerdictRequest& request) {
-    switch (request.view) {
-        case VerdictRequest::View::Declined: handover_.peer_declined(); break;
-        case VerdictRequest::View::Owner: handover_.peer_owns(); break;
-        case VerdictRequest::View::Fenced: handover_.peer_fenced(request.lease_epoch); break;
-        default: return Error::invalid("params.view: a source's peer is declined, owner or fenced");
-    }
+    TRY(request.apply(handover_));
     settle();
     return {};
 }
