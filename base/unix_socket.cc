@@ -77,4 +77,21 @@ Result<bool> send_all(int fd, std::string_view bytes, int64_t deadline_ns) {
     return true;
 }
 
+std::vector<UniqueFd> received_descriptors(msghdr& message) {
+    std::vector<UniqueFd> descriptors;
+    for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr;
+         head = CMSG_NXTHDR(&message, head)) {
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        const size_t size = head->cmsg_len - CMSG_LEN(0);
+        for (size_t at = 0; at + sizeof(int) <= size; at += sizeof(int)) {
+            int fd = -1;
+            std::memcpy(&fd, CMSG_DATA(head) + at, sizeof fd);
+            descriptors.emplace_back(fd);
+        }
+    }
+    return descriptors;
+}
+
 }  // namespace kumoi

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -31,5 +32,9 @@ Result<bool> wait_ready(int fd, short events, int64_t deadline_ns);
 
 // All of it over a non-blocking socket; false at the deadline. An error: the peer has gone.
 Result<bool> send_all(int fd, std::string_view bytes, int64_t deadline_ns);
+
+// The descriptors that came with a message of recvmsg(2), in their order, whatever else is to be
+// said of it (MSG_CTRUNC: some were lost). Call once a message: they are owned by the result.
+std::vector<UniqueFd> received_descriptors(msghdr& message);
 
 }  // namespace kumoi

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "base/unix_socket.h"
 
 namespace kumoi::hypervisor {
 
@@ -119,19 +120,7 @@ bool StreamServer::read_with_descriptors(ClientId id, int fd) {
     if (count < 0) {
         return errno == EAGAIN || errno == EINTR;
     }
-    std::vector<UniqueFd> descriptors;
-    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-         header = CMSG_NXTHDR(&message, header)) {
-        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        const size_t size = header->cmsg_len - CMSG_LEN(0);
-        for (size_t at = 0; at + sizeof(int) <= size; at += sizeof(int)) {
-            int passed = -1;
-            std::memcpy(&passed, CMSG_DATA(header) + at, sizeof passed);
-            descriptors.emplace_back(passed);
-        }
-    }
+    std::vector<UniqueFd> descriptors = received_descriptors(message);
     if (count == 0 || (message.msg_flags & MSG_CTRUNC) != 0) {
         return false;  // some were lost (no room for more): what it asks would use the wrong ones
     }

@@ -35,23 +35,6 @@ constexpr std::string_view kTap = "tap:";
 constexpr std::string_view kListen = "listen:";
 constexpr std::string_view kTcp = "tcp:";
 
-std::vector<UniqueFd> descriptors_of(msghdr& message) {
-    std::vector<UniqueFd> descriptors;
-    for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr;
-         head = CMSG_NXTHDR(&message, head)) {
-        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        const size_t size = head->cmsg_len - CMSG_LEN(0);
-        for (size_t at = 0; at + sizeof(int) <= size; at += sizeof(int)) {
-            int fd = -1;
-            std::memcpy(&fd, CMSG_DATA(head) + at, sizeof fd);
-            descriptors.emplace_back(fd);
-        }
-    }
-    return descriptors;
-}
-
 Result<std::vector<Heritage::Item>> items_of(const std::string& text,
                                              std::vector<UniqueFd> descriptors) {
     const Json json = TRY_CONTEXT(Json::parse(text, {kTextMax, 8}), "the list of descriptors");
@@ -220,7 +203,7 @@ Result<std::vector<Heritage::Item>> Heritage::receive(int socket, int64_t timeou
         if (count <= 0) {
             return Error::unavailable("the older process has gone");
         }
-        for (UniqueFd& fd : descriptors_of(message)) {
+        for (UniqueFd& fd : received_descriptors(message)) {
             descriptors.push_back(std::move(fd));
         }
         text.append(buffer.data(), static_cast<size_t>(count));

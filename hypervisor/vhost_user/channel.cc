@@ -7,6 +7,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
+
+#include "base/unix_socket.h"
 
 namespace kumoi::hypervisor::vhost_user {
 
@@ -101,16 +104,8 @@ Result<size_t> MessageChannel::read_some(std::span<std::byte> bytes, std::vector
                              ? gone()
                              : Error::from_errno(errno, "reading from the vhost-user back end"));
     }
-    for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
-         part = CMSG_NXTHDR(&message, part)) {
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        for (size_t at = 0; at + sizeof(int) <= part->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
-            int fd = -1;
-            std::memcpy(&fd, CMSG_DATA(part) + at, sizeof(fd));
-            fds.emplace_back(fd);  // closed whatever happens next
-        }
+    for (UniqueFd& fd : received_descriptors(message)) {
+        fds.push_back(std::move(fd));  // closed whatever happens next
     }
     if ((message.msg_flags & MSG_CTRUNC) != 0 || fds.size() > kFdsMax) {
         return Error::corrupt("the vhost-user back end sent more than {} descriptors", kFdsMax);

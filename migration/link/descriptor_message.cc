@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/unix_socket.h"
+
 namespace kumoi::link {
 namespace {
 
@@ -52,18 +54,7 @@ Result<DescriptorMessage> receive_message(int socket) {
     if (count < 0) {
         return Error::from_errno(errno, "receiving descriptors from another process");
     }
-    for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr;
-         head = CMSG_NXTHDR(&message, head)) {
-        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        const size_t size = head->cmsg_len - CMSG_LEN(0);
-        for (size_t at = 0; at + sizeof(int) <= size; at += sizeof(int)) {
-            int fd = -1;
-            std::memcpy(&fd, CMSG_DATA(head) + at, sizeof(fd));
-            received.descriptors.emplace_back(fd);
-        }
-    }
+    received.descriptors = received_descriptors(message);
     received.text.resize(static_cast<size_t>(count));
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
         return Error::too_large("a message with descriptors was cut off");
