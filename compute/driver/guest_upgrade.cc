@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/subprocess.h"
 #include "compute/driver/live_note.h"
+#include "compute/driver/live_process.h"
 #include "migration/handover/agent.h"
 
 namespace kumoi::compute {
@@ -58,16 +59,6 @@ Result<std::array<UniqueFd, 2>> socket_pair() {
         return Error::from_errno(errno, "making a pair of sockets");
     }
     return std::array<UniqueFd, 2>{UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
-
-// Fresh, and locked: the process to which it goes holds it from then on, as long as it lives.
-Result<UniqueFd> make_journal(const std::string& path) {
-    TRY(remove_file(path));
-    UniqueFd file = TRY(open_file(path, O_RDWR | O_CREAT | O_EXCL, 0600));
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-        return Error::from_errno(errno, "locking " + path);
-    }
-    return file;
 }
 
 }  // namespace
@@ -245,7 +236,7 @@ Result<UpgradeReport> GuestUpgrade::hand_over(const Note& note) const {
                            int end) -> Result<void> {
         const std::string path = journal_path(side);
         TRY(make_directories(journals_, 0700));
-        const UniqueFd journal = TRY(make_journal(path));
+        const UniqueFd journal = TRY(make_handover_journal(path));
         const NamedDescriptor passed[] = {{"connect:upgrade", end}, {path, journal.get()}};
         const Json params = Json::object(
             {{"id", note.id.text()},

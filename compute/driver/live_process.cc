@@ -34,16 +34,6 @@ Json names_of(const std::vector<hypervisor::NamedDescriptor>& named) {
     return names;
 }
 
-// Fresh, and locked: the process to which it goes holds it from then on, as long as it lives.
-Result<UniqueFd> make_journal(const std::string& path) {
-    TRY(remove_file(path));
-    UniqueFd file = TRY(open_file(path, O_RDWR | O_CREAT | O_EXCL, 0600));
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-        return Error::from_errno(errno, "locking " + path);
-    }
-    return file;
-}
-
 Json engine_options(const LiveMigrationOptions& options, const std::string& compress) {
     return Json::object({{"downtime_ms", options.downtime_ms},
                          {"bandwidth_bytes_s", options.bandwidth_bytes_s},
@@ -53,6 +43,15 @@ Json engine_options(const LiveMigrationOptions& options, const std::string& comp
 }
 
 }  // namespace
+
+Result<UniqueFd> make_handover_journal(const std::string& path) {
+    TRY(remove_file(path));
+    UniqueFd file = TRY(open_file(path, O_RDWR | O_CREAT | O_EXCL, 0600));
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+        return Error::from_errno(errno, "locking " + path);
+    }
+    return file;
+}
 
 LiveStatus LiveStatus::parse(const Json& json) {
     LiveStatus status;
@@ -107,7 +106,7 @@ Result<void> LiveProcess::begin(const LiveNote& note, const std::vector<UniqueFd
                                 const LiveMigrationOptions& options,
                                 const std::string& compress) const {
     const std::string path = folder_.journal(note);
-    const UniqueFd journal = TRY(make_journal(path));
+    const UniqueFd journal = TRY(make_handover_journal(path));
     auto named = name_sockets(note, sockets);
     Json params = Json::object({{"id", note.id.text()},
                                 {"journal", path},

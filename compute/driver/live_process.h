@@ -35,6 +35,10 @@ struct LiveStatus {
     bool switched() const;
 };
 
+// Of a handover (docs/reference/handover.md): fresh, and locked. The process to which it goes holds
+// it from then on, as long as it lives.
+Result<UniqueFd> make_handover_journal(const std::string& path);
+
 class LiveProcess {
 public:
     LiveProcess(GuestProcess process, LiveFolder folder, const Clock& clock)
