@@ -84,11 +84,7 @@ Result<std::vector<TraceDay>> load_days(const PlanetlabArguments& arguments) {
     if (names.size() == 1 && names.front() == "all") {
         names = TRY(list_trace_days(arguments.traces));
     }
-    std::vector<TraceDay> days;
-    for (const std::string& name : names) {
-        days.push_back(TRY(load_trace_day(arguments.traces, name)));
-    }
-    return days;
+    return load_trace_days(arguments.traces, names);
 }
 
 Result<std::vector<Run>> make_runs(const std::vector<TraceDay>& days,
@@ -105,7 +101,6 @@ Result<std::vector<Run>> make_runs(const std::vector<TraceDay>& days,
             options.seed = arguments.seed;
             if (arguments.mode == "fixed") {
                 options.mode = ConsolidationMode::Fixed;
-                options.detector.weighted = true;
             }
             if (arguments.parameter) {
                 options.detector.parameter = *arguments.parameter;

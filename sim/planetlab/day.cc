@@ -15,6 +15,12 @@ constexpr double kDaySeconds = 86400;
 constexpr double kMigrationMibPerSecond = 62.5;  // half of 1 Gbit/s, as CloudSim divides it
 constexpr double kJoulesPerKwh = 3600.0 * 1000;
 
+// lr and lrr differ only without the quirks.
+DetectorOptions weighted(DetectorOptions detector, bool fixed) {
+    detector.weighted = fixed;
+    return detector;
+}
+
 class Day {
 public:
     Day(const TraceDay& traces, const DayOptions& options)
@@ -22,7 +28,8 @@ public:
           fleet_(traces, options.host_count),
           history_(traces.traces.size(), kSamplesPerDay),
           random_(options.seed, "planetlab"),
-          consolidator_(fleet_, history_, {options.detector, options.selector, is_fixed()},
+          consolidator_(fleet_, history_,
+                        {weighted(options.detector, is_fixed()), options.selector, is_fixed()},
                         random_),
           service_(options.host_count) {}
 

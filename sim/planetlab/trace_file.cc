@@ -69,6 +69,27 @@ Result<TraceDay> load_folder(const std::string& path, const std::string& day) {
     return result;
 }
 
+// Lines of other days are passed over unread.
+Result<void> load_lines(const std::string& path, std::vector<TraceDay>& days) {
+    LineReader reader = TRY(LineReader::open(path));
+    std::string line;
+    while (TRY(reader.next(line))) {
+        const auto day = std::find_if(days.begin(), days.end(), [&](const TraceDay& one) {
+            return line.starts_with(one.day + ",");
+        });
+        if (day == days.end()) {
+            continue;
+        }
+        std::string found;
+        day->traces.push_back(TRY(parse_trace_line(line, found, place(reader))));
+        if (day->traces.size() > kTracesMax) {
+            return Error::make(ErrorCode::TooLarge, "{}: more than {} traces in a day", path,
+                               kTracesMax);
+        }
+    }
+    return {};
+}
+
 void sort_by_name(TraceDay& day) {
     std::sort(day.traces.begin(), day.traces.end(),
               [](const auto& one, const auto& other) { return one.name < other.name; });
@@ -123,31 +144,26 @@ Result<std::vector<std::string>> list_trace_days(const std::string& path) {
     return days;
 }
 
-Result<TraceDay> load_trace_day(const std::string& path, const std::string& day) {
+Result<std::vector<TraceDay>> load_trace_days(const std::string& path,
+                                              const std::vector<std::string>& names) {
+    std::vector<TraceDay> days;
+    for (const std::string& name : names) {
+        days.push_back({name, {}});
+    }
     if (is_folder(path)) {
-        TraceDay result = TRY(load_folder(path, day));
-        sort_by_name(result);
-        return result;
-    }
-    LineReader reader = TRY(LineReader::open(path));
-    TraceDay result{day, {}};
-    std::string line;
-    while (TRY(reader.next(line))) {
-        if (!line.starts_with(day + ",")) {
-            continue;
+        for (TraceDay& day : days) {
+            day = TRY(load_folder(path, day.day));
         }
-        std::string found;
-        result.traces.push_back(TRY(parse_trace_line(line, found, place(reader))));
-        if (result.traces.size() > kTracesMax) {
-            return Error::make(ErrorCode::TooLarge, "{}: more than {} traces in a day", path,
-                               kTracesMax);
+    } else {
+        TRY(load_lines(path, days));
+    }
+    for (TraceDay& day : days) {
+        if (day.traces.empty()) {
+            return no_such_day(path, day.day, TRY(list_trace_days(path)));
         }
+        sort_by_name(day);
     }
-    if (result.traces.empty()) {
-        return no_such_day(path, day, TRY(list_trace_days(path)));
-    }
-    sort_by_name(result);
-    return result;
+    return days;
 }
 
 }  // namespace kumoi::sim

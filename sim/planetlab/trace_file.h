@@ -29,8 +29,10 @@ struct TraceDay {
     std::vector<UtilizationTrace> traces;
 };
 
-// NotFound: no such file, or no such day in it (the error names the nearest it has).
-Result<TraceDay> load_trace_day(const std::string& path, const std::string& day);
+// These days, in this order, in one reading. NotFound: no such file, or no such day in it (the
+// error names those it has).
+Result<std::vector<TraceDay>> load_trace_days(const std::string& path,
+                                              const std::vector<std::string>& names);
 // The days a file or folder has, in order.
 Result<std::vector<std::string>> list_trace_days(const std::string& path);
 

@@ -16,8 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string path = "/proc/self/fd/" + std::to_string(file);
     const auto days = kumoi::sim::list_trace_days(path);
     if (days.ok() && !days->empty()) {
-        const auto day = kumoi::sim::load_trace_day(path, days->front());
-        if (day.ok() && day->traces.empty()) {
+        const auto loaded = kumoi::sim::load_trace_days(path, *days);
+        if (loaded.ok() && (loaded->size() != days->size() || loaded->front().traces.empty())) {
             std::abort();
         }
     }

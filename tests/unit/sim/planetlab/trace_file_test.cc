@@ -25,13 +25,13 @@ protected:
 
 TEST_F(TraceFileTest, ADayIsSortedByName) {
     write(line_of("a", "z", 5) + "\n" + line_of("b", "m", 1) + "\r\n" + line_of("a", "c,d", 7));
-    const TraceDay day = load_trace_day(path(), "a").value();
+    const TraceDay day = load_trace_days(path(), {"a"}).value().front();
     ASSERT_EQ(day.traces.size(), 2u);
     EXPECT_EQ(day.traces[0].name, "c,d");
     EXPECT_EQ(day.traces[0].percent[0], 7);
     EXPECT_EQ(day.traces[1].percent[287], (5 + 287) % 101);
     EXPECT_EQ(list_trace_days(path()).value(), (std::vector<std::string>{"a", "b"}));
-    EXPECT_EQ(load_trace_day(path(), "b").value().traces.size(), 1u);
+    EXPECT_EQ(load_trace_days(path(), {"b"}).value().front().traces.size(), 1u);
 }
 
 TEST_F(TraceFileTest, WrongLinesNameThemselves) {
@@ -45,7 +45,7 @@ TEST_F(TraceFileTest, WrongLinesNameThemselves) {
     };
     for (const auto& [line, expected] : cases) {
         write(line + "\n");
-        const auto day = load_trace_day(path(), "a");
+        const auto day = load_trace_days(path(), {"a"});
         ASSERT_FALSE(day.ok()) << line;
         EXPECT_NE(day.error().message.find(expected), std::string::npos) << day.error().message;
     }
@@ -62,8 +62,8 @@ TEST_F(TraceFileTest, ALineWithoutEndIsBounded) {
 
 TEST_F(TraceFileTest, EmptyFilesHaveNoDay) {
     write("");
-    EXPECT_EQ(load_trace_day(path(), "a").error().code, ErrorCode::NotFound);
-    EXPECT_EQ(load_trace_day(path() + "x", "a").error().code, ErrorCode::NotFound);
+    EXPECT_EQ(load_trace_days(path(), {"a"}).error().code, ErrorCode::NotFound);
+    EXPECT_EQ(load_trace_days(path() + "x", {"a"}).error().code, ErrorCode::NotFound);
 }
 
 }  // namespace
