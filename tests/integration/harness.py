@@ -200,6 +200,22 @@ class Control:
             self.events.append(self.read_message())
 
 
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+def check_waves(guest):
+    """Of tests/guests/micro/waves.c, whose disk may be in the middle of one wave, never of two."""
+    guest.control().call("pause")
+    with open(guest.config["disks"][0]["path"], "rb") as file:
+        content = file.read()
+    stamps = [int.from_bytes(content[at:at + 8], "little") for at in range(0, len(content), 512)]
+    steps = sum(1 for before, after in zip(stamps, stamps[1:]) if before != after)
+    if steps > 1 or stamps[0] - stamps[-1] not in (0, 1):
+        raise AssertionError(f"the disk mixes waves: {steps} steps from {stamps[0]} to {stamps[-1]}")
+
+
 class Guest:
     """One kumoi-vmm process. Keywords override or add members of guest.json."""
 

@@ -16,11 +16,6 @@ import harness
 from migration_harness import migrate
 
 
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * share))]
-
-
 def move(test, guest, number, report, **how):
     chance = random.Random(number)
     guest, pair = migrate(test, guest, chance.choice(("tcp", "unix")), chance.choice((1, 2, 4)),
@@ -60,14 +55,7 @@ def waves(test, moves, report, folder):
         guest = move(test, guest, number, report, disks={"data": disk()})
         os.unlink(left)
         guest.expect(r"micro: waves \d+", 60)
-    control = guest.control()
-    control.call("pause")
-    with open(guest.config["disks"][0]["path"], "rb") as file:
-        content = file.read()
-    stamps = [int.from_bytes(content[at:at + 8], "little") for at in range(0, len(content), 512)]
-    steps = sum(1 for before, after in zip(stamps, stamps[1:]) if before != after)
-    if steps > 1 or stamps[0] - stamps[-1] not in (0, 1):
-        raise AssertionError(f"the disk mixes waves: {steps} steps from {stamps[0]} to {stamps[-1]}")
+    harness.check_waves(guest)
     guest.kill()
 
 
@@ -99,8 +87,8 @@ def main():
             file.writelines(json.dumps(line) + "\n" for line in report)
     downtimes = [line["downtime_ms"] for line in report]
     if downtimes:
-        print(f"{len(report)} moves, {wrong} wrong; downtime ms: median {percentile(downtimes, 0.5):.1f}, "
-              f"p95 {percentile(downtimes, 0.95):.1f}, p99 {percentile(downtimes, 0.99):.1f}, max {max(downtimes):.1f}")
+        print(f"{len(report)} moves, {wrong} wrong; downtime ms: median {harness.percentile(downtimes, 0.5):.1f}, "
+              f"p95 {harness.percentile(downtimes, 0.95):.1f}, p99 {harness.percentile(downtimes, 0.99):.1f}, max {max(downtimes):.1f}")
     return 1 if wrong or len(report) < arguments.moves else 0
 
 

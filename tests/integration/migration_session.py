@@ -333,13 +333,8 @@ class Moves:
         return check_disk(self.path("data"))
 
 
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * share))]
-
-
 def spread(values):
-    return (f"median {percentile(values, 0.5):.1f}, p95 {percentile(values, 0.95):.1f}, p99 {percentile(values, 0.99):.1f}, "
+    return (f"median {harness.percentile(values, 0.5):.1f}, p95 {harness.percentile(values, 0.95):.1f}, p99 {harness.percentile(values, 0.99):.1f}, "
             f"max {max(values):.1f}") if values else "none"
 
 

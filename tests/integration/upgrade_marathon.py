@@ -26,11 +26,6 @@ from upgrade_harness import Upgrade
 FAULTS = ("none", "kill", "stop", "cut", "cancel")
 
 
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(len(values) * share))]
-
-
 class Run:
     def __init__(self, test, seed, faults):
         self.test, self.faults = test, faults
@@ -137,13 +132,7 @@ def waves(run, count):
     for _ in range(count):
         guest = run.upgrade(guest) or start()
         guest.expect(r"micro: waves \d+", 60)
-    guest.control().call("pause")
-    with open(guest.config["disks"][0]["path"], "rb") as file:
-        content = file.read()
-    stamps = [int.from_bytes(content[at:at + 8], "little") for at in range(0, len(content), 512)]
-    steps = sum(1 for before, after in zip(stamps, stamps[1:]) if before != after)
-    if steps > 1 or stamps[0] - stamps[-1] not in (0, 1):
-        raise AssertionError(f"the disk mixes waves: {steps} steps from {stamps[0]} to {stamps[-1]}")
+    harness.check_waves(guest)
     guest.kill()
 
 
@@ -204,7 +193,7 @@ def main():
     for (fault, end), count in sorted(ends.items()):
         print(f"{count:5} {fault}: {end}")
     if stops:
-        print(f"{len(stops)} stops, {wrong} wrong; ms: median {percentile(stops, 0.5):.1f}, p95 {percentile(stops, 0.95):.1f}, "
+        print(f"{len(stops)} stops, {wrong} wrong; ms: median {harness.percentile(stops, 0.5):.1f}, p95 {harness.percentile(stops, 0.95):.1f}, "
               f"max {max(stops):.1f}")
     return 1 if wrong or sum(ends.values()) < arguments.upgrades else 0
 
